@@ -1,0 +1,88 @@
+"""Version 1 of the wire: pydantic and the standard library only.
+
+Rules:
+- nothing is removed or re-typed inside v1; readers ignore fields they do not know;
+- whatever is signed travels and is stored as bytes and is never serialised again;
+- JSON is read strictly (`strict_json`): duplicate keys, NaN and over-size are refused.
+
+This package holds no behaviour beyond validation, canonical bytes and signature envelopes.
+"""
+
+from agents.protocol.v1.canonical import canonical_json, digest_of, sha256_hex, strict_json
+from agents.protocol.v1.dsse import (
+    DIRECTOR_PAYLOAD,
+    Envelope,
+    EnvelopeError,
+    Signature,
+    key_id,
+    open_envelope,
+    pre_authentication_encoding,
+    seal_envelope,
+)
+from agents.protocol.v1.messages import (
+    LIMITS,
+    ActiveRelease,
+    CheckIn,
+    CheckInReply,
+    DeploymentPhase,
+    DeploymentReport,
+    EnrolReply,
+    EnrolRequest,
+    ExposureWindow,
+    FieldEvent,
+    RecordingAnnounce,
+    RecordingReply,
+    RecordingState,
+    TelemetryBatch,
+    TelemetryReply,
+    enrol_proof,
+)
+from agents.protocol.v1.release import (
+    BundleFile,
+    ContentManifest,
+    DirectorManifest,
+    FileRole,
+    ReleaseManifest,
+    ReleaseOrder,
+    TensorSpec,
+)
+from agents.protocol.v1.request import signing_input
+
+__all__ = [
+    "DIRECTOR_PAYLOAD",
+    "LIMITS",
+    "ActiveRelease",
+    "BundleFile",
+    "CheckIn",
+    "CheckInReply",
+    "ContentManifest",
+    "DeploymentPhase",
+    "DeploymentReport",
+    "DirectorManifest",
+    "EnrolReply",
+    "EnrolRequest",
+    "Envelope",
+    "EnvelopeError",
+    "ExposureWindow",
+    "FieldEvent",
+    "FileRole",
+    "RecordingAnnounce",
+    "RecordingReply",
+    "RecordingState",
+    "ReleaseManifest",
+    "ReleaseOrder",
+    "Signature",
+    "TelemetryBatch",
+    "TelemetryReply",
+    "TensorSpec",
+    "canonical_json",
+    "digest_of",
+    "enrol_proof",
+    "key_id",
+    "open_envelope",
+    "pre_authentication_encoding",
+    "seal_envelope",
+    "sha256_hex",
+    "signing_input",
+    "strict_json",
+]
