@@ -1,0 +1,1 @@
+"""Scenarios, suites, evaluations and the gate."""
