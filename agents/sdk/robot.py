@@ -1,0 +1,127 @@
+"""`Robot`: everything a robot application asks and tells. It holds no thread and no socket."""
+
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from agents.protocol.v1 import ExposureWindow, FieldEvent, strict_json
+from agents.sdk.files import read_bounded
+from agents.sdk.layout import ActiveModel, StateDir
+from agents.sdk.recorder import Recorder
+from agents.sdk.signals import Signals
+from agents.sdk.spool import EVENT, WINDOW, Spool
+
+_DEVICE_MAX_BYTES: Final = 64 << 10
+
+
+class NotEnrolledError(RuntimeError):
+    """The state directory has no `device.json` yet; the agent writes it when the device is enrolled."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """What the robot did with one model since the last window; `counts` are field events by kind."""
+
+    content_digest: str
+    started_at: datetime
+    ended_at: datetime
+    distance_m: float
+    duration_s: float
+    decisions: int
+    energy_j: float | None
+    counts: dict[str, int]
+    latency_p50_ms: float
+    latency_p99_ms: float
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened; give an `event_id` if you have one, otherwise it gets one."""
+
+    kind: str
+    content_digest: str
+    at: datetime
+    details: dict[str, Any] = field(default_factory=dict)
+    recording_sha256: str | None = None
+    event_id: str | None = None
+
+
+class Robot:
+    """One device as its application sees it.
+
+    Raises:
+        NotEnrolledError: the device is not enrolled yet.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        self._state = StateDir(Path(state_dir))
+        device = _device(self._state)
+        self.device_id: str = device["device_id"]
+        self.site: str = device["site"]
+        self.device_class: str = device["device_class"]
+        self.labels: dict[str, str] = dict(device.get("labels", {}))
+        self._signals = Signals(self._state.signals)
+        self._safe_to_switch: bool | None = None
+
+    def active_model(self) -> ActiveModel | None:
+        """Return the model to run; None while the device has none. It costs one readlink."""
+        found = self._state.read_active()
+        return found[1] if found else None
+
+    def report_window(self, window: Window) -> None:
+        """Store an exposure window; when this returns it survives a power cut. Costs one fsync: not for the hot loop.
+
+        Raises:
+            ValueError: a value the wire does not allow.
+            SpoolError: it could not be stored.
+        """
+        wire = ExposureWindow.model_validate({"seq": 0, **vars(window)})
+        self._spool.put(WINDOW, wire.model_dump(mode="json", exclude={"seq"}))
+
+    def report_event(self, event: Event) -> str:
+        """Store a field event as durably as a window and return its id; raises as `report_window` does."""
+        event_id = event.event_id or f"e-{uuid.uuid4().hex}"
+        wire = FieldEvent.model_validate({"seq": 0, **vars(event), "event_id": event_id})
+        self._spool.put(EVENT, wire.model_dump(mode="json", exclude={"seq"}))
+        return event_id
+
+    def recorder(self, pre_roll_s: float = 6.0, post_roll_s: float = 2.0, max_bytes: int = 32 << 20) -> Recorder:
+        """Return a black box for one loop of the application; the spool counts what it loses."""
+        about = {"device_id": self.device_id, "site": self.site, "device_class": self.device_class}
+        return Recorder(
+            self._state.outbox,
+            about,
+            pre_roll_s=pre_roll_s,
+            post_roll_s=post_roll_s,
+            max_bytes=max_bytes,
+            lost=lambda count: self._spool.count("dropped_recordings", count),
+        )
+
+    def set_motion(self, safe_to_switch: bool) -> None:
+        """Say whether a model may be switched now. Cheap when nothing changed: call it as often as you like."""
+        if safe_to_switch is not self._safe_to_switch:
+            self._signals.put_motion(safe_to_switch=safe_to_switch)
+            self._safe_to_switch = safe_to_switch
+
+    def report_health(self, content_digest: str, ok: bool, reason: str = "") -> None:
+        """Say that the model runs (or does not): a release on trial is kept or sent back by this word."""
+        self._signals.put_health(content_digest, ok=ok, reason=reason)
+
+    def close(self) -> None:
+        if "_spool" in vars(self):
+            self._spool.close()
+
+    @cached_property
+    def _spool(self) -> Spool:
+        return Spool(self._state.spool)
+
+
+def _device(state: StateDir) -> dict[str, Any]:
+    data = read_bounded(state.device_json, _DEVICE_MAX_BYTES)
+    if data is None:
+        raise NotEnrolledError(f"{state.device_json} is missing: enrol this device with `python -m agents.main enrol`")
+    value: dict[str, Any] = strict_json(data, _DEVICE_MAX_BYTES)
+    return value
