@@ -269,8 +269,8 @@ def dispersion(arms: Sequence[tuple[UnitMoments, UnitMoments]], floor: float = 0
     """Say how many times the variance of "treated minus expected" exceeds Poisson's because units differ.
 
     `arms`: (treated, control) per stratum. Units with frailty variance phi have counts of variance mu + phi*mu^2. phi
-    is estimated by moments within arms and strata (so neither effect nor site enters it), never below `floor`; both arms'
-    squared exposures then say what it does to the comparison. 1 when nothing is known.
+    is estimated by moments within arms and strata (so neither effect nor site enters it), never below `floor`; the
+    squared exposures of both arms then say what it does to the comparison. 1 when nothing is known.
     """
     phi = max(frailty([moments for pair in arms for moments in pair]), floor)
     extra = plain = 0.0

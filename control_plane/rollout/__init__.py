@@ -1,0 +1,1 @@
+"""A release going to devices in widening stages, judged by evidence."""

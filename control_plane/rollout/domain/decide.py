@@ -1,0 +1,236 @@
+"""From everything seen now to what should be true next. A lost or repeated call changes nothing."""
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from enum import Enum, auto
+from typing import assert_never
+
+from control_plane.evaluation.domain import Verdict
+from control_plane.kit.statistics import Interval
+from control_plane.rollout.domain.evidence import Evidence, weigh
+from control_plane.rollout.domain.values import (
+    Action,
+    AskPerson,
+    Complete,
+    Decision,
+    Gravest,
+    Offer,
+    Phase,
+    Rollout,
+    Seen,
+    Withdraw,
+)
+
+
+class Step(Enum):
+    WAIT = auto()
+    ADVANCE = auto()
+    HOLD = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A rollout with everything seen of it, weighed."""
+
+    rollout: Rollout
+    seen: Seen
+    evidence: Evidence
+
+    @property
+    def stage_exposure(self) -> float:
+        return max(0.0, self.evidence.canary_exposure - self.rollout.exposure_before)
+
+    @property
+    def cap(self) -> float:
+        return self.rollout.current.max_exposure + self.seen.wishes.extra_exposure
+
+    @property
+    def overdue(self) -> bool:
+        allowed = timedelta(seconds=self.rollout.current.deadline_s + self.seen.wishes.extra_s)
+        return self.rollout.stage_since is not None and self.seen.now - self.rollout.stage_since >= allowed
+
+    def to(self, because: str, phase: Phase | None = None, actions: tuple[Action, ...] = ()) -> Decision:
+        return self.answer(replace(self.rollout, phase=phase or self.rollout.phase), because, actions)
+
+    def answer(self, rollout: Rollout, because: str, actions: tuple[Action, ...] = ()) -> Decision:
+        figures = self.evidence.figures() | {"stage_exposure": self.stage_exposure, "stage_cap": self.cap}
+        return Decision(rollout, because + _override(rollout), actions, figures)
+
+
+def decide(rollout: Rollout, seen: Seen) -> Decision:
+    """Say what should be true next, given everything that is true now."""
+    world = World(rollout, seen, weigh(rollout.plan, seen.increments, seen.spreads))
+    match rollout.phase:
+        case Phase.DRAFT:
+            return _draft(world)
+        case Phase.WAITING_APPROVAL:
+            return _waiting(world)
+        case Phase.ROLLING | Phase.PAUSED | Phase.HELD:
+            danger = _danger(world)
+            if danger:
+                return world.to(danger, Phase.HALTING, (Withdraw(rollout.plan.withdraw_at_once),))
+            return _alive(world)
+        case Phase.HALTING:
+            return _halting(world)
+        case Phase.HALTED | Phase.DONE | Phase.WITHDRAWN:
+            return world.to("finished")
+        case _:
+            assert_never(rollout.phase)
+
+
+def _draft(world: World) -> Decision:
+    if world.seen.wishes.halt:
+        return world.to("withdrawn by a person before it began", Phase.WITHDRAWN)
+    if not world.seen.wishes.start:
+        return world.to("nobody has asked for it to start")
+    return world.to("asked to start; waiting for the gate and for approvals", Phase.WAITING_APPROVAL)
+
+
+def _waiting(world: World) -> Decision:
+    rollout, seen = world.rollout, world.seen
+    if seen.wishes.halt:
+        return world.to("withdrawn by a person before it began", Phase.WITHDRAWN)
+    if rollout.gate_verdict is not Verdict.PASS and not rollout.override_reason:
+        said = f"says {rollout.gate_verdict}" if rollout.gate_verdict else "has not decided"
+        return world.to(f"the gate {said}; it must pass, or a person must override it and say why")
+    if seen.approvals < rollout.plan.approvals_needed:
+        return world.to(f"{seen.approvals} of {rollout.plan.approvals_needed} approvals")
+    if seen.wishes.pause:
+        return world.to("ready to begin, paused by a person")
+    begun = _begin(world, 0)
+    return world.answer(begun, f"begins with {begun.current.fraction:.0%} of every stratum", (Offer(0),))
+
+
+def _begin(world: World, stage: int) -> Rollout:
+    return replace(
+        world.rollout,
+        phase=Phase.ROLLING,
+        stage=stage,
+        stage_since=world.seen.now,
+        exposure_before=world.evidence.canary_exposure,
+    )
+
+
+def _danger(world: World) -> str | None:
+    """Say why the release must go back, if it must; asked in every phase in which devices have it."""
+    plan, evidence, devices = world.rollout.plan, world.evidence, world.seen.deployments
+    if world.seen.wishes.halt:
+        return "halted by a person"
+    if plan.gravest is Gravest.ANY and evidence.canary_gravest:
+        return f"{evidence.canary_gravest} events of the gravest kind on canary devices, none is allowed"
+    if evidence.harm.crossed_at is not None:
+        shown = f"evidence {evidence.harm.peak:.3g}, {evidence.harm_needed:g} needed"
+        return f"canary is worse than control: {_counts(evidence)}, {shown}"
+    if evidence.gravest and evidence.gravest.crossed_at is not None:
+        return (
+            f"{evidence.canary_gravest} events of the gravest kind on canary devices, significantly more than control"
+        )
+    allowed = max(plan.max_failures, int(plan.max_failure_fraction * devices.offered))
+    if devices.bad > allowed:
+        return (
+            f"{devices.bad} devices failed ({devices.failed}), went back ({devices.reverted}) "
+            f"or are silent ({devices.silent}), {allowed} allowed"
+        )
+    return None
+
+
+def _alive(world: World) -> Decision:
+    rollout = world.rollout
+    if world.seen.wishes.pause:
+        if rollout.phase is Phase.HELD:
+            return world.to("held, and paused by a person")
+        return world.to("paused by a person", Phase.PAUSED)
+    if rollout.phase is Phase.PAUSED:
+        return world.to("resumed by a person", Phase.ROLLING)
+    step, because = _stage(world)
+    match step:
+        case Step.ADVANCE:
+            return _advance(world, because)
+        case Step.HOLD:
+            return world.to(because, Phase.HELD, (AskPerson(rollout.stage, because),))
+        case Step.WAIT:
+            short = world.seen.deployments.offered < world.seen.deployments.wanted
+            offer: tuple[Action, ...] = (Offer(rollout.stage),) if short else ()
+            return world.to(because, Phase.ROLLING, offer)
+        case _:
+            assert_never(step)
+
+
+def _advance(world: World, because: str) -> Decision:
+    following = world.rollout.stage + 1
+    if following == len(world.rollout.plan.stages):
+        return world.to(because, Phase.DONE, (Complete(),))
+    begun = _begin(world, following)
+    wider = f"{because}; widening to {begun.current.fraction:.0%} of every stratum"
+    return world.answer(begun, wider, (Offer(following),))
+
+
+def _stage(world: World) -> tuple[Step, str]:
+    rollout, devices, stage = world.rollout, world.seen.deployments, world.rollout.current
+    if world.seen.wishes.proceed_past == rollout.stage:
+        return Step.ADVANCE, f"a person let stage {rollout.stage + 1} pass: {_interval(world.evidence.ratio)}"
+    everyone = stage.fraction >= 1
+    proved = everyone or not stage.must_prove or world.evidence.safe.crossed_at is not None
+    settled = devices.wanted > 0 and devices.settled >= devices.wanted
+    enough = everyone or world.stage_exposure >= stage.min_exposure
+    if proved and settled and enough:
+        return Step.ADVANCE, _why_on(world)
+    if not proved and world.stage_exposure >= world.cap:
+        return Step.HOLD, f"undecided after {world.stage_exposure:g} of exposure: {_interval(world.evidence.ratio)}"
+    lacking = _lacking(world, proved=proved, settled=settled)
+    if world.overdue:
+        return (
+            Step.HOLD,
+            f"stage {rollout.stage + 1} is past its deadline: {lacking}; {_interval(world.evidence.ratio)}",
+        )
+    return Step.WAIT, lacking
+
+
+def _why_on(world: World) -> str:
+    stage, evidence = world.rollout.current, world.evidence
+    if stage.fraction >= 1:
+        return f"all {world.seen.deployments.wanted} devices have settled"
+    if stage.must_prove:
+        return f"canary is shown to be no worse: {_counts(evidence)}, {_interval(evidence.ratio)}"
+    return f"{world.stage_exposure:g} of exposure without harm: {_counts(evidence)}"
+
+
+def _lacking(world: World, *, proved: bool, settled: bool) -> str:
+    devices, stage, evidence = world.seen.deployments, world.rollout.current, world.evidence
+    if not devices.wanted:
+        return "no device of the selection falls into this stage"
+    if not settled:
+        return f"{devices.settled} of {devices.wanted} devices have settled"
+    if not proved:
+        return (
+            f"watching: {_counts(evidence)}; evidence for no worse {evidence.safe.peak:.3g} and for harm "
+            f"{evidence.harm.peak:.3g}, {evidence.safe_needed:g} needed"
+        )
+    return f"{world.stage_exposure:g} of {stage.min_exposure:g} exposure"
+
+
+def _halting(world: World) -> Decision:
+    if world.seen.holding:
+        because = f"{world.seen.holding} devices still have the release"
+        return world.to(because, None, (Withdraw(world.rollout.plan.withdraw_at_once),))
+    return world.to("every device is back", Phase.HALTED)
+
+
+def _counts(evidence: Evidence) -> str:
+    return (
+        f"{evidence.canary_events} events in {evidence.canary_exposure:g} against {evidence.control_events} "
+        f"in {evidence.control_exposure:g}"
+    )
+
+
+def _interval(ratio: Interval) -> str:
+    if ratio.estimate is None:
+        return "no event yet, so the rates cannot be compared"
+    return f"canary's rate is {ratio.estimate:.2f} times control's ({ratio.low:.2f} to {ratio.high:.2f})"
+
+
+def _override(rollout: Rollout) -> str:
+    if rollout.gate_verdict is Verdict.PASS or not rollout.override_reason:
+        return ""
+    said = rollout.gate_verdict or "nothing"
+    return f" [the gate said {said}; overridden: {rollout.override_reason}]"

@@ -1,0 +1,132 @@
+"""How much exposure and time a plan needs, said before it starts; a stage that cannot decide is refused."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from control_plane.kit.statistics import events_needed
+from control_plane.rollout.domain.assign import SMALL_STRATUM, canaries_in
+from control_plane.rollout.domain.evidence import safe_ratios
+from control_plane.rollout.domain.values import Gravest, Plan, Stratum
+
+DAY_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class FleetStratum:
+    """What one stratum of the selection usually does."""
+
+    stratum: Stratum
+    devices: int
+    exposure_per_device_day: float
+    events_per_exposure: float
+
+
+@dataclass(frozen=True, slots=True)
+class StageNeed:
+    """`exposure_needed` and `days_needed` are infinite where no amount decides."""
+
+    stage: int
+    canary_devices: int
+    control_devices: int
+    exposure_needed: float
+    days_needed: float
+    can_decide: bool
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    stages: tuple[StageNeed, ...]
+    can_decide: bool
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Per day, at a stage's fraction."""
+
+    canaries: int
+    controls: int
+    exposure: float
+    events: float
+    share: float
+
+
+def plan_exposure(
+    plan: Plan,
+    fleet: Sequence[FleetStratum],
+    *,
+    detect_ratio: float = 2.0,
+    power: float = 0.8,
+    frailty: float = 0.0,
+) -> Forecast:
+    """Forecast every stage.
+
+    A stage decides when, with probability `power`, an equal release is shown to be within the margin and one with
+    `detect_ratio` times the events is halted, before the stage's cap and deadline. `frailty` is the variance between
+    devices (0: all alike).
+    """
+    needs: list[StageNeed] = []
+    carried, proved = 0.0, False
+    for number, stage in enumerate(plan.stages):
+        reach = _reach(fleet, stage.fraction)
+        to_prove = stage.must_prove and stage.fraction < 1 and not proved
+        proof = _exposure_to_decide(plan, reach, detect_ratio, power, frailty) - carried if to_prove else 0.0
+        needs.append(_need(plan, number, reach, max(stage.min_exposure if stage.fraction < 1 else 0.0, proof)))
+        proved = proved or to_prove
+        carried += stage.min_exposure
+    refused = [need for need in needs if not need.can_decide]
+    because = "; ".join(need.because for need in refused) or "every stage can decide within its cap and deadline"
+    return Forecast(tuple(needs), not refused, because)
+
+
+def _reach(fleet: Sequence[FleetStratum], fraction: float) -> Reach:
+    canaries = controls = 0
+    exposure = events = control_events = 0.0
+    for part in fleet:
+        chosen = (
+            canaries_in(part.devices, fraction) if part.devices <= SMALL_STRATUM else round(fraction * part.devices)
+        )
+        rest = part.devices - chosen
+        canaries, controls = canaries + chosen, controls + rest
+        exposure += chosen * part.exposure_per_device_day
+        if chosen and rest:
+            events += chosen * part.exposure_per_device_day * part.events_per_exposure
+            control_events += rest * part.exposure_per_device_day * part.events_per_exposure
+    total = events + control_events
+    return Reach(canaries, controls, exposure, events, events / total if total > 0 else 0.0)
+
+
+def _exposure_to_decide(plan: Plan, reach: Reach, detect_ratio: float, power: float, frailty: float) -> float:
+    """Canary exposure after which both questions are answered with the wanted power."""
+    if not 0 < reach.share < 1:
+        return math.inf
+    alpha = plan.alpha * (1 - plan.gravest_share) if plan.gravest is Gravest.EXCESS else plan.alpha
+    null = 1 + plan.margin
+    safe = events_needed(null, 1.0, safe_ratios(plan.margin), share=reach.share, alpha=plan.alpha, power=power)
+    harm = events_needed(1.0, detect_ratio, plan.harm_ratios, share=reach.share, alpha=alpha, power=power)
+    events = max(safe, harm)
+    room = 1 - frailty * events / reach.canaries  # events/canaries more per device inflate the variance by as much
+    return events / room * reach.exposure / reach.events if room > 0 else math.inf
+
+
+def _need(plan: Plan, number: int, reach: Reach, exposure: float) -> StageNeed:
+    stage = plan.stages[number]
+    days = exposure / reach.exposure if reach.exposure > 0 else (math.inf if exposure > 0 else 0.0)
+    problem = _problem(reach, exposure, days, cap=stage.max_exposure, deadline_days=stage.deadline_s / DAY_S)
+    said = f"stage {number + 1} ({stage.fraction:.0%}, {reach.canaries} canaries, {reach.controls} controls)"
+    because = f"{said} {problem}" if problem else f"{said} needs {exposure:.4g} of exposure, about {days:.2g} days"
+    return StageNeed(number, reach.canaries, reach.controls, exposure, days, not problem, because)
+
+
+def _problem(reach: Reach, exposure: float, days: float, *, cap: float, deadline_days: float) -> str | None:
+    if not reach.canaries:
+        return "reaches no device"
+    if math.isinf(exposure):
+        return "cannot decide: too few events, no concurrent control, or too few devices that differ too much"
+    if exposure > cap:
+        return f"needs {exposure:.4g} of exposure but may have at most {cap:.4g}; raise its cap or its margin"
+    if days > deadline_days:
+        return f"needs about {days:.3g} days but has {deadline_days:.3g}; widen it or move its deadline"
+    return None
