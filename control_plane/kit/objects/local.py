@@ -1,0 +1,249 @@
+"""The object store in a directory: atomic files, and URLs that this process signs and the HTTP route checks."""
+
+import asyncio
+import hashlib
+import hmac
+import os
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote, unquote, urlencode
+
+from control_plane.kit.objects import checked
+from control_plane.kit.objects.errors import BadUrlError, ObjectMissingError
+from control_plane.kit.objects.port import (
+    CHUNK,
+    MAX_IN_MEMORY,
+    MAX_OBJECT,
+    Source,
+    Stored,
+    check_digest,
+    check_name,
+    check_size,
+    object_key,
+)
+
+DOWNLOAD, UPLOAD = "get", "put"
+LONGEST_S = 7 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a good URL allows: `size` is exactly how many bytes may be put, None for a download."""
+
+    op: str
+    sha256: str
+    size: int | None
+
+
+class LocalStore:
+    """Objects under `root`, names beside them; `secret` signs URLs, `base_url` is put before them."""
+
+    def __init__(
+        self, root: Path, secret: bytes, *, base_url: str = "", clock: Callable[[], float] = time.time
+    ) -> None:
+        if len(secret) < 16:
+            raise ValueError("the secret that signs object URLs needs at least 16 bytes")
+        self._root = root
+        self._secret = secret
+        self._base_url = base_url.rstrip("/")
+        self._clock = clock
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self._make_folders)
+
+    def _make_folders(self) -> None:
+        for name in ("sha256", "names", "tmp"):
+            (self._root / name).mkdir(parents=True, exist_ok=True)
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    async def put_bytes(self, data: bytes, sha256: str | None = None) -> Stored:
+        found = checked.stored(data, sha256 and check_digest(sha256), MAX_IN_MEMORY)
+        await asyncio.to_thread(self._put_bytes, data, found.sha256)
+        return found
+
+    def _put_bytes(self, data: bytes, sha256: str) -> None:
+        with self._temporary() as (path, file):
+            file.write(data)
+            _keep(path, file, self._path(sha256))
+
+    async def put_file(self, source: Source, sha256: str | None = None, *, max_size: int = MAX_OBJECT) -> Stored:
+        wanted = sha256 and check_digest(sha256)
+        if isinstance(source, Path):
+            return await asyncio.to_thread(self._put_path, source, wanted, max_size)
+        digest, size = hashlib.sha256(), 0
+        with self._temporary() as (path, file):
+            async for chunk in source:
+                size = check_size(size + len(chunk), max_size)
+                digest.update(chunk)
+                await asyncio.to_thread(file.write, chunk)
+            found = checked.expect(Stored(digest.hexdigest(), size), wanted)
+            await asyncio.to_thread(_keep, path, file, self._path(found.sha256))
+        return found
+
+    def _put_path(self, source: Path, sha256: str | None, most: int) -> Stored:
+        with self._temporary() as (path, file):
+            found = checked.expect(checked.copy_file(source, file, most), sha256)
+            _keep(path, file, self._path(found.sha256))
+        return found
+
+    async def open(self, sha256: str, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
+        chunks = self._chunks(self._path(sha256), max(start, 0), stop)
+        whole = start <= 0 and stop is None
+        async with aclosing(checked.checked(chunks, sha256) if whole else chunks) as out:
+            async for chunk in out:
+                yield chunk
+
+    async def _chunks(self, path: Path, start: int, stop: int | None) -> AsyncGenerator[bytes, None]:
+        file = await asyncio.to_thread(_open, path)
+        try:
+            file.seek(start)
+            left = None if stop is None else max(stop - start, 0)
+            while chunk := await asyncio.to_thread(file.read, CHUNK if left is None else min(CHUNK, left)):
+                left = None if left is None else left - len(chunk)
+                yield chunk
+        finally:
+            file.close()
+
+    async def read(self, sha256: str, *, max_size: int = MAX_IN_MEMORY) -> bytes:
+        return await checked.gather(self.open(sha256), max_size)
+
+    async def stat(self, sha256: str) -> Stored | None:
+        try:
+            return Stored(sha256, (await asyncio.to_thread(self._path(sha256).stat)).st_size)
+        except FileNotFoundError:
+            return None
+
+    async def exists(self, sha256: str) -> bool:
+        return await self.stat(sha256) is not None
+
+    async def delete(self, sha256: str) -> None:
+        await asyncio.to_thread(self._path(sha256).unlink, missing_ok=True)
+
+    async def upload_url(self, sha256: str, size: int, expires_s: int) -> str:
+        return self._url(UPLOAD, sha256, expires_s, check_size(size, MAX_OBJECT))
+
+    async def accept(self, sha256: str, size: int) -> Stored:
+        """Look whether it is there: the route that took it in has checked every byte already."""
+        found = await self.stat(sha256)
+        if found is None:
+            raise ObjectMissingError(f"nothing was put for {sha256}")
+        return checked.expect_size(found, size)
+
+    async def download_url(self, sha256: str, expires_s: int) -> str:
+        return self._url(DOWNLOAD, sha256, expires_s, None)
+
+    def verify_url(self, op: str, sha256: str, query: Mapping[str, str], now: float) -> Grant:
+        """Say what the URL allows.
+
+        Raises:
+            BadUrlError: it is expired, altered, or was given out for something else.
+        """
+        check_digest(sha256)
+        size, expires = query.get("size", ""), query.get("expires", "")
+        given, right = query.get("sig", ""), self._sign(op, sha256, expires, size)
+        if not hmac.compare_digest(given.encode(errors="replace"), right.encode()) or op not in {DOWNLOAD, UPLOAD}:
+            raise BadUrlError("this URL was not given out for that")
+        if now >= int(expires):
+            raise BadUrlError("this URL has expired")
+        return Grant(op, sha256, int(size) if size else None)
+
+    def _url(self, op: str, sha256: str, expires_s: int, size: int | None) -> str:
+        check_digest(sha256)
+        expires = str(int(self._clock()) + min(max(expires_s, 1), LONGEST_S))
+        limits = {"expires": expires} | ({} if size is None else {"size": str(size)})
+        signature = self._sign(op, sha256, expires, limits.get("size", ""))
+        return f"{self._base_url}/objects/v1/{op}/{sha256}?{urlencode(limits | {'sig': signature})}"
+
+    def _sign(self, op: str, sha256: str, expires: str, size: str) -> str:
+        message = f"fleetloop.object-url/v1\n{op}\n{sha256}\n{expires}\n{size}"
+        return hmac.new(self._secret, message.encode(), hashlib.sha256).hexdigest()
+
+    async def publish(self, name: str, data: bytes) -> bool:
+        check_size(len(data), MAX_IN_MEMORY)
+        return await asyncio.to_thread(self._publish, self._named(name), data)
+
+    def _publish(self, target: Path, data: bytes) -> bool:
+        with self._temporary() as (path, file):
+            file.write(data)
+            _flush(file)
+            try:
+                os.link(path, target)
+            except FileExistsError:
+                return False
+        _sync_folder(target.parent)
+        return True
+
+    async def read_name(self, name: str, *, max_size: int = MAX_IN_MEMORY) -> bytes | None:
+        try:
+            return await checked.gather(self._chunks(self._named(name), 0, None), max_size)
+        except ObjectMissingError:
+            return None
+
+    async def list_names(self, prefix: str = "") -> AsyncGenerator[str, None]:
+        for name in await asyncio.to_thread(self._names, prefix):
+            yield name
+
+    def _names(self, prefix: str) -> list[str]:
+        names = (unquote(entry.name) for entry in (self._root / "names").iterdir())
+        return sorted(name for name in names if name.startswith(prefix))
+
+    async def list_objects(self) -> AsyncGenerator[Stored, None]:
+        for found in await asyncio.to_thread(self._objects):
+            yield found
+
+    def _objects(self) -> list[Stored]:
+        files = (path for path in (self._root / "sha256").glob("*/*/*") if path.is_file())
+        return sorted((Stored(path.name, path.stat().st_size) for path in files), key=lambda found: found.sha256)
+
+    def _path(self, sha256: str) -> Path:
+        return self._root / object_key(sha256)
+
+    def _named(self, name: str) -> Path:
+        return self._root / "names" / quote(check_name(name), safe="")
+
+    @contextmanager
+    def _temporary(self) -> Iterator[tuple[Path, BinaryIO]]:
+        handle, name = tempfile.mkstemp(dir=self._root / "tmp")
+        path = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield path, file
+        finally:
+            with suppress(FileNotFoundError):
+                path.unlink()
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        raise ObjectMissingError(f"there is no object {path.name}") from None
+
+
+def _keep(path: Path, file: BinaryIO, target: Path) -> None:
+    """Make a finished temporary file the object, so that a power cut leaves all of it or nothing."""
+    _flush(file)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.replace(target)
+    for folder in (target.parent, target.parent.parent, target.parent.parent.parent):
+        _sync_folder(folder)
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

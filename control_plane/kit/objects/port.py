@@ -1,0 +1,103 @@
+"""What every object store can do. Keys are digests, so writing twice is harmless and reading can be checked."""
+
+import re
+from collections.abc import AsyncGenerator, AsyncIterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from control_plane.kit.objects.errors import InvalidDigestError, InvalidNameError, ObjectTooLargeError
+
+MAX_OBJECT = 5 * 1024**3  # what S3 takes in one signed PUT
+MAX_IN_MEMORY = 256 * 1024**2
+CHUNK = 1024**2
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.=-]*(/[a-z0-9][a-z0-9_.=-]*)*")
+MAX_NAME = 200
+
+Source = Path | AsyncIterable[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    sha256: str
+    size: int
+
+
+class ObjectStore(Protocol):
+    """One port, two adapters, one conformance suite (tests/kit/objects)."""
+
+    async def start(self) -> None:
+        """Make the place to store things in, if it is not there."""
+
+    async def close(self) -> None: ...
+
+    async def put_bytes(self, data: bytes, sha256: str | None = None) -> Stored:
+        """Store bytes; with `sha256`, only if they have that digest (else CorruptObjectError)."""
+
+    async def put_file(self, source: Source, sha256: str | None = None, *, max_size: int = MAX_OBJECT) -> Stored:
+        """Store a file or a stream, without ever holding it in memory; nothing is visible before all of it is there."""
+
+    def open(self, sha256: str, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
+        """Give the bytes from `start` to before `stop`, clipped to the object like a slice.
+
+        A whole read is checked: the last chunk is held back until the digest is right. A range cannot be.
+        """
+
+    async def read(self, sha256: str, *, max_size: int = MAX_IN_MEMORY) -> bytes:
+        """Give all bytes, checked."""
+
+    async def stat(self, sha256: str) -> Stored | None: ...
+
+    async def exists(self, sha256: str) -> bool: ...
+
+    async def delete(self, sha256: str) -> None:
+        """Remove the object; nothing happens when it is not there."""
+
+    async def upload_url(self, sha256: str, size: int, expires_s: int) -> str:
+        """Say where anybody may PUT exactly this object; it counts once `accept` has checked it."""
+
+    async def accept(self, sha256: str, size: int) -> Stored:
+        """Check what was put to the upload URL and take it in.
+
+        Raises:
+            ObjectMissingError: nothing was put there.
+            CorruptObjectError: something else was.
+        """
+
+    async def download_url(self, sha256: str, expires_s: int) -> str: ...
+
+    async def publish(self, name: str, data: bytes) -> bool:
+        """Give a name to bytes, once: the first writer gets True and wins, everybody later gets False."""
+
+    async def read_name(self, name: str, *, max_size: int = MAX_IN_MEMORY) -> bytes | None: ...
+
+    def list_names(self, prefix: str = "") -> AsyncGenerator[str, None]:
+        """Give the published names that begin with `prefix`, in order."""
+
+    def list_objects(self) -> AsyncGenerator[Stored, None]: ...
+
+
+def check_digest(sha256: str) -> str:
+    if not _DIGEST.fullmatch(sha256):
+        raise InvalidDigestError(f"a sha256 is 64 lower-case hex digits, not {sha256[:80]!r}")
+    return sha256
+
+
+def check_name(name: str) -> str:
+    if len(name) > MAX_NAME or not _NAME.fullmatch(name):
+        raise InvalidNameError(f"a name is lower-case words, digits and ._=- parted by /, not {name[:80]!r}")
+    return name
+
+
+def check_size(size: int, most: int) -> int:
+    if size > most:
+        raise ObjectTooLargeError(f"the object has {size} bytes or more, at most {most} are taken")
+    return size
+
+
+def object_key(sha256: str) -> str:
+    """Give the key of an object, the same in every adapter: sha256/ab/cd/HEX."""
+    check_digest(sha256)
+    return f"sha256/{sha256[:2]}/{sha256[2:4]}/{sha256}"

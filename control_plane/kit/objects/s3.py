@@ -1,0 +1,303 @@
+"""The object store on S3: boto3 in threads. Uploads by URL land beside the objects until they are checked."""
+
+import asyncio
+import hashlib
+import tempfile
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import boto3
+import botocore.exceptions
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+
+from control_plane.kit.objects import checked
+from control_plane.kit.objects.errors import (
+    CorruptObjectError,
+    ObjectMissingError,
+    StoreUnavailableError,
+)
+from control_plane.kit.objects.port import (
+    CHUNK,
+    MAX_IN_MEMORY,
+    MAX_OBJECT,
+    Source,
+    Stored,
+    check_digest,
+    check_name,
+    check_size,
+    object_key,
+)
+
+PART = 16 * 1024**2
+TRANSFER = TransferConfig(multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=4)
+LONGEST_S = 7 * 86_400
+MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+TAKEN = frozenset({"412", "PreconditionFailed"})
+BUSY = frozenset({"409", "ConditionalRequestConflict"})  # two writers met: ask again who won
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class S3Settings:
+    """`public_endpoint`: what devices and browsers reach, if it is not what this process reaches."""
+
+    bucket: str
+    endpoint: str | None = None
+    public_endpoint: str | None = None
+    region: str = "us-east-1"
+    access_key: str | None = None
+    secret_key: str | None = None
+    prefix: str = ""
+
+
+class S3Store:
+    """Objects in one bucket, under `prefix`."""
+
+    def __init__(self, settings: S3Settings) -> None:
+        self._settings = settings
+        self._bucket = settings.bucket
+        self._prefix = settings.prefix.strip("/") + "/" if settings.prefix.strip("/") else ""
+        self._client = _client(settings, settings.endpoint)
+        public = settings.public_endpoint or settings.endpoint
+        self._signer = self._client if public == settings.endpoint else _client(settings, public)
+
+    async def start(self) -> None:
+        await _call(self._make_bucket)
+
+    def _make_bucket(self) -> None:
+        try:
+            self._client.head_bucket(Bucket=self._bucket)
+        except botocore.exceptions.ClientError as error:
+            if _code(error) not in MISSING:
+                raise
+            self._client.create_bucket(Bucket=self._bucket)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._client.close)
+        await asyncio.to_thread(self._signer.close)
+
+    async def put_bytes(self, data: bytes, sha256: str | None = None) -> Stored:
+        found = checked.stored(data, sha256 and check_digest(sha256), MAX_IN_MEMORY)
+        if await self.stat(found.sha256) != found:
+            await _call(partial(self._client.put_object, Bucket=self._bucket, Key=self._key(found.sha256), Body=data))
+        return found
+
+    async def put_file(self, source: Source, sha256: str | None = None, *, max_size: int = MAX_OBJECT) -> Stored:
+        wanted = sha256 and check_digest(sha256)
+        if isinstance(source, Path):
+            found = await asyncio.to_thread(checked.digest_file, source, max_size)
+            return await self._upload(source, checked.expect(found, wanted))
+        digest, size = hashlib.sha256(), 0
+        with tempfile.NamedTemporaryFile() as spool:
+            async for chunk in source:
+                size = check_size(size + len(chunk), max_size)
+                digest.update(chunk)
+                await asyncio.to_thread(spool.write, chunk)
+            spool.flush()
+            return await self._upload(Path(spool.name), checked.expect(Stored(digest.hexdigest(), size), wanted))
+
+    async def _upload(self, path: Path, found: Stored) -> Stored:
+        if await self.stat(found.sha256) != found:
+            await _call(
+                partial(self._client.upload_file, str(path), self._bucket, self._key(found.sha256), Config=TRANSFER)
+            )
+        return found
+
+    async def open(self, sha256: str, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
+        key, start = self._key(sha256), max(start, 0)
+        if start == 0 and stop is None:
+            chunks = checked.checked(self._chunks(key, None), sha256)
+        else:
+            chunks = self._range(key, start, stop)
+        async with aclosing(chunks) as out:
+            async for chunk in out:
+                yield chunk
+
+    async def _range(self, key: str, start: int, stop: int | None) -> AsyncGenerator[bytes, None]:
+        """Read a part; S3 answers an empty range with an error, so empty ones are not asked for."""
+        size = await self._size(key)
+        if size is None:
+            raise ObjectMissingError(f"there is no object {key.rpartition('/')[2]}")
+        end = size if stop is None else min(stop, size)
+        if start >= end:
+            return
+        async with aclosing(self._chunks(key, f"bytes={start}-{end - 1}")) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _chunks(self, key: str, byte_range: str | None) -> AsyncGenerator[bytes, None]:
+        extra = {} if byte_range is None else {"Range": byte_range}
+        answer = await _call(partial(self._client.get_object, Bucket=self._bucket, Key=key, **extra))
+        body = answer["Body"]
+        try:
+            while chunk := await _call(partial(body.read, CHUNK)):
+                yield chunk
+        finally:
+            body.close()
+
+    async def read(self, sha256: str, *, max_size: int = MAX_IN_MEMORY) -> bytes:
+        return await checked.gather(self.open(sha256), max_size)
+
+    async def stat(self, sha256: str) -> Stored | None:
+        size = await self._size(self._key(sha256))
+        return None if size is None else Stored(sha256, size)
+
+    async def _size(self, key: str) -> int | None:
+        try:
+            return int((await _call(partial(self._client.head_object, Bucket=self._bucket, Key=key)))["ContentLength"])
+        except ObjectMissingError:
+            return None
+
+    async def exists(self, sha256: str) -> bool:
+        return await self.stat(sha256) is not None
+
+    async def delete(self, sha256: str) -> None:
+        await _call(partial(self._client.delete_object, Bucket=self._bucket, Key=self._key(sha256)))
+
+    async def upload_url(self, sha256: str, size: int, expires_s: int) -> str:
+        wanted = {"Key": self._incoming(sha256), "ContentLength": check_size(size, MAX_OBJECT)}
+        return await self._url("put_object", wanted, expires_s)
+
+    async def accept(self, sha256: str, size: int) -> Stored:
+        """Read what was put, and copy exactly those bytes (by ETag) to where objects are."""
+        found, key = await self.stat(sha256), self._incoming(sha256)
+        if found is not None:
+            return checked.expect_size(found, size)
+        etag = await _call(partial(self._digest, key, Stored(sha256, size)))
+        await _call(
+            partial(
+                self._client.copy,
+                {"Bucket": self._bucket, "Key": key},
+                self._bucket,
+                self._key(sha256),
+                ExtraArgs={"CopySourceIfMatch": etag},
+                Config=TRANSFER,
+            )
+        )
+        await _call(partial(self._client.delete_object, Bucket=self._bucket, Key=key))
+        return Stored(sha256, size)
+
+    def _digest(self, key: str, wanted: Stored) -> str:
+        answer = self._client.get_object(Bucket=self._bucket, Key=key)
+        digest, size = hashlib.sha256(), 0
+        with answer["Body"] as body:
+            while size <= wanted.size and (chunk := body.read(CHUNK)):
+                digest.update(chunk)
+                size += len(chunk)
+        if Stored(digest.hexdigest(), size) != wanted:
+            raise CorruptObjectError(f"what was put for {wanted.sha256} is not the {wanted.size} bytes it names")
+        return str(answer["ETag"])
+
+    async def download_url(self, sha256: str, expires_s: int) -> str:
+        return await self._url("get_object", {"Key": self._key(sha256)}, expires_s)
+
+    async def _url(self, operation: str, params: dict[str, Any], expires_s: int) -> str:
+        sign = partial(
+            self._signer.generate_presigned_url,
+            operation,
+            Params={"Bucket": self._bucket, **params},
+            ExpiresIn=min(max(expires_s, 1), LONGEST_S),
+        )
+        return str(await asyncio.to_thread(sign))
+
+    async def publish(self, name: str, data: bytes) -> bool:
+        check_size(len(data), MAX_IN_MEMORY)
+        put = partial(self._client.put_object, Bucket=self._bucket, Key=self._named(name), Body=data, IfNoneMatch="*")
+        return await _call(partial(_first, put))
+
+    async def read_name(self, name: str, *, max_size: int = MAX_IN_MEMORY) -> bytes | None:
+        try:
+            return await checked.gather(self._chunks(self._named(name), None), max_size)
+        except ObjectMissingError:
+            return None
+
+    async def list_names(self, prefix: str = "") -> AsyncGenerator[str, None]:
+        start = f"{self._prefix}names/"
+        async with aclosing(self._list(start + prefix)) as found:
+            async for key, _ in found:
+                yield key.removeprefix(start)
+
+    async def list_objects(self) -> AsyncGenerator[Stored, None]:
+        async with aclosing(self._list(f"{self._prefix}sha256/")) as found:
+            async for key, size in found:
+                yield Stored(key.rpartition("/")[2], size)
+
+    async def _list(self, prefix: str) -> AsyncGenerator[tuple[str, int], None]:
+        more: dict[str, str] = {}
+        while True:
+            page = await _call(partial(self._client.list_objects_v2, Bucket=self._bucket, Prefix=prefix, **more))
+            for entry in page.get("Contents", []):
+                yield entry["Key"], int(entry["Size"])
+            if not page.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def _key(self, sha256: str) -> str:
+        return self._prefix + object_key(sha256)
+
+    def _incoming(self, sha256: str) -> str:
+        return f"{self._prefix}incoming/{object_key(sha256)}"
+
+    def _named(self, name: str) -> str:
+        return f"{self._prefix}names/{check_name(name)}"
+
+
+def _client(settings: S3Settings, endpoint: str | None) -> Any:
+    session = boto3.session.Session(settings.access_key, settings.secret_key, region_name=settings.region)
+    return session.client(
+        "s3",
+        endpoint_url=endpoint,
+        config=Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+            retries={"mode": "standard", "max_attempts": 4},
+            connect_timeout=5,
+            read_timeout=60,
+            max_pool_connections=32,
+            request_checksum_calculation="when_required",  # older servers refuse what they do not know
+            response_checksum_validation="when_required",
+        ),
+    )
+
+
+async def _call(function: Callable[[], T]) -> T:
+    return await asyncio.to_thread(_translated, function)
+
+
+def _translated(function: Callable[[], T]) -> T:
+    with _our_errors():
+        return function()
+
+
+@contextmanager
+def _our_errors() -> Iterator[None]:
+    try:
+        yield
+    except botocore.exceptions.ClientError as error:
+        if _code(error) in MISSING:
+            raise ObjectMissingError("the object store holds nothing there") from error
+        raise StoreUnavailableError(f"the object store refused: {error}") from error
+    except (botocore.exceptions.BotoCoreError, boto3.exceptions.Boto3Error) as error:
+        raise StoreUnavailableError(f"the object store cannot be reached: {error}") from error
+
+
+def _first(put: Callable[[], object], tries: int = 5) -> bool:
+    try:
+        put()
+    except botocore.exceptions.ClientError as error:
+        if _code(error) in TAKEN:
+            return False
+        if _code(error) in BUSY and tries > 1:
+            return _first(put, tries - 1)
+        raise
+    return True
+
+
+def _code(error: botocore.exceptions.ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
