@@ -1,0 +1,1 @@
+"""Workloads: what is learned and simulated; each a folder with a `workload.yaml`, in any language."""

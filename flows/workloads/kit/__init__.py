@@ -1,0 +1,1 @@
+"""What both reference workloads share: job folders, frames, bundles, suites, recordings, noise, learning."""
