@@ -46,7 +46,7 @@ def non_inferior(part: NonInferior, view: View) -> Finding:
         return Finding(Verdict.INCONCLUSIVE, _unfinished(view), figures)
     if len({p.cluster for p in pairs}) < FEWEST_CLUSTERS:
         return Finding(Verdict.INCONCLUSIVE, _too_few(pairs), figures)
-    reach = f"at most {_points(bounds.high)} more failures ({1 - view.alpha:.0%} bound), margin {_points(part.margin)}"
+    reach = f"{_change(bounds.high)} ({1 - view.alpha:.0%} bound), margin {_points(part.margin)}"
     if bounds.high < part.margin:
         return Finding(Verdict.PASS, f"no worse: {reach}; {_tally(pairs)}", figures)
     return Finding(Verdict.INCONCLUSIVE, f"not shown to be no worse: {reach}; {_tally(pairs)}", figures)
@@ -166,6 +166,12 @@ def _unfinished(view: View) -> str:
 
 def _too_few(pairs: Sequence[Pair]) -> str:
     return f"only {len({p.cluster for p in pairs})} independent scenarios, which is too few"
+
+
+def _change(high: float) -> str:
+    if high < 0:
+        return f"at least {_points(-high)} fewer failures"
+    return f"at most {_points(high)} more failures"
 
 
 def _points(share: float) -> str:
