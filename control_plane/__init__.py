@@ -1,0 +1,1 @@
+"""The control plane: API, worker, command line and the typed client that flows use."""

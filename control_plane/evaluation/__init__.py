@@ -1,1 +1,1 @@
-"""Scenarios, suites, evaluations and the gate."""
+"""Suites, evaluations and the gate."""

@@ -1,1 +1,1 @@
-"""A release going to devices in widening stages, judged by evidence."""
+"""A release going to a selection of devices, in widening stages, with a control group."""

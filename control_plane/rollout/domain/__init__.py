@@ -11,6 +11,7 @@ from control_plane.rollout.domain.assign import (
 )
 from control_plane.rollout.domain.decide import decide
 from control_plane.rollout.domain.evidence import Evidence, safe_ratios, weigh
+from control_plane.rollout.domain.orders import Live, Order, ReleaseRef, order_for
 from control_plane.rollout.domain.planner import FleetStratum, Forecast, StageNeed, plan_exposure
 from control_plane.rollout.domain.values import (
     ENDS,
@@ -50,9 +51,12 @@ __all__ = [
     "Forecast",
     "Gravest",
     "Increment",
+    "Live",
     "Offer",
+    "Order",
     "Phase",
     "Plan",
+    "ReleaseRef",
     "Rollout",
     "Seen",
     "Stage",
@@ -63,6 +67,7 @@ __all__ = [
     "assigned_stage",
     "canaries_in",
     "decide",
+    "order_for",
     "plan_exposure",
     "safe_ratios",
     "score",

@@ -1,0 +1,1 @@
+"""Append-only and hash-chained: who did what, and every `because`."""

@@ -1,0 +1,1 @@
+"""Dataset versions: immutable manifests of what a model was trained on."""

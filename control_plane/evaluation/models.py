@@ -1,0 +1,70 @@
+"""Suites, evaluations, their cases, and what the gate said."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey, Index, func
+from sqlalchemy.orm import Mapped, mapped_column
+
+from control_plane.kit.db import Base
+
+
+class Suite(Base):
+    """`scenarios` lists [id, cluster] in the suite's own order; the file itself lies in the object store."""
+
+    __tablename__ = "evaluation_suite"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(index=True)
+    kind: Mapped[str]
+    model: Mapped[str]
+    simulator: Mapped[str]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    scenarios: Mapped[list[Any]]
+    tags: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Evaluation(Base):
+    __tablename__ = "evaluation"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(unique=True)
+    content_digest: Mapped[str] = mapped_column(index=True)
+    model_sha256: Mapped[str]
+    suite: Mapped[str] = mapped_column(ForeignKey("evaluation_suite.digest"))
+    run_id: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class EvaluationCase(Base):
+    __tablename__ = "evaluation_case"
+
+    evaluation_id: Mapped[str] = mapped_column(ForeignKey("evaluation.id"), primary_key=True)
+    scenario: Mapped[str] = mapped_column(primary_key=True)
+    cluster: Mapped[str]
+    seed: Mapped[int | None] = mapped_column(BigInteger)
+    status: Mapped[str]
+    metrics: Mapped[dict[str, Any]]
+    evidence_sha256: Mapped[str]
+    job_key: Mapped[str]
+
+
+class Gate(Base):
+    __tablename__ = "evaluation_gate"
+    __table_args__ = (Index("ix_evaluation_gate_candidate", "candidate"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(unique=True)
+    model: Mapped[str]
+    candidate: Mapped[str]
+    champion: Mapped[str | None]
+    policy: Mapped[dict[str, Any]]
+    policy_digest: Mapped[str]
+    evidence: Mapped[dict[str, Any]]
+    attempt: Mapped[int]
+    verdict: Mapped[str]
+    because: Mapped[str]
+    parts: Mapped[list[Any]]
+    flips: Mapped[list[Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())

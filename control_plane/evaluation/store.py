@@ -1,0 +1,91 @@
+"""Rows of suites, evaluations, cases and gates."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from control_plane.evaluation.models import Evaluation, EvaluationCase, Gate, Suite
+from control_plane.kit.db import Row, Session, rows
+
+
+async def insert_suite(session: Session, values: dict[str, Any]) -> bool:
+    done = await session.execute(insert(Suite).values(values).on_conflict_do_nothing().returning(Suite.digest))
+    return done.first() is not None
+
+
+async def find_suite(session: Session, digest: str) -> Suite | None:
+    return await session.get(Suite, digest)
+
+
+async def list_suites(session: Session, model: str | None) -> Sequence[Suite]:
+    query = select(Suite).order_by(Suite.created_at.desc()).limit(200)
+    return (await session.scalars(query if model is None else query.where(Suite.model == model))).all()
+
+
+async def insert_evaluation(session: Session, values: dict[str, Any]) -> bool:
+    done = await session.execute(insert(Evaluation).values(values).on_conflict_do_nothing().returning(Evaluation.id))
+    return done.first() is not None
+
+
+async def find_by_key(session: Session, key: str) -> Evaluation | None:
+    return await session.scalar(select(Evaluation).where(Evaluation.key == key))
+
+
+async def find_evaluation(session: Session, evaluation_id: str) -> Evaluation | None:
+    return await session.get(Evaluation, evaluation_id)
+
+
+async def list_evaluations(session: Session, *, before: str | None, limit: int) -> Sequence[Evaluation]:
+    query = select(Evaluation).order_by(Evaluation.id.desc()).limit(limit)
+    return (await session.scalars(query if before is None else query.where(Evaluation.id < before))).all()
+
+
+async def insert_cases(session: Session, values: list[dict[str, Any]]) -> None:
+    for start in range(0, len(values), 2000):
+        await session.execute(insert(EvaluationCase).values(values[start : start + 2000]).on_conflict_do_nothing())
+
+
+async def cases(session: Session, evaluation_id: str) -> Sequence[EvaluationCase]:
+    query = select(EvaluationCase).where(EvaluationCase.evaluation_id == evaluation_id)
+    return (await session.scalars(query)).all()
+
+
+async def done_scenarios(session: Session, evaluation_id: str) -> set[str]:
+    query = select(EvaluationCase.scenario).where(EvaluationCase.evaluation_id == evaluation_id)
+    return set((await session.scalars(query)).all())
+
+
+async def means(session: Session, evaluation_id: str) -> Sequence[Row]:
+    return await rows(
+        session,
+        """select key, avg(value::float8) as mean from evaluation_case, jsonb_each_text(metrics)
+           where evaluation_id = :id and status = 'ok' group by key order by key""",
+        id=evaluation_id,
+    )
+
+
+async def insert_gate(session: Session, values: dict[str, Any]) -> bool:
+    done = await session.execute(insert(Gate).values(values).on_conflict_do_nothing().returning(Gate.id))
+    return done.first() is not None
+
+
+async def find_gate_by_key(session: Session, key: str) -> Gate | None:
+    return await session.scalar(select(Gate).where(Gate.key == key))
+
+
+async def find_gate(session: Session, gate_id: str) -> Gate | None:
+    return await session.get(Gate, gate_id)
+
+
+async def count_gates(session: Session, model: str) -> int:
+    query = select(func.count(func.distinct(Gate.candidate))).where(Gate.model == model)
+    return int(await session.scalar(query) or 0)
+
+
+async def list_gates(session: Session, *, candidate: str | None, before: str | None, limit: int) -> Sequence[Gate]:
+    query = select(Gate).order_by(Gate.id.desc()).limit(limit)
+    if candidate is not None:
+        query = query.where(Gate.candidate == candidate)
+    return (await session.scalars(query if before is None else query.where(Gate.id < before))).all()

@@ -1,0 +1,1 @@
+"""Clusters, jobs, and the ledger of what they cost."""

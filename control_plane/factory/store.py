@@ -1,0 +1,68 @@
+"""Rows of clusters and jobs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from control_plane.factory.models import Cluster, Job
+from control_plane.kit.db import Session
+
+
+async def find_cluster(session: Session, name: str) -> Cluster | None:
+    return await session.get(Cluster, name)
+
+
+async def list_clusters(session: Session) -> Sequence[Cluster]:
+    return (await session.scalars(select(Cluster).order_by(Cluster.name))).all()
+
+
+async def put_cluster(session: Session, name: str, values: dict[str, Any]) -> None:
+    statement = insert(Cluster).values(name=name, **values)
+    await session.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+
+
+async def insert_job(session: Session, values: dict[str, Any]) -> bool:
+    """Insert unless the key is taken; say whether it was new."""
+    done = await session.execute(insert(Job).values(values).on_conflict_do_nothing().returning(Job.key))
+    return done.first() is not None
+
+
+async def find_job(session: Session, key: str, *, lock: bool = False) -> Job | None:
+    query = select(Job).where(Job.key == key).execution_options(populate_existing=True)
+    return await session.scalar(query.with_for_update() if lock else query)
+
+
+async def list_jobs(
+    session: Session, *, run_id: str | None, state: str | None, before: tuple[Any, ...] | None, limit: int
+) -> Sequence[Job]:
+    query = select(Job).order_by(Job.created_at.desc(), Job.key.desc()).limit(limit)
+    if run_id is not None:
+        query = query.where(Job.run_id == run_id)
+    if state is not None:
+        query = query.where(Job.state == state)
+    if before is not None:
+        at = select(Job.created_at).where(Job.key == before[0]).scalar_subquery()
+        query = query.where(Job.created_at <= at, Job.key != before[0])
+    return (await session.scalars(query)).all()
+
+
+async def ledger(session: Session, by: str, run_id: str | None) -> Sequence[Any]:
+    column = {"kind": Job.kind, "run": Job.run_id, "cluster": Job.cluster, "subject": Job.subject}[by]
+    query = (
+        select(
+            func.coalesce(column, "-").label("name"),
+            func.count().label("jobs"),
+            func.sum(Job.wall_s).label("wall_s"),
+            func.sum(Job.cpu_s).label("cpu_s"),
+            func.sum(Job.usd).label("usd"),
+            func.sum(Job.energy_j).label("energy_j"),
+            func.bool_or(Job.energy_is_estimate).label("energy_is_estimate"),
+        )
+        .group_by(column)
+        .order_by(func.sum(Job.wall_s).desc())
+    )
+    if run_id is not None:
+        query = query.where(Job.run_id == run_id)
+    return (await session.execute(query)).all()

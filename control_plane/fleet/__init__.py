@@ -1,0 +1,1 @@
+"""Devices, device classes, sites and enrolment."""

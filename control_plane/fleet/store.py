@@ -1,0 +1,70 @@
+"""Rows of devices, classes and tokens."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from control_plane.fleet.models import Device, DeviceClass, EnrolmentToken
+from control_plane.kit.db import Session
+
+
+async def put_class(session: Session, name: str, values: dict[str, Any]) -> None:
+    statement = insert(DeviceClass).values(name=name, **values)
+    await session.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+
+
+async def list_classes(session: Session) -> Sequence[DeviceClass]:
+    return (await session.scalars(select(DeviceClass).order_by(DeviceClass.name))).all()
+
+
+async def find_class(session: Session, name: str) -> DeviceClass | None:
+    return await session.get(DeviceClass, name)
+
+
+async def find_token(session: Session, token_hash: str) -> EnrolmentToken | None:
+    return await session.scalar(select(EnrolmentToken).where(EnrolmentToken.hash == token_hash).with_for_update())
+
+
+async def find_device(session: Session, device_id: str, *, lock: bool = False) -> Device | None:
+    query = select(Device).where(Device.id == device_id)
+    return await session.scalar(query.with_for_update() if lock else query)
+
+
+async def find_by_key_or_serial(session: Session, key_sha256: str, serial: str) -> Sequence[Device]:
+    query = select(Device).where((Device.key_sha256 == key_sha256) | (Device.serial == serial))
+    return (await session.scalars(query)).all()
+
+
+async def list_devices(
+    session: Session, *, site: str | None, device_class: str | None, after: str | None, limit: int
+) -> Sequence[Device]:
+    query = select(Device).order_by(Device.id).limit(limit)
+    if site is not None:
+        query = query.where(Device.site == site)
+    if device_class is not None:
+        query = query.where(Device.device_class == device_class)
+    if after is not None:
+        query = query.where(Device.id > after)
+    return (await session.scalars(query)).all()
+
+
+async def members(session: Session, device_classes: Sequence[str], sites: Sequence[str] | None) -> Sequence[Any]:
+    """Return (id, site, device_class) of every active device in a selection."""
+    query = select(Device.id, Device.site, Device.device_class).where(
+        Device.device_class.in_(device_classes), Device.state == "active"
+    )
+    if sites is not None:
+        query = query.where(Device.site.in_(sites))
+    return (await session.execute(query)).all()
+
+
+async def update_seen(session: Session, device_id: str, values: dict[str, Any]) -> None:
+    await session.execute(update(Device).where(Device.id == device_id).values(values))
+
+
+async def summary(session: Session) -> Sequence[Any]:
+    columns = (Device.device_class, Device.site, Device.active_content)
+    query = select(*columns, func.count().label("devices")).group_by(*columns).order_by(*columns)
+    return (await session.execute(query)).all()

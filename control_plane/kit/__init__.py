@@ -1,0 +1,1 @@
+"""What every slice stands on. No domain words live here."""

@@ -1,0 +1,83 @@
+"""Who is calling: API tokens with roles. Tokens are random, stored as sha256, shown once."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from enum import StrEnum
+
+from control_plane.kit.db import Session, execute, row
+from control_plane.kit.errors import Conflict, Forbidden, Unauthenticated
+from control_plane.kit.ids import new_id
+
+
+class Role(StrEnum):
+    """What a token may do. `admin` may do everything but approve in another's name."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    APPROVER = "approver"
+    PIPELINE = "pipeline"
+    ADMIN = "admin"
+
+
+MAY: dict[Role, frozenset[Role]] = {
+    Role.VIEWER: frozenset({Role.VIEWER}),
+    Role.OPERATOR: frozenset({Role.VIEWER, Role.OPERATOR}),
+    Role.APPROVER: frozenset({Role.VIEWER, Role.APPROVER}),
+    Role.PIPELINE: frozenset({Role.VIEWER, Role.PIPELINE}),
+    Role.ADMIN: frozenset(Role),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    name: str
+    role: Role
+
+    def must_be(self, role: Role) -> None:
+        self.must_be_one_of((role,))
+
+    def must_be_one_of(self, roles: tuple[Role, ...]) -> None:
+        if not MAY[self.role] & set(roles):
+            raise Forbidden(f"{self.name} is {self.role}; this needs {' or '.join(roles)}")
+
+
+def hash_token(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+async def create_token(session: Session, name: str, role: Role, token: str | None = None) -> str:
+    """Make a token for a new name and return it; only its hash is kept."""
+    token = token or f"fl_{secrets.token_urlsafe(32)}"
+    made = await execute(
+        session,
+        "insert into kit_token (id, name, role, hash) values (:id, :name, :role, :hash) on conflict do nothing",
+        id=new_id("tok"),
+        name=name,
+        role=role.value,
+        hash=hash_token(token),
+    )
+    if not made:
+        raise Conflict(f"there is a token called {name!r} already")
+    return token
+
+
+async def revoke_token(session: Session, name: str) -> bool:
+    statement = "update kit_token set revoked_at = now() where name = :name and revoked_at is null"
+    return bool(await execute(session, statement, name=name))
+
+
+async def authenticate(session: Session, authorization: str | None) -> Principal:
+    scheme, _, token = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated("send 'Authorization: Bearer TOKEN'")
+    return await principal_of(session, token)
+
+
+async def principal_of(session: Session, token: str) -> Principal:
+    found = await row(
+        session, "select name, role from kit_token where hash = :hash and revoked_at is null", hash=hash_token(token)
+    )
+    if found is None:
+        raise Unauthenticated("this token is unknown or revoked")
+    return Principal(found["name"], Role(found["role"]))

@@ -1,0 +1,17 @@
+"""What a process of the server holds open: settings, database, objects, signing keys."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from control_plane.kit.db import Database
+from control_plane.kit.objects import ObjectStore
+from control_plane.kit.settings import Settings
+from control_plane.kit.signing import Signer
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    settings: Settings
+    database: Database
+    objects: ObjectStore
+    signers: Mapping[str, Signer]

@@ -1,0 +1,106 @@
+"""PostgreSQL through SQLAlchemy on asyncpg: the only engine kind of the server.
+
+One request or tick is one transaction; the edge commits (`Database.transaction`). Raw statements of the kit's own
+tables go through `rows` and `execute`, so that nobody else needs SQLAlchemy for them.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import DateTime, MetaData, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import RowMapping, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase
+
+Session = AsyncSession
+Row = RowMapping
+
+NAMING = {
+    "ix": "ix_%(column_0_N_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    """Every table of every slice; instants are aware, mappings are JSONB."""
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+        dict[str, Any] | None: JSONB,
+        list[Any]: JSONB,
+        list[Any] | None: JSONB,
+        list[str]: JSONB,
+    }
+
+
+def async_url(url: str) -> str:
+    """Return the URL with the driver this server uses, whichever PostgreSQL scheme it was written with."""
+    return make_url(url).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
+
+
+class Database:
+    """An engine and its sessions."""
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self.engine: AsyncEngine = create_async_engine(
+            async_url(url), pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, pool_timeout=10
+        )
+        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Session]:
+        async with self._sessions() as session, session.begin():
+            yield session
+
+    async def ready(self) -> bool:
+        try:
+            async with self.engine.connect() as connection:
+                await connection.execute(text("select 1"))
+        except (OSError, DBAPIError, TimeoutError):
+            return False
+        return True
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+def is_outage(error: BaseException) -> bool:
+    """Say whether an error means that PostgreSQL is not there just now, rather than that a statement was wrong."""
+    if isinstance(error, (ConnectionError, TimeoutError)):
+        return True
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError))
+    return False
+
+
+async def rows(session: Session, statement: str, **values: Any) -> Sequence[Row]:
+    return (await session.execute(text(statement), values)).mappings().all()
+
+
+async def row(session: Session, statement: str, **values: Any) -> Row | None:
+    return (await session.execute(text(statement), values)).mappings().first()
+
+
+async def execute(session: Session, statement: str, **values: Any) -> int:
+    """Run a statement; return how many rows it touched."""
+    result = await session.execute(text(statement), values)
+    count: int = getattr(result, "rowcount", 0)
+    return count
+
+
+async def copy_rows(session: Session, table: str, columns: Sequence[str], records: Sequence[Sequence[Any]]) -> None:
+    """COPY records into a table within the session's transaction; the fastest way in."""
+    raw = await (await session.connection()).get_raw_connection()
+    driver = raw.driver_connection
+    if driver is None:
+        raise ConnectionError("the database connection is gone")
+    await driver.copy_records_to_table(table, records=records, columns=list(columns))

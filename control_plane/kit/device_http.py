@@ -1,0 +1,48 @@
+"""The device edge: raw routes with strict JSON and few moving parts, because every device calls them all the time."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from agents.protocol.v1 import LIMITS, strict_json
+from control_plane.kit.db import Session
+from control_plane.kit.errors import Invalid, TooLarge
+from control_plane.kit.http import Request, Response, context_of
+
+Message = TypeVar("Message", bound=BaseModel)
+Handler = Callable[[Request, Session, bytes], Awaitable[Response]]
+
+
+def parse(kind: type[Message], body: bytes, max_bytes: int = LIMITS["body_bytes"]) -> Message:
+    """Read a message strictly; say what was wrong with it."""
+    if len(body) > max_bytes:
+        raise TooLarge(f"this message has {len(body)} bytes, at most {max_bytes} are read")
+    try:
+        return kind.model_validate(strict_json(body, max_bytes))
+    except ValidationError as error:
+        places = [{"at": ".".join(map(str, e["loc"])), "why": e["msg"]} for e in error.errors(include_url=False)[:20]]
+        raise Invalid(f"{places[0]['at']}: {places[0]['why']}", code="malformed", errors=places) from error
+    except (ValueError, UnicodeDecodeError) as error:
+        raise Invalid(str(error), code="malformed") from error
+
+
+def answer(message: BaseModel, status: int = 200) -> Response:
+    return Response(message.model_dump_json(by_alias=True), status, media_type="application/json")
+
+
+def target_of(request: Request) -> str:
+    """Return path and query as the device signed them."""
+    query = request.url.query
+    return f"{request.url.path}?{query}" if query else request.url.path
+
+
+def device_route(handler: Handler) -> Callable[[Request], Awaitable[Any]]:
+    """Give a handler its body and a transaction that commits before the answer leaves."""
+
+    async def route(request: Request) -> Response:
+        body = await request.body()
+        async with context_of(request).database.transaction() as session:
+            return await handler(request, session, body)
+
+    return route

@@ -1,0 +1,56 @@
+"""What can go wrong, by kind. The edge turns a kind into a status (kit.http); nothing here knows HTTP.
+
+Problem
+├── NotFound      the thing is not there
+├── Conflict      it is there, but not in the state you think
+├── Invalid       what you sent does not make sense
+├── Refused       it makes sense, but the rules forbid it
+├── Unauthenticated / Forbidden
+├── TooLarge      more than is read
+└── Unavailable   try again later
+"""
+
+
+class Problem(Exception):  # noqa: N818 - RFC 9457's word
+    """A failure with a stable `code` and a sentence for people."""
+
+    code = "problem"
+
+    def __init__(self, detail: str, *, code: str | None = None, **extra: object) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.extra = extra
+        if code is not None:
+            self.code = code
+
+
+class NotFound(Problem):
+    code = "not_found"
+
+
+class Conflict(Problem):
+    code = "conflict"
+
+
+class Invalid(Problem):
+    code = "invalid"
+
+
+class Refused(Problem):
+    code = "refused"
+
+
+class Unauthenticated(Problem):
+    code = "unauthenticated"
+
+
+class Forbidden(Problem):
+    code = "forbidden"
+
+
+class TooLarge(Problem):
+    code = "too_large"
+
+
+class Unavailable(Problem):
+    code = "unavailable"

@@ -1,0 +1,201 @@
+"""The edge: problems as RFC 9457, one transaction per request, callers and their roles, idempotency keys."""
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from control_plane.kit import errors
+from control_plane.kit.auth import Principal, Role, authenticate
+from control_plane.kit.context import Context
+from control_plane.kit.db import Row, Session, execute, is_outage, row
+
+__all__ = [
+    "APIRouter",
+    "AdminCall",
+    "ApproverCall",
+    "Call",
+    "Cursor",
+    "Depth",
+    "Limit",
+    "OperatorCall",
+    "PipelineCall",
+    "Request",
+    "Response",
+    "TransactionRoute",
+    "ViewerCall",
+    "WorkerCall",
+    "context_of",
+    "install_problems",
+    "problem",
+    "router",
+]
+
+STATUS: dict[type[errors.Problem], int] = {
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.Invalid: 422,
+    errors.Refused: 403,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
+    errors.TooLarge: 413,
+    errors.Unavailable: 503,
+}
+Made = TypeVar("Made", bound=BaseModel)
+Limit = Annotated[int, Query(ge=1, le=500, description="how many items at most")]
+Depth = Query(ge=1, le=50, description="how many edges deep")
+Cursor = Annotated[str | None, Query(max_length=500, description="`next` of the page before")]
+
+
+def context_of(request: Request) -> Context:
+    context: Context = request.app.state.context
+    return context
+
+
+class TransactionRoute(APIRoute):
+    """Opens the request's transaction and commits it before the answer is sent."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        inner = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            async with context_of(request).database.transaction() as session:
+                request.state.session = session
+                return await inner(request)
+
+        return handle
+
+
+def router(tag: str, prefix: str = "") -> APIRouter:
+    return APIRouter(prefix=f"/api/v1{prefix}", tags=[tag], route_class=TransactionRoute)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request by somebody."""
+
+    context: Context
+    session: Session
+    principal: Principal
+    key: str | None
+    route: str
+
+    async def once(self, body: BaseModel, make: Callable[[], Awaitable[Made]]) -> Made:
+        """Create at most once per idempotency key: a repeat gets the first answer, a changed body a conflict."""
+        if self.key is None:
+            return await make()
+        digest = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
+        name = f"{self.principal.name}:{self.route}:{self.key}"
+        await execute(self.session, "select pg_advisory_xact_lock(hashtextextended(:name, 0))", name=name)
+        seen = await row(self.session, "select body, answer from kit_idempotency where name = :name", name=name)
+        if seen is not None:
+            raise _again(seen, digest)
+        made = await make()
+        await execute(
+            self.session,
+            "insert into kit_idempotency (name, body, answer) values (:name, :body, cast(:answer as jsonb))",
+            name=name,
+            body=digest,
+            answer=made.model_dump_json(),
+        )
+        return made
+
+
+class _Replay(Exception):  # noqa: N818 - not a failure: the first answer is sent again
+    def __init__(self, answer: Any) -> None:
+        self.answer = json.dumps(answer)
+
+
+def _again(seen: Row, digest: str) -> Exception:
+    if seen["body"] != digest:
+        return errors.Conflict("this Idempotency-Key was used with another body", code="idempotency_key_reused")
+    return _Replay(seen["answer"])
+
+
+def call_as(*roles: Role) -> Callable[..., Awaitable[Call]]:
+    async def call(
+        request: Request,
+        authorization: Annotated[str | None, Header(max_length=500)] = None,
+        idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+    ) -> Call:
+        session: Session = request.state.session
+        principal = await authenticate(session, authorization)
+        principal.must_be_one_of(roles)
+        return Call(context_of(request), session, principal, idempotency_key, f"{request.method} {request.url.path}")
+
+    return call
+
+
+ViewerCall = Annotated[Call, Depends(call_as(Role.VIEWER))]
+OperatorCall = Annotated[Call, Depends(call_as(Role.OPERATOR))]
+ApproverCall = Annotated[Call, Depends(call_as(Role.APPROVER))]
+PipelineCall = Annotated[Call, Depends(call_as(Role.PIPELINE))]
+WorkerCall = Annotated[Call, Depends(call_as(Role.PIPELINE, Role.OPERATOR))]
+AdminCall = Annotated[Call, Depends(call_as(Role.ADMIN))]
+
+
+def problem(status: int, code: str, detail: str, **extra: object) -> Response:
+    body = {
+        "type": f"https://fleetloop.dev/problems/{code}",
+        "title": code.replace("_", " "),
+        "status": status,
+        "code": code,
+        "detail": detail,
+        **extra,
+    }
+    headers = {"Retry-After": "2"} if status == 503 else None
+    return JSONResponse(body, status, headers=headers, media_type="application/problem+json")
+
+
+def install_problems(app: FastAPI) -> None:
+    """Answer every failure as a problem; an unknown one says nothing of the inside."""
+    app.add_exception_handler(errors.Problem, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_validation)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(_Replay, _on_replay)
+    app.add_exception_handler(OSError, _on_outage)
+    app.add_exception_handler(TimeoutError, _on_outage)
+    app.add_exception_handler(Exception, _on_unknown)
+
+
+async def _on_problem(_: Request, error: Exception) -> Response:
+    if not isinstance(error, errors.Problem):
+        raise error
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    return problem(status, error.code, error.detail, **error.extra)
+
+
+async def _on_validation(_: Request, error: Exception) -> Response:
+    found = error.errors() if isinstance(error, RequestValidationError) else []
+    places = [{"at": ".".join(str(part) for part in item["loc"]), "why": item["msg"]} for item in found[:20]]
+    first = f"{places[0]['at']}: {places[0]['why']}" if places else str(error)
+    return problem(422, "invalid", first, errors=places)
+
+
+async def _on_http(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    detail = str(error.detail) if isinstance(error, HTTPException) else "internal error"
+    return problem(status, {404: "not_found", 405: "method_not_allowed"}.get(status, "http_error"), detail)
+
+
+async def _on_replay(_: Request, error: Exception) -> Response:
+    answer = error.answer if isinstance(error, _Replay) else "{}"
+    return Response(answer, 201, media_type="application/json", headers={"Idempotency-Replayed": "true"})
+
+
+async def _on_outage(_: Request, __: Exception) -> Response:
+    return problem(503, "unavailable", "the database does not answer just now; try again")
+
+
+async def _on_unknown(request: Request, error: Exception) -> Response:
+    if is_outage(error):
+        return await _on_outage(request, error)
+    return problem(500, "internal", "something went wrong here; it has been logged")

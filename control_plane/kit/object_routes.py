@@ -1,0 +1,42 @@
+"""PUT and GET of signed, expiring URLs of the local object store. With S3 these routes do not exist: S3 has its own."""
+
+import time
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import StreamingResponse
+
+from control_plane.kit.errors import Invalid
+from control_plane.kit.http import APIRouter, Request, Response
+from control_plane.kit.objects import LocalStore
+
+MAX_PIECES_S = 3600
+
+
+def object_routes(store: LocalStore) -> APIRouter:
+    """Return the routes; every one checks its URL's signature before it reads a byte."""
+    routes = APIRouter(prefix="/objects/v1", include_in_schema=False)
+
+    async def put(request: Request) -> Response:
+        sha256 = request.path_params["sha256"]
+        grant = store.verify_url("put", sha256, request.query_params, time.time())
+        if grant.size is not None and int(request.headers.get("content-length", "-1")) != grant.size:
+            raise Invalid(f"this URL is for exactly {grant.size} bytes; say so in Content-Length", code="wrong_size")
+        try:
+            await store.put_file(request.stream(), sha256, max_size=grant.size or 0)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        return Response(status_code=201)
+
+    async def get(request: Request) -> Response:
+        sha256 = request.path_params["sha256"]
+        store.verify_url("get", sha256, request.query_params, time.time())
+        stored = await store.stat(sha256)
+        if stored is None:
+            return Response(status_code=404)
+        return StreamingResponse(
+            store.open(sha256), headers={"Content-Length": str(stored.size)}, media_type="application/octet-stream"
+        )
+
+    routes.add_route("/put/{sha256}", put, methods=["PUT"])
+    routes.add_route("/get/{sha256}", get, methods=["GET"])
+    return routes

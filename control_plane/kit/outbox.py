@@ -1,0 +1,70 @@
+"""Things to be done once the transaction that asked for them has committed.
+
+`emit` writes a row in the caller's transaction; `dispatch` hands due rows to a handler, at least once and in order of
+writing, with back-off. A lower slice speaks to a higher one only in this way.
+"""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from control_plane.kit.db import Database, Session, execute, rows
+
+Handler = Callable[[Session, Mapping[str, Any]], Awaitable[None]]
+MAX_ATTEMPTS = 1000
+
+
+async def emit(session: Session, topic: str, payload: Mapping[str, Any]) -> None:
+    await execute(
+        session,
+        "insert into kit_outbox (topic, payload) values (:topic, cast(:payload as jsonb))",
+        topic=topic,
+        payload=json.dumps(payload),
+    )
+    await execute(session, "select pg_notify('fleetloop', :topic)", topic=topic)
+
+
+async def dispatch(database: Database, handlers: Mapping[str, Handler], limit: int = 20) -> int:
+    """Hand over at most `limit` due rows, each in a transaction of its own; return how many succeeded."""
+    done = 0
+    for _ in range(limit):
+        claimed = await _claim(database, list(handlers))
+        if claimed is None:
+            break
+        done += await _hand_over(database, handlers, claimed)
+    return done
+
+
+async def _claim(database: Database, topics: list[str]) -> Mapping[str, Any] | None:
+    # The claim itself pushes the next attempt out, so a dispatcher that dies leaves the row to be retried later.
+    async with database.transaction() as session:
+        claimed = await rows(
+            session,
+            """update kit_outbox set attempts = attempts + 1,
+                      next_at = now() + least(power(2, attempts), 30) * interval '1 second'
+               where id = (select id from kit_outbox where done_at is null and next_at <= now()
+                           and topic = any(:topics) and attempts < :most order by id limit 1 for update skip locked)
+               returning id, topic, payload""",
+            topics=topics,
+            most=MAX_ATTEMPTS,
+        )
+    return claimed[0] if claimed else None
+
+
+async def _hand_over(database: Database, handlers: Mapping[str, Handler], claimed: Mapping[str, Any]) -> int:
+    try:
+        async with database.transaction() as session:
+            await handlers[claimed["topic"]](session, claimed["payload"])
+            await execute(
+                session, "update kit_outbox set done_at = now(), error = null where id = :id", id=claimed["id"]
+            )
+    except Exception as error:  # noqa: BLE001 - whatever a handler raises, the row stays and is tried again
+        async with database.transaction() as session:
+            await execute(
+                session,
+                "update kit_outbox set error = :error where id = :id",
+                id=claimed["id"],
+                error=f"{type(error).__name__}: {error}"[:500],
+            )
+        return 0
+    return 1

@@ -1,0 +1,1 @@
+"""What was made from what: edges between things, walked in both directions."""

@@ -1,0 +1,174 @@
+"""The API process: composes slices, keys, database and object store into one ASGI application.
+
+Run: `python -m control_plane.main --port 8080` (settings from FLEETLOOP_... variables).
+"""
+
+import argparse
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import uvicorn
+from fastapi import FastAPI
+
+from control_plane.audit.api import api as audit_api
+from control_plane.datasets.api import api as datasets_api
+from control_plane.evaluation.api import api as evaluation_api
+from control_plane.factory.api import api as factory_api
+from control_plane.fleet.api import api as fleet_api
+from control_plane.fleet.device_api import device_api as fleet_device_api
+from control_plane.fleet.service import Identities
+from control_plane.kit import clock
+from control_plane.kit.context import Context
+from control_plane.kit.db import Database
+from control_plane.kit.errors import Invalid
+from control_plane.kit.http import Request, Response, install_problems
+from control_plane.kit.limits import BodyLimit
+from control_plane.kit.object_routes import object_routes
+from control_plane.kit.objects import LocalStore, ObjectStore, S3Settings, S3Store
+from control_plane.kit.observability import log_to_stderr
+from control_plane.kit.settings import Settings
+from control_plane.kit.signing import load_secret, load_signer
+from control_plane.lineage.api import api as lineage_api
+from control_plane.pipelines.api import api as pipelines_api
+from control_plane.registry.api import api as registry_api
+from control_plane.registry.device_api import device_api as registry_device_api
+from control_plane.review.api import api as review_api
+from control_plane.rollout.api import api as rollout_api
+from control_plane.rollout.device_api import device_api as rollout_device_api
+from control_plane.rollout.service import Board
+from control_plane.telemetry import service as telemetry
+from control_plane.telemetry.api import api as telemetry_api
+from control_plane.telemetry.device_api import device_api as telemetry_device_api
+from control_plane.training.api import api as training_api
+
+ROUTERS = (
+    fleet_api,
+    telemetry_api,
+    datasets_api,
+    training_api,
+    registry_api,
+    evaluation_api,
+    rollout_api,
+    pipelines_api,
+    review_api,
+    factory_api,
+    lineage_api,
+    audit_api,
+    fleet_device_api,
+    telemetry_device_api,
+    registry_device_api,
+    rollout_device_api,
+)
+MAX_BODY_BYTES = 16 << 20
+MAX_DEVICE_BODY_S = 10.0
+
+
+def open_objects(settings: Settings) -> ObjectStore:
+    """Return the configured object store."""
+    where = settings.object_store
+    if where is not None and where.startswith("s3://"):
+        return S3Store(S3Settings(bucket=where.removeprefix("s3://"), endpoint=settings.s3_endpoint))
+    folder = Path(where) if where else settings.home / "objects"
+    return LocalStore(folder, load_secret(settings.keys, "object-urls.secret"))
+
+
+def open_context(settings: Settings, *, pool_size: int = 10) -> Context:
+    """Open what a server process holds.
+
+    Raises:
+        Invalid: no database URL; `fleetloop up` starts an embedded one and passes its URL on.
+    """
+    if settings.database_url is None:
+        raise Invalid("FLEETLOOP_DATABASE_URL is not set; 'fleetloop up' starts an embedded PostgreSQL")
+    signers = {name: load_signer(settings.keys, name) for name in ("director",)}
+    return Context(settings, Database(settings.database_url, pool_size=pool_size), open_objects(settings), signers)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    context = open_context(settings)
+    app = FastAPI(
+        title="fleetloop",
+        version="1",
+        summary="Control plane of the loop from field to field.",
+        lifespan=_lifespan,
+        docs_url="/api/docs",
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+    )
+    app.state.context, app.state.identities, app.state.board = context, Identities(), Board()
+    for router in ROUTERS:
+        app.include_router(router)
+    if isinstance(context.objects, LocalStore):
+        app.include_router(object_routes(context.objects))
+    app.add_api_route("/healthz", _health, include_in_schema=False)
+    app.add_api_route("/readyz", _ready, include_in_schema=False)
+    install_problems(app)
+    app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES, max_seconds=MAX_DEVICE_BODY_S, free=("/objects/",))
+    return app
+
+
+async def _health() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+async def _ready(request: Request) -> Response:
+    """Ready means that PostgreSQL answers; Prefect is not asked."""
+    ready = await request.app.state.context.database.ready()
+    return Response(
+        '{"ready":true}' if ready else '{"ready":false}', 200 if ready else 503, media_type="application/json"
+    )
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    context: Context = app.state.context
+    await context.objects.start()
+    async with context.database.transaction() as session:
+        await telemetry.ensure_partitions(session, clock.now())
+    listener = asyncio.create_task(_listen(app))
+    yield
+    listener.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await listener
+    await context.objects.close()
+    await context.database.close()
+
+
+async def _listen(app: FastAPI) -> None:
+    """Let NOTIFY wake this process's caches; without it they are at most a second old."""
+    url = app.state.context.settings.database_url
+    while True:
+        try:
+            connection = await asyncpg.connect(url)
+            await connection.add_listener("fleetloop", lambda *_: app.state.board.forget())
+            await connection.add_listener("fleetloop_device", lambda *args: app.state.identities.forget(args[3]))
+            app.state.identities.forget(None)
+            closed = asyncio.Event()
+            connection.add_termination_listener(lambda *_: closed.set())
+            await closed.wait()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            await asyncio.sleep(1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="fleetloop's API server")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8080)
+    arguments = parser.parse_args()
+    log_to_stderr()
+    uvicorn.run(
+        create_app(Settings()),
+        host=arguments.host,
+        port=arguments.port,
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=75,
+        h11_max_incomplete_event_size=64 << 10,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,6 @@
+"""What a bundle must be (`bundle`), and the manifests that name it (`manifests`)."""
+
+from control_plane.registry.domain.bundle import BundleError, check_bundle
+from control_plane.registry.domain.manifests import MEDIA_TYPES, content_manifest, release_manifest
+
+__all__ = ["MEDIA_TYPES", "BundleError", "check_bundle", "content_manifest", "release_manifest"]

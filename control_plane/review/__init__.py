@@ -1,0 +1,1 @@
+"""Questions put to people, with their evidence, and the answers."""

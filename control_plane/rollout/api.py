@@ -1,0 +1,60 @@
+"""Rollouts: make one, follow it, say what you want of it."""
+
+from control_plane.kit.auth import Role
+from control_plane.kit.http import Cursor, Limit, OperatorCall, ViewerCall, WorkerCall, router
+from control_plane.kit.pages import Page
+from control_plane.rollout import service
+from control_plane.rollout.schemas import (
+    BaselineItem,
+    DecisionItem,
+    DeploymentItem,
+    RolloutCreate,
+    RolloutItem,
+    RolloutWish,
+)
+
+api = router("rollout")
+
+
+@api.post("/rollouts", status_code=201, name="create_rollout")
+async def create_rollout(body: RolloutCreate, call: WorkerCall) -> RolloutItem:
+    """Plan a release's way to devices. An override of the gate needs an operator."""
+    if body.override_reason:
+        call.principal.must_be(Role.OPERATOR)
+    return await call.once(body, lambda: service.create_rollout(call.session, call.principal.name, body))
+
+
+@api.get("/rollouts", name="list_rollouts")
+async def list_rollouts(call: ViewerCall, after: Cursor = None, limit: Limit = 50) -> Page[RolloutItem]:
+    """List rollouts, newest first."""
+    return await service.list_rollouts(call.session, after=after, limit=limit)
+
+
+@api.get("/rollouts/{rollout_id}", name="get_rollout")
+async def get_rollout(rollout_id: str, call: ViewerCall) -> RolloutItem:
+    """Return one rollout with the latest figures."""
+    return await service.get(call.session, rollout_id)
+
+
+@api.get("/rollouts/{rollout_id}/decisions", name="list_rollout_decisions")
+async def list_decisions(rollout_id: str, call: ViewerCall, limit: Limit = 500) -> list[DecisionItem]:
+    """List what was decided and why, oldest first."""
+    return await service.list_decisions(call.session, rollout_id, limit)
+
+
+@api.get("/rollouts/{rollout_id}/deployments", name="list_deployments")
+async def list_deployments(rollout_id: str, call: ViewerCall) -> list[DeploymentItem]:
+    """List each device's way through the rollout."""
+    return await service.list_deployments(call.session, rollout_id)
+
+
+@api.post("/rollouts/{rollout_id}/wishes", status_code=201, name="wish_rollout")
+async def wish(rollout_id: str, body: RolloutWish, call: OperatorCall) -> RolloutItem:
+    """Start, pause, resume, halt, extend, or let a stage pass."""
+    return await service.wish(call.session, call.principal.name, rollout_id, body)
+
+
+@api.get("/baselines", name="list_baselines")
+async def list_baselines(call: ViewerCall) -> list[BaselineItem]:
+    """List what each device class runs when no rollout says otherwise."""
+    return await service.list_baselines(call.session)

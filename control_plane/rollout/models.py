@@ -1,0 +1,83 @@
+"""Rollouts, what was decided about them, each device's way through, and the baseline of every class."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey, Identity, Index, func
+from sqlalchemy.orm import Mapped, mapped_column
+
+from control_plane.kit.db import Base
+
+
+class RolloutRow(Base):
+    __tablename__ = "rollout"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str]
+    release: Mapped[str] = mapped_column(ForeignKey("registry_release.digest"))
+    content_digest: Mapped[str]
+    counter: Mapped[int]
+    device_classes: Mapped[list[str]]
+    sites: Mapped[list[Any] | None]
+    champion: Mapped[str | None]
+    restore_release: Mapped[str | None]
+    plan: Mapped[dict[str, Any]]
+    gate_id: Mapped[str | None]
+    gate_verdict: Mapped[str | None]
+    override_reason: Mapped[str]
+    wishes: Mapped[dict[str, Any]]
+    phase: Mapped[str] = mapped_column(index=True)
+    stage: Mapped[int]
+    stage_since: Mapped[datetime | None]
+    exposure_before: Mapped[float]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    limits: Mapped[dict[str, Any]]
+    offering: Mapped[bool]
+    because: Mapped[str]
+    figures: Mapped[dict[str, Any]]
+    created_by: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class RolloutDecision(Base):
+    """One tick whose answer was new, with its figures: what the page draws over time."""
+
+    __tablename__ = "rollout_decision"
+    __table_args__ = (Index("ix_rollout_decision_rollout", "rollout_id", "number"),)
+
+    number: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    rollout_id: Mapped[str] = mapped_column(ForeignKey("rollout.id"))
+    at: Mapped[datetime]
+    phase: Mapped[str]
+    stage: Mapped[int]
+    because: Mapped[str]
+    figures: Mapped[dict[str, Any]]
+
+
+class Deployment(Base):
+    __tablename__ = "rollout_deployment"
+
+    rollout_id: Mapped[str] = mapped_column(ForeignKey("rollout.id"), primary_key=True)
+    device_id: Mapped[str] = mapped_column(ForeignKey("fleet_device.id"), primary_key=True)
+    site: Mapped[str]
+    device_class: Mapped[str]
+    offered_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    seen_at: Mapped[datetime]
+    phase: Mapped[str]
+    reason: Mapped[str | None]
+    detail: Mapped[str]
+    active_content: Mapped[str | None]
+    qualification: Mapped[dict[str, Any]]
+
+
+class Baseline(Base):
+    """What a class's devices run when no rollout says otherwise."""
+
+    __tablename__ = "rollout_baseline"
+
+    device_class: Mapped[str] = mapped_column(primary_key=True)
+    release: Mapped[str] = mapped_column(ForeignKey("registry_release.digest"))
+    content_digest: Mapped[str]
+    counter: Mapped[int]
+    since: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -1,0 +1,283 @@
+"""Create rollouts, take wishes, tell devices what to run, and hear how far they are."""
+
+import asyncio
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from agents.protocol import v1 as wire
+from control_plane.audit import service as audit
+from control_plane.evaluation import service as evaluation
+from control_plane.evaluation.domain import Verdict
+from control_plane.fleet.domain import Identity
+from control_plane.kit import clock
+from control_plane.kit.db import Session, execute
+from control_plane.kit.errors import Conflict, Invalid, NotFound
+from control_plane.kit.ids import new_id
+from control_plane.kit.pages import Page, decode_cursor, page_of
+from control_plane.kit.signing import Signer
+from control_plane.lineage import service as lineage
+from control_plane.lineage.domain import Kind, Node
+from control_plane.registry import service as registry
+from control_plane.rollout import store
+from control_plane.rollout.domain import ENDS, Live, Order, Phase, ReleaseRef, Stratum, Wishes, order_for
+from control_plane.rollout.models import RolloutRow
+from control_plane.rollout.schemas import (
+    BaselineItem,
+    DecisionItem,
+    DeploymentItem,
+    RolloutCreate,
+    RolloutItem,
+    RolloutWish,
+)
+
+MANIFEST_S = 3600
+SETTLED = frozenset({wire.DeploymentPhase.COMMITTED, wire.DeploymentPhase.IDLE})
+
+
+async def create_rollout(session: Session, actor: str, body: RolloutCreate) -> RolloutItem:
+    """Plan a release's way to devices; asks people for their approval if the release needs it."""
+    release = await registry.get_release(session, body.release)
+    busy = await store.live_for(session, release.device_classes)
+    if busy is not None:
+        raise Conflict(
+            f"rollout {busy.id} is still {busy.phase} on these devices; finish or halt it first",
+            code="rollout_in_progress",
+        )
+    verdict = await _gate_verdict(session, body, release.content_digest)
+    try:
+        plan = body.plan.to_plan(release.approvals_needed)
+    except ValueError as error:
+        raise Invalid(str(error), code="bad_plan") from error
+    baselines = {b.device_class: b.content_digest for b in await store.baselines(session)}
+    champion = next((baselines[c] for c in release.device_classes if c in baselines), None)
+    row = RolloutRow(
+        id=new_id("roll"),
+        model=release.model,
+        release=release.digest,
+        content_digest=release.content_digest,
+        counter=release.counter,
+        device_classes=release.device_classes,
+        sites=body.sites,
+        champion=champion,
+        plan=asdict(plan),
+        gate_id=body.gate_id,
+        gate_verdict=verdict,
+        override_reason=body.override_reason,
+        wishes=asdict(Wishes(start=body.start)),
+        phase=Phase.DRAFT,
+        stage=0,
+        exposure_before=0.0,
+        limits={},
+        offering=False,
+        because="just made",
+        figures={},
+        created_by=actor,
+    )
+    session.add(row)
+    await session.flush()
+    await _link(session, row)
+    evidence = {"gate": body.gate_id, "verdict": verdict, "override_reason": body.override_reason, "rollout": row.id}
+    await registry.ask_approval(session, actor, release.digest, evidence)
+    action = "rollout.override" if body.override_reason else "rollout.create"
+    await audit.record(
+        session,
+        actor,
+        action,
+        row.id,
+        body.override_reason or release.reason,
+        release=release.digest,
+        gate=body.gate_id,
+        verdict=verdict,
+    )
+    return _item(row)
+
+
+async def _gate_verdict(session: Session, body: RolloutCreate, content: str) -> str | None:
+    if body.gate_id is None:
+        return None
+    gate = await evaluation.get_gate(session, body.gate_id)
+    if gate.candidate != content:
+        raise Invalid("that gate judged another model version", code="gate_of_another")
+    if gate.verdict is not Verdict.PASS and not body.override_reason:
+        raise Invalid(
+            f"the gate said {gate.verdict}: {gate.because}; an override needs a reason", code="gate_not_passed"
+        )
+    return gate.verdict
+
+
+async def _link(session: Session, row: RolloutRow) -> None:
+    node = Node(Kind.ROLLOUT, row.id)
+    await lineage.link(session, node, [Node(Kind.RELEASE, row.release)], "rolls out")
+    if row.gate_id:
+        await lineage.link(session, Node(Kind.RELEASE, row.release), [Node(Kind.GATE, row.gate_id)], "gated by")
+
+
+async def wish(session: Session, actor: str, rollout_id: str, body: RolloutWish) -> RolloutItem:
+    row = await _row(session, rollout_id, lock=True)
+    if Phase(row.phase) in ENDS:
+        raise Conflict(f"rollout {rollout_id} is {row.phase} already")
+    changes: dict[str, dict[str, Any]] = {
+        "start": {"start": True},
+        "pause": {"pause": True},
+        "resume": {"pause": False},
+        "halt": {"halt": True},
+        "proceed": {"proceed_past": row.stage},
+        "extend": {
+            "extra_exposure": row.wishes["extra_exposure"] + body.extra_exposure,
+            "extra_s": row.wishes["extra_s"] + body.extra_s,
+        },
+    }
+    row.wishes = row.wishes | changes[body.action]
+    await audit.record(session, actor, f"rollout.{body.action}", rollout_id, body.reason)
+    await execute(session, "select pg_notify('fleetloop', 'rollout')")
+    return _item(row)
+
+
+@dataclass(slots=True)
+class Board:
+    """Who is offered what, as this process last read it; NOTIFY and a short age make it read again."""
+
+    live: dict[str, list[Live]] = field(default_factory=dict)
+    baseline: dict[str, list[ReleaseRef]] = field(default_factory=dict)
+    sites: dict[str, frozenset[str] | None] = field(default_factory=dict)
+    tracked: frozenset[str] = frozenset()
+    read_at: float = -1e9
+
+    def forget(self) -> None:
+        self.read_at = -1e9
+
+    async def fresh(self, session: Session, max_age_s: float = 1.0) -> "Board":
+        now = asyncio.get_running_loop().time()
+        if now - self.read_at > max_age_s:
+            await _read_board(session, self)
+            self.read_at = now
+        return self
+
+    def order(self, who: Identity, floor: int) -> Order | None:
+        live = [r for r in self.live.get(who.device_class, []) if self._reaches(r.rollout_id, who.site)]
+        stratum = Stratum(who.site, who.device_class)
+        return order_for(who.id, stratum, floor, live, self.baseline.get(who.device_class, []))
+
+    def _reaches(self, rollout_id: str, site: str) -> bool:
+        sites = self.sites.get(rollout_id)
+        return sites is None or site in sites
+
+
+async def _read_board(session: Session, board: Board) -> None:
+    live: dict[str, list[Live]] = {}
+    rows = await store.offering(session)
+    for row in rows:
+        release = await _ref(session, row.release)
+        limits = {Stratum(*key.split("|", 1)): values[row.stage] for key, values in row.limits.items()}
+        for device_class in row.device_classes:
+            live.setdefault(device_class, []).append(Live(row.id, release, limits))
+        board.sites[row.id] = frozenset(row.sites) if row.sites is not None else None
+    board.live = live
+    board.tracked = frozenset(await store.unfinished(session))
+    board.baseline = {b.device_class: await _same_content(session, b.release) for b in await store.baselines(session)}
+
+
+async def _same_content(session: Session, digest: str) -> list[ReleaseRef]:
+    """Return a release and every later one of the same content for the same model."""
+    first = await registry.get_release(session, digest)
+    later = [
+        r
+        for r in await registry.list_releases(session, first.model)
+        if r.content_digest == first.content_digest and r.counter >= first.counter
+    ]
+    return [ReleaseRef(r.digest, r.manifest_bytes, r.counter, r.content_digest) for r in later]
+
+
+async def _ref(session: Session, digest: str) -> ReleaseRef:
+    release = await registry.get_release(session, digest)
+    return ReleaseRef(release.digest, release.manifest_bytes, release.counter, release.content_digest)
+
+
+def sign_manifest(signer: Signer, who: Identity, message: wire.CheckIn, order: Order | None) -> wire.Envelope:
+    """Say what this device should run, in an envelope good for this one check-in."""
+    now = clock.now()
+    manifest = wire.DirectorManifest(
+        device_id=who.id,
+        nonce=message.nonce,
+        seq=message.seq,
+        issued_at=now,
+        expires_at=now + timedelta(seconds=MANIFEST_S),
+        order=wire.ReleaseOrder(
+            release_digest=order.release.digest,
+            size_bytes=order.release.size_bytes,
+            counter=order.release.counter,
+            rollout_id=order.rollout_id,
+        )
+        if order
+        else None,
+    )
+    payload = manifest.model_dump_json(by_alias=True).encode()
+    return wire.seal_envelope(wire.DIRECTOR_PAYLOAD, payload, [signer.private])
+
+
+async def track(session: Session, board: Board, who: Identity, message: wire.CheckIn, order: Order | None) -> None:
+    """Keep a device's way through a rollout: what it was offered, how far it is, what it runs."""
+    report = message.deployment
+    active = message.active.content_digest if message.active else None
+    if order is not None and order.rollout_id is not None:
+        about = report if report is not None and report.release_digest == order.release.digest else None
+        await store.put_deployment(
+            session,
+            {
+                "rollout_id": order.rollout_id,
+                "device_id": who.id,
+                "site": who.site,
+                "device_class": who.device_class,
+                "seen_at": clock.now(),
+                "phase": about.phase.value if about else "offered",
+                "reason": about.reason if about else None,
+                "detail": about.detail if about else "",
+                "active_content": active,
+                "qualification": about.qualification if about else {},
+            },
+        )
+        if about is not None and about.phase is wire.DeploymentPhase.COMMITTED:
+            await lineage.link(session, Node(Kind.DEVICE, who.id), [Node(Kind.ROLLOUT, order.rollout_id)], "runs")
+    elif board.tracked:
+        settled = report is None or report.phase in SETTLED
+        await store.touch_deployment(
+            session, who.id, {"seen_at": clock.now(), "active_content": active} | ({"phase": "idle"} if settled else {})
+        )
+
+
+async def get(session: Session, rollout_id: str) -> RolloutItem:
+    return _item(await _row(session, rollout_id))
+
+
+async def list_rollouts(session: Session, *, after: str | None = None, limit: int = 50) -> Page[RolloutItem]:
+    cursor = decode_cursor(after)
+    found = await store.list_rollouts(session, before=cursor[0] if cursor else None, limit=limit + 1)
+    return page_of([_item(row) for row in found], limit, lambda item: item.id)
+
+
+async def list_decisions(session: Session, rollout_id: str, limit: int = 500) -> list[DecisionItem]:
+    await _row(session, rollout_id)
+    found = await store.decisions(session, rollout_id, limit)
+    return [DecisionItem.model_validate(d, from_attributes=True) for d in found]
+
+
+async def list_deployments(session: Session, rollout_id: str) -> list[DeploymentItem]:
+    await _row(session, rollout_id)
+    found = await store.deployments(session, rollout_id)
+    return [DeploymentItem.model_validate(d, from_attributes=True) for d in found]
+
+
+async def list_baselines(session: Session) -> list[BaselineItem]:
+    return [BaselineItem.model_validate(b, from_attributes=True) for b in await store.baselines(session)]
+
+
+async def _row(session: Session, rollout_id: str, *, lock: bool = False) -> RolloutRow:
+    row = await store.find(session, rollout_id, lock=lock)
+    if row is None:
+        raise NotFound(f"there is no rollout {rollout_id}")
+    return row
+
+
+def _item(row: RolloutRow) -> RolloutItem:
+    return RolloutItem.model_validate(row, from_attributes=True)

@@ -1,0 +1,111 @@
+"""Rows of rollouts, decisions, deployments and baselines."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+
+from control_plane.kit.db import Row, Session, rows
+from control_plane.rollout.domain import ENDS
+from control_plane.rollout.models import Baseline, Deployment, RolloutDecision, RolloutRow
+
+
+async def claim(session: Session, rollout_id: str) -> RolloutRow | None:
+    query = select(RolloutRow).where(RolloutRow.id == rollout_id).with_for_update(skip_locked=True)
+    return await session.scalar(query.execution_options(populate_existing=True))
+
+
+async def unfinished(session: Session) -> Sequence[str]:
+    query = select(RolloutRow.id).where(RolloutRow.phase.not_in([phase.value for phase in ENDS]))
+    return (await session.scalars(query.order_by(RolloutRow.id))).all()
+
+
+async def find(session: Session, rollout_id: str, *, lock: bool = False) -> RolloutRow | None:
+    query = select(RolloutRow).where(RolloutRow.id == rollout_id)
+    return await session.scalar(query.with_for_update() if lock else query)
+
+
+async def list_rollouts(session: Session, *, before: str | None, limit: int) -> Sequence[RolloutRow]:
+    query = select(RolloutRow).order_by(RolloutRow.id.desc()).limit(limit)
+    return (await session.scalars(query if before is None else query.where(RolloutRow.id < before))).all()
+
+
+async def offering(session: Session) -> Sequence[RolloutRow]:
+    query = select(RolloutRow).where(RolloutRow.offering).order_by(RolloutRow.counter.desc())
+    return (await session.scalars(query)).all()
+
+
+async def live_for(session: Session, device_classes: Sequence[str]) -> RolloutRow | None:
+    """Return a rollout that has not ended and reaches one of the classes."""
+    query = select(RolloutRow).where(RolloutRow.phase.not_in([phase.value for phase in ENDS]))
+    for row in (await session.scalars(query)).all():
+        if set(row.device_classes) & set(device_classes):
+            return row
+    return None
+
+
+async def baselines(session: Session) -> Sequence[Baseline]:
+    return (await session.scalars(select(Baseline).order_by(Baseline.device_class))).all()
+
+
+async def put_baseline(session: Session, device_class: str, values: dict[str, Any]) -> None:
+    statement = insert(Baseline).values(device_class=device_class, **values)
+    await session.execute(statement.on_conflict_do_update(index_elements=["device_class"], set_=values))
+
+
+async def insert_decision(session: Session, row: RolloutRow, at: Any) -> None:
+    session.add(
+        RolloutDecision(
+            rollout_id=row.id, at=at, phase=row.phase, stage=row.stage, because=row.because, figures=row.figures
+        )
+    )
+    await session.flush()
+
+
+async def decisions(session: Session, rollout_id: str, limit: int) -> Sequence[RolloutDecision]:
+    query = select(RolloutDecision).where(RolloutDecision.rollout_id == rollout_id)
+    newest = (await session.scalars(query.order_by(RolloutDecision.number.desc()).limit(limit))).all()
+    return list(reversed(newest))
+
+
+async def put_deployment(session: Session, values: dict[str, Any]) -> None:
+    statement = insert(Deployment).values(values)
+    changed = {key: value for key, value in values.items() if key not in {"rollout_id", "device_id", "offered_at"}}
+    await session.execute(statement.on_conflict_do_update(index_elements=["rollout_id", "device_id"], set_=changed))
+
+
+async def touch_deployment(session: Session, device_id: str, values: dict[str, Any]) -> None:
+    """Say of the newest deployment of a device what it runs now."""
+    newest = select(Deployment).where(Deployment.device_id == device_id).order_by(Deployment.rollout_id.desc())
+    row = await session.scalar(newest.limit(1))
+    if row is not None:
+        for key, value in values.items():
+            setattr(row, key, value)
+
+
+async def deployments(session: Session, rollout_id: str) -> Sequence[Deployment]:
+    query = select(Deployment).where(Deployment.rollout_id == rollout_id).order_by(Deployment.device_id)
+    return (await session.scalars(query)).all()
+
+
+async def tally(session: Session, rollout_id: str, content: str, silent_s: float) -> Row:
+    """Count deployments: committed with the content really running, failed, reverted, silent, still holding."""
+    found = await rows(
+        session,
+        """
+        with d as (select *, seen_at < now() - :silent * interval '1 second' as silent from rollout_deployment
+                   where rollout_id = :id)
+        select count(*) as offered,
+               count(*) filter (where phase in ('committed', 'idle') and active_content = :content) as committed,
+               count(*) filter (where phase = 'refused') as failed,
+               count(*) filter (where phase = 'reverted') as reverted,
+               count(*) filter (where silent and phase not in ('committed', 'idle', 'refused', 'reverted')) as silent,
+               count(*) filter (where not silent and (active_content = :content or phase in
+                   ('downloading', 'verified', 'qualifying', 'armed', 'trial'))) as holding
+        from d""",
+        id=rollout_id,
+        content=content,
+        silent=silent_s,
+    )
+    return found[0]

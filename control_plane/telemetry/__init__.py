@@ -1,0 +1,1 @@
+"""What devices did: exposure, field events, recordings."""

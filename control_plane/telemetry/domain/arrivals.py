@@ -1,0 +1,58 @@
+"""What of a batch is new, what to do with a recording, and rates with their intervals.
+
+A device sends its windows and events in growing order of one `seq` per stream; the server keeps the highest it has
+made durable. So a batch that comes again adds nothing, and nothing acknowledged is lost.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+from typing import Protocol, TypeVar
+
+
+class Sequenced(Protocol):
+    @property
+    def seq(self) -> int: ...
+
+
+Item = TypeVar("Item", bound=Sequenced)
+
+
+class RecordingState(StrEnum):
+    ANNOUNCED = "announced"
+    STORED = "stored"
+    DECLINED = "declined"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What one device may send."""
+
+    max_bytes: int
+    per_hour: int
+
+
+def fresh(items: Sequence[Item], acknowledged_seq: int) -> list[Item]:
+    return [item for item in items if item.seq > acknowledged_seq]
+
+
+def out_of_order(items: Sequence[Sequenced]) -> bool:
+    """Say whether a batch's own numbers do not strictly grow: then it cannot be acknowledged by its highest."""
+    return any(a.seq >= b.seq for a, b in pairwise(items))
+
+
+def why_decline(quota: Quota, size_bytes: int, last_hour: int, *, known_model: bool) -> str | None:
+    """Return why a recording is not wanted, or None."""
+    if size_bytes > quota.max_bytes:
+        return f"it has {size_bytes} bytes, at most {quota.max_bytes} are taken"
+    if last_hour >= quota.per_hour:
+        return f"this device sent {last_hour} recordings within the hour, its share is {quota.per_hour}"
+    if not known_model:
+        return "its model is not one of ours"
+    return None
+
+
+def incidents(counts: Mapping[str, int], kinds: Sequence[str]) -> int:
+    return sum(counts.get(kind, 0) for kind in kinds)

@@ -1,0 +1,86 @@
+"""Streams, windows, events and recordings. Windows and events are partitioned by time."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Identity, Index, func
+from sqlalchemy.orm import Mapped, mapped_column
+
+from control_plane.kit.db import Base
+
+
+class Stream(Base):
+    """How far a device's spool has been taken over."""
+
+    __tablename__ = "telemetry_stream"
+
+    device_id: Mapped[str] = mapped_column(primary_key=True)
+    stream_id: Mapped[str] = mapped_column(primary_key=True)
+    acknowledged_seq: Mapped[int] = mapped_column(BigInteger)
+
+
+class Window(Base):
+    __tablename__ = "telemetry_window"
+    __table_args__ = (
+        Index("ix_telemetry_window_content", "content_digest", "received_at"),
+        {"postgresql_partition_by": "RANGE (received_at)"},
+    )
+
+    device_id: Mapped[str] = mapped_column(primary_key=True)
+    stream_id: Mapped[str] = mapped_column(primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    received_at: Mapped[datetime] = mapped_column(primary_key=True)
+    site: Mapped[str]
+    device_class: Mapped[str]
+    content_digest: Mapped[str]
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime]
+    distance_m: Mapped[float]
+    duration_s: Mapped[float]
+    decisions: Mapped[int] = mapped_column(BigInteger)
+    energy_j: Mapped[float | None]
+    counts: Mapped[dict[str, Any]]
+    latency_p50_ms: Mapped[float]
+    latency_p99_ms: Mapped[float]
+
+
+class FieldEvent(Base):
+    __tablename__ = "telemetry_event"
+    __table_args__ = (
+        Index("ix_telemetry_event_event_id", "event_id"),
+        Index("ix_telemetry_event_number", "number"),
+        {"postgresql_partition_by": "RANGE (received_at)"},
+    )
+
+    device_id: Mapped[str] = mapped_column(primary_key=True)
+    stream_id: Mapped[str] = mapped_column(primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    received_at: Mapped[datetime] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger, Identity())
+    event_id: Mapped[str]
+    kind: Mapped[str]
+    site: Mapped[str]
+    device_class: Mapped[str]
+    content_digest: Mapped[str]
+    at: Mapped[datetime]
+    details: Mapped[dict[str, Any]]
+
+
+class Recording(Base):
+    __tablename__ = "telemetry_recording"
+    __table_args__ = (Index("ix_telemetry_recording_stored", "number", postgresql_where="state = 'stored'"),)
+
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    device_id: Mapped[str] = mapped_column(index=True)
+    site: Mapped[str]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    trigger: Mapped[str]
+    event_id: Mapped[str | None] = mapped_column(index=True)
+    content_digest: Mapped[str]
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime]
+    announced_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    state: Mapped[str]
+    reason: Mapped[str]
+    number: Mapped[int | None] = mapped_column(BigInteger, unique=True)
+    facts: Mapped[dict[str, Any]]

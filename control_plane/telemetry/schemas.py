@@ -1,0 +1,64 @@
+"""Telemetry as the API gives it."""
+
+from datetime import datetime
+from typing import Any
+
+from control_plane.kit.pages import Schema
+from control_plane.telemetry.domain import RecordingState
+
+
+class FieldEventItem(Schema):
+    number: int
+    event_id: str
+    kind: str
+    device_id: str
+    site: str
+    device_class: str
+    content_digest: str
+    at: datetime
+    received_at: datetime
+    details: dict[str, Any]
+
+
+class RecordingItem(Schema):
+    sha256: str
+    device_id: str
+    site: str
+    size_bytes: int
+    trigger: str
+    event_id: str | None
+    content_digest: str
+    started_at: datetime
+    ended_at: datetime
+    state: RecordingState
+    reason: str
+    number: int | None
+    facts: dict[str, Any]
+
+
+class RateLine(Schema):
+    """Exposure and events of one content at one site; the interval is clustered by device."""
+
+    content_digest: str
+    site: str
+    device_class: str
+    devices: int
+    distance_m: float
+    duration_s: float
+    windows: int
+    decisions: int
+    energy_j: float | None
+    counts: dict[str, int]
+
+
+class Rate(Schema):
+    """Events of some kinds per unit of exposure, over all sites, with a 95 % interval clustered by device."""
+
+    content_digest: str
+    events: int
+    exposure: float
+    unit: str
+    rate: float | None
+    low: float | None
+    high: float | None
+    devices: int

@@ -1,0 +1,1 @@
+"""Training runs that were asked for, and what came of them."""

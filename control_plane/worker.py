@@ -1,0 +1,100 @@
+"""The worker process: reconcilers and the outbox, woken by NOTIFY, right on the timer alone.
+
+Run: `python -m control_plane.worker` (settings from FLEETLOOP_... variables). Several may run side by side.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+
+from control_plane.kit import outbox
+from control_plane.kit.context import Context
+from control_plane.kit.db import Session, is_outage
+from control_plane.kit.observability import log_to_stderr
+from control_plane.kit.settings import Settings
+from control_plane.main import open_context
+from control_plane.pipelines import reconcile as pipelines
+from control_plane.rollout import reconcile as rollout
+
+log = logging.getLogger("fleetloop.worker")
+
+
+def open_orchestrator(settings: Settings) -> pipelines.Orchestrator:
+    if settings.orchestrator == "subprocess":
+        return pipelines.SubprocessOrchestrator()
+    if settings.orchestrator == "prefect" and settings.prefect_api_url:
+        return pipelines.PrefectOrchestrator(settings.prefect_api_url)
+    return pipelines.NoOrchestrator()
+
+
+async def _stored(_: Session, payload: Any) -> None:
+    log.debug("recording %s is stored", payload["sha256"])
+
+
+async def run(context: Context, stop: asyncio.Event) -> None:
+    orchestrator = open_orchestrator(context.settings)
+    await context.objects.start()
+    wake = asyncio.Event()
+    handlers = {"recording.stored": _stored}
+    loops = [
+        _loop("rollout", stop, wake, context, lambda: rollout.tick(context)),
+        _loop("pipelines", stop, wake, context, lambda: pipelines.tick(context, orchestrator)),
+        _loop("outbox", stop, wake, context, lambda: outbox.dispatch(context.database, handlers)),
+        _listen(context, stop, wake),
+    ]
+    await asyncio.gather(*loops)
+    await context.database.close()
+
+
+async def _loop(
+    name: str, stop: asyncio.Event, wake: asyncio.Event, context: Context, tick: Callable[[], Awaitable[int]]
+) -> None:
+    while not stop.is_set():
+        try:
+            await tick()
+        except Exception as error:
+            if not is_outage(error):
+                log.exception("%s tick failed", name)
+            else:
+                log.warning("%s waits for the database: %s", name, type(error).__name__)
+        wake.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(wake.wait(), context.settings.tick_s)
+
+
+async def _listen(context: Context, stop: asyncio.Event, wake: asyncio.Event) -> None:
+    while not stop.is_set():
+        try:
+            connection = await asyncpg.connect(context.settings.database_url)
+            await connection.add_listener("fleetloop", lambda *_: wake.set())
+            closed = asyncio.Event()
+            connection.add_termination_listener(lambda *_: closed.set())
+            waits = [asyncio.ensure_future(event.wait()) for event in (closed, stop)]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+            await connection.close()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            await asyncio.sleep(1)
+
+
+async def _main() -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await run(open_context(Settings(), pool_size=5), stop)
+
+
+def main() -> None:
+    log_to_stderr()
+    asyncio.run(_main())
+
+
+if __name__ == "__main__":
+    main()
