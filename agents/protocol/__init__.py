@@ -1,1 +1,1 @@
-"""The wire between devices and the control plane, one package for each version that devices in the field still speak."""
+"""The wire between devices and the control plane, one package per version that devices in the field still speak."""

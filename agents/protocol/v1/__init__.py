@@ -46,7 +46,7 @@ from agents.protocol.v1.release import (
     ReleaseOrder,
     TensorSpec,
 )
-from agents.protocol.v1.request import signing_input
+from agents.protocol.v1.request import signing_input, signing_input_of_digest
 
 __all__ = [
     "DIRECTOR_PAYLOAD",
@@ -84,5 +84,6 @@ __all__ = [
     "seal_envelope",
     "sha256_hex",
     "signing_input",
+    "signing_input_of_digest",
     "strict_json",
 ]

@@ -36,7 +36,7 @@ Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 
 
 class EnrolRequest(Frozen):
-    """`public_key_pem` is a P-256 SubjectPublicKeyInfo; `proof` signs `enrol_proof(token, pem)` with its private half."""
+    """`public_key_pem` is a P-256 SubjectPublicKeyInfo; `proof` signs `enrol_proof(token, pem)` with its key."""
 
     token: str = Field(min_length=16, max_length=128)
     public_key_pem: str = Field(max_length=1000)

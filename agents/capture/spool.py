@@ -1,0 +1,57 @@
+"""Telemetry to the server: batches from the spool, forgotten only when the server says they are durable there."""
+
+import asyncio
+from typing import Final
+
+from agents.link import Backoff, DeviceClient, LinkError
+from agents.protocol.v1 import ExposureWindow, FieldEvent, TelemetryBatch, TelemetryReply
+from agents.sdk.spool import EVENT, WINDOW, Item, Spool
+
+_BATCH_ITEMS: Final = 500
+_IDLE_S: Final = 2.0
+
+
+class TelemetrySender:
+    def __init__(self, client: DeviceClient, spool: Spool) -> None:
+        self._client, self._spool = client, spool
+        self._backoff = Backoff(1.0, 300.0)
+        self._period_s = _IDLE_S
+        self._batch_items = _BATCH_ITEMS
+        self.last_error: str | None = None
+
+    async def send_once(self) -> float:
+        """Send one batch if there is one; return the seconds until the next look."""
+        items = await asyncio.to_thread(self._spool.take, self._batch_items)
+        if not items:
+            return self._backoff.spread(self._period_s)
+        try:
+            reply = await self._client.post("telemetry", self._encoded(items), TelemetryReply)
+        except LinkError as error:
+            return await self._failed(error, items)
+        return await self._answered(reply, items)
+
+    async def _answered(self, reply: TelemetryReply, items: list[Item]) -> float:
+        self._period_s = reply.next_batch_s
+        if reply.acknowledged_seq < items[0].seq:
+            self.last_error = "the server acknowledged nothing"
+            return self._backoff.failed()
+        await asyncio.to_thread(self._spool.ack, min(reply.acknowledged_seq, items[-1].seq))
+        self._backoff.succeeded()
+        self.last_error, self._batch_items = None, min(_BATCH_ITEMS, self._batch_items * 2)
+        return self._backoff.spread(reply.next_batch_s)
+
+    async def _failed(self, error: LinkError, items: list[Item]) -> float:
+        self.last_error = str(error)
+        if not error.refused:
+            return self._backoff.failed(error.retry_after_s)
+        # One bad item must not hold up all that come after it: halve until it is alone, then give it up.
+        self._batch_items = max(1, len(items) // 2)
+        if len(items) == 1:
+            await asyncio.to_thread(self._spool.reject, items[0].seq)
+        return self._backoff.spread(self._period_s)
+
+    def _encoded(self, items: list[Item]) -> bytes:
+        windows = tuple(ExposureWindow.model_validate({"seq": i.seq, **i.body}) for i in items if i.kind == WINDOW)
+        events = tuple(FieldEvent.model_validate({"seq": i.seq, **i.body}) for i in items if i.kind == EVENT)
+        batch = TelemetryBatch(stream_id=self._spool.stream_id, windows=windows, events=events)
+        return batch.model_dump_json().encode()

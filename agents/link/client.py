@@ -1,0 +1,150 @@
+"""Signed requests to the device API, and answers read with suspicion: size, time, encoding and JSON are all bounded."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from agents.link.errors import LinkError
+from agents.link.keys import DeviceKey
+from agents.protocol.v1 import signing_input_of_digest, strict_json
+
+USER_AGENT: Final = "fleetloop-agent"
+ANSWER_BYTES: Final = 256 << 10
+EMPTY_SHA256: Final = hashlib.sha256(b"").hexdigest()
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+def new_http(connections: int = 20) -> httpx.AsyncClient:
+    """Return the client that all agents of one process share; it asks for no content encoding and follows no one."""
+    return httpx.AsyncClient(
+        headers={"Accept-Encoding": "identity", "User-Agent": USER_AGENT},
+        timeout=httpx.Timeout(20.0, connect=10.0),
+        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+        follow_redirects=False,
+    )
+
+
+class DeviceClient:
+    """One device's voice. Before enrolment it has no `device_id` and signs nothing."""
+
+    def __init__(
+        self, http: httpx.AsyncClient, server: str, key: DeviceKey, device_id: str | None, timeout_s: float = 30.0
+    ) -> None:
+        self._http, self._key, self._device_id, self._timeout_s = http, key, device_id, timeout_s
+        self._server = httpx.URL(server.rstrip("/") + "/")
+        if self._server.scheme not in {"http", "https"} or not self._server.host:
+            raise ValueError(f"{server!r} is not an http(s) address")
+
+    async def post(self, route: str, body: bytes, answer: type[Answer]) -> Answer:
+        """Send a message and return the validated answer.
+
+        Raises:
+            LinkError: no connection, a status other than 2xx, or an answer that must not be believed.
+        """
+        try:
+            data = await asyncio.wait_for(self._posted(route, body), self._timeout_s)
+        except asyncio.TimeoutError as error:
+            raise LinkError("timeout", f"no whole answer to {route} in {self._timeout_s:.0f} s") from error
+        try:
+            return answer.model_validate(strict_json(data, ANSWER_BYTES))
+        except (ValueError, ValidationError) as error:
+            raise LinkError("bad_answer", f"the answer to {route} is not valid: {str(error)[:300]}") from error
+
+    @asynccontextmanager
+    async def exchange(
+        self,
+        method: str,
+        url: httpx.URL,
+        *,
+        headers: dict[str, str] | None = None,
+        content: bytes | AsyncIterator[bytes] | None = None,
+        content_sha256: str = EMPTY_SHA256,
+    ) -> AsyncIterator[httpx.Response]:
+        """Open a streamed exchange; signed if and only if it goes to our own server."""
+        request = self._http.build_request(method, url, headers=headers, content=content)
+        if self._device_id is not None and same_origin(url, self._server):
+            target = request.url.raw_path.decode()
+            request.headers["Fleetloop-Device"] = self._device_id
+            signed = self._key.sign(signing_input_of_digest(method, target, content_sha256))
+            request.headers["Fleetloop-Signature"] = signed
+        try:
+            response = await self._http.send(request, stream=True)
+        except httpx.TimeoutException as error:
+            raise LinkError("timeout", f"{url.host} did not answer in time") from error
+        except httpx.TransportError as error:
+            raise LinkError("server_unreachable", f"{url.host}: {error or type(error).__name__}") from error
+        try:
+            yield response
+        except httpx.TimeoutException as error:
+            raise LinkError("timeout", f"{url.host} stopped sending") from error
+        except httpx.TransportError as error:
+            raise LinkError("connection_lost", f"{url.host}: {error or type(error).__name__}") from error
+        finally:
+            await response.aclose()
+
+    def route(self, path: str) -> httpx.URL:
+        return httpx.URL(f"{self._server}device/v1/{path}")
+
+    def resolve(self, address: str) -> httpx.URL:
+        """Return an address the server gave, relative or absolute; never from https down to http."""
+        url = self._server.join(address)
+        if url.scheme not in {"http", "https"} or (self._server.scheme == "https" and url.scheme == "http"):
+            raise LinkError("bad_answer", f"the server points to {url.scheme}://{url.host}, which is not allowed")
+        return url
+
+    async def _posted(self, route: str, body: bytes) -> bytes:
+        headers = {"Content-Type": "application/json"}
+        digest = hashlib.sha256(body).hexdigest()
+        async with self.exchange(
+            "POST", self.route(route), headers=headers, content=body, content_sha256=digest
+        ) as response:
+            await require_success(response)
+            return await bounded_body(response, ANSWER_BYTES)
+
+
+def same_origin(first: httpx.URL, second: httpx.URL) -> bool:
+    return (first.scheme, first.host, first.port) == (second.scheme, second.host, second.port)
+
+
+async def require_success(response: httpx.Response) -> None:
+    """Raise LinkError for anything but 2xx, with the server's own words as far as they are short."""
+    refuse_encoding(response)
+    if response.is_success:
+        return
+    words = (await bounded_body(response, 4096, strict=False)).decode("utf-8", "replace")
+    reason = {401: "not_authenticated", 403: "forbidden", 404: "not_found", 429: "too_many_requests"}.get(
+        response.status_code, "server_error" if response.status_code >= 500 else "refused_by_server"
+    )
+    raise LinkError(
+        reason,
+        f"{response.status_code} {words[:300]}",
+        status=response.status_code,
+        retry_after_s=_retry_after_s(response.headers.get("Retry-After", "")),
+    )
+
+
+def refuse_encoding(response: httpx.Response) -> None:
+    """Compressed answers are refused unread: a few kilobytes may unpack to gigabytes."""
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in {"", "identity"}:
+        raise LinkError("content_encoding", f"the answer is encoded as {encoding[:40]!r}, which was not asked for")
+
+
+async def bounded_body(response: httpx.Response, max_bytes: int, *, strict: bool = True) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > max_bytes:
+            if strict:
+                raise LinkError("too_large", f"the answer has more than {max_bytes} bytes")
+            break
+    return bytes(body[:max_bytes])
+
+
+def _retry_after_s(text: str) -> float | None:
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 8 else None

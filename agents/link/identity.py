@@ -1,0 +1,93 @@
+"""Who this device is: enrolment, and what it learnt there. The private key stays with `keys`."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from agents.link.client import DeviceClient
+from agents.link.keys import DeviceKey
+from agents.protocol.v1 import EnrolReply, EnrolRequest, canonical_json, enrol_proof, strict_json
+from agents.sdk.files import read_bounded, write_whole
+from agents.sdk.layout import StateDir
+
+AGENT_VERSION: Final = "0.1.0"
+_MAX_BYTES: Final = 64 << 10
+
+
+class Enrolment(BaseModel):
+    """What `enrolment.json` holds: where to enrol, with which single-use token, as what."""
+
+    model_config = ConfigDict(frozen=True)
+    server: str
+    token: SecretStr
+    serial: str
+    device_class: str
+    site: str
+    labels: dict[str, str] = Field(default_factory=dict)
+
+
+class Identity(BaseModel):
+    """What enrolment gave: the pinned director keys decide from now on whose orders count."""
+
+    model_config = ConfigDict(frozen=True)
+    server: str
+    device_id: str
+    director_keys: tuple[str, ...] = Field(min_length=1)
+    certificate_pem: str | None = None
+    device_class: str
+    site: str
+
+    @classmethod
+    def load(cls, state: StateDir) -> "Identity | None":
+        data = read_bounded(_path(state), _MAX_BYTES)
+        return None if data is None else cls.model_validate(strict_json(data, _MAX_BYTES))
+
+
+def load_key(state: StateDir) -> DeviceKey:
+    return DeviceKey.load_or_make(state.private / "key.pem")
+
+
+def read_enrolment(state: StateDir) -> Enrolment | None:
+    data = read_bounded(state.enrolment_json, _MAX_BYTES)
+    return None if data is None else Enrolment.model_validate(strict_json(data, _MAX_BYTES))
+
+
+async def enrol(http: httpx.AsyncClient, state: StateDir, wish: Enrolment) -> Identity:
+    """Enrol once; a repeat after a lost answer uses the same key, so the server can recognise it.
+
+    Raises:
+        LinkError: the server refused or could not be reached.
+    """
+    key = load_key(state)
+    token = wish.token.get_secret_value()
+    request = EnrolRequest(
+        token=token,
+        public_key_pem=key.public_pem,
+        proof=key.sign(enrol_proof(token, key.public_pem)),
+        agent_version=AGENT_VERSION,
+        **wish.model_dump(exclude={"server", "token"}),
+    )
+    reply = await DeviceClient(http, wish.server, key, None).post(
+        "enrol", request.model_dump_json().encode(), EnrolReply
+    )
+    identity = Identity(
+        server=wish.server,
+        device_class=wish.device_class,
+        site=wish.site,
+        **reply.model_dump(include={"device_id", "director_keys", "certificate_pem"}),
+    )
+    _store(state, identity, wish)
+    return identity
+
+
+def _store(state: StateDir, identity: Identity, wish: Enrolment) -> None:
+    write_whole(_path(state), canonical_json(identity.model_dump(mode="json")), durable=True, mode=0o600)
+    public: dict[str, Any] = {"device_id": identity.device_id, **wish.model_dump(exclude={"server", "token"})}
+    # Last: the application starts when it sees this file.
+    write_whole(state.device_json, canonical_json(public), durable=True)
+
+
+def _path(state: StateDir) -> Path:
+    return state.private / "identity.json"

@@ -1,0 +1,189 @@
+"""One device's agent: its parts wired together and the four loops that keep it going.
+
+`run` and `host` start exactly this; they differ in how many share a process.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import sqlite3
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+import httpx
+
+from agents.capture import Outbox, RecordingSender, TelemetrySender
+from agents.link import BlobStore, DeviceClient, Downloader, Identity, Uploader
+from agents.link.identity import load_key
+from agents.main.check_in import CheckIns
+from agents.main.configuration import Configuration
+from agents.platform import PlatformFacts
+from agents.protocol.v1 import canonical_json
+from agents.sdk.files import write_whole
+from agents.sdk.layout import StateDir
+from agents.sdk.signals import Signals
+from agents.sdk.spool import Spool
+from agents.update import DirectorCheck, DirectorOnly, Journal, Qualifier, Slots, UpdateEffects, UpdateLoop
+
+_BUSY_TICK_S: Final = 1.0
+_SETTLED_TICK_S: Final = 30.0
+_STATUS_S: Final = 60.0
+_log = logging.getLogger("fleetloop.agent")
+
+
+class LockedError(RuntimeError):
+    """Another agent runs on this state directory; two of them would look like a cloned device."""
+
+
+class Agent:
+    """Needs an enrolled state directory.
+
+    Raises:
+        LockedError: another agent holds it.
+    """
+
+    def __init__(self, state: StateDir, identity: Identity, http: httpx.AsyncClient, qualifier: Qualifier) -> None:
+        self.identity = identity
+        self._state = state
+        self._lock = _locked(state.private / "agent.lock")
+        configuration = Configuration.load(state)
+        client = DeviceClient(http, identity.server, load_key(state), identity.device_id)
+        blobs = BlobStore(state.blobs)
+        blobs.prepare()
+        slots = Slots(state, blobs)
+        downloader = Downloader(client, blobs, configuration.download_limits())
+        effects = UpdateEffects(
+            slots=slots,
+            downloader=downloader,
+            signals=Signals(state.signals),
+            qualifier=qualifier,
+            device_class=identity.device_class,
+            trust=DirectorOnly(),
+        )
+        journal = Journal(state.private / "journal.db")
+        if journal.recovered:
+            _log.warning("%s: the journal was rebuilt from the active link: %s", identity.device_id, journal.recovered)
+        self._update = UpdateLoop(journal, effects, slots.running(), configuration.policy())
+        self._spool = Spool(state.spool)
+        self._outbox = Outbox(state.outbox, state.private / "capture.db")
+        self._telemetry = TelemetrySender(client, self._spool)
+        self._recordings = RecordingSender(
+            Uploader(client), self._outbox, configuration.capture_rules(), configuration.bounds()
+        )
+        self._check_ins = CheckIns(
+            client,
+            DirectorCheck(identity.device_id, identity.director_keys),
+            self._update,
+            self._numbers,
+            PlatformFacts(state.root).now,
+            boot_id=f"b-{uuid.uuid4().hex[:20]}",
+        )
+        self._downloader = downloader
+        self._status_error: str | None = None
+        self._status_at_s = float("-inf")
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        try:
+            await self._update.check_slots()
+            await _together(
+                self._updating(),
+                _repeated(self._checked_in, self._check_ins.hurry),
+                _repeated(self._telemetry.send_once),
+                _repeated(self._recordings.send_once),
+            )
+        finally:
+            await self._update.close()
+            self._spool.close()
+            self._outbox.close()
+            self._lock.close()
+
+    async def _updating(self) -> None:
+        while True:
+            before = self._update.state
+            await self._update.advance()
+            after = self._update.state
+            if (before.phase, before.reason, before.target) != (after.phase, after.reason, after.target):
+                _log.info(
+                    "%s: %s %s: %s",
+                    self.identity.device_id,
+                    after.phase.value,
+                    after.reason or "",
+                    self._update.because,
+                )
+                # The server hears of it now, not a period later.
+                self._check_ins.hurry.set()
+            tick_s = _SETTLED_TICK_S if self._update.settled else _BUSY_TICK_S
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._update.wake.wait(), tick_s)
+
+    async def _checked_in(self) -> float:
+        wait_s = await self._check_ins.once()
+        # For `doctor`; a file a minute is enough while all is well.
+        changed = self._check_ins.last_error != self._status_error
+        if changed or time.monotonic() - self._status_at_s > _STATUS_S:
+            self._status_error, self._status_at_s = self._check_ins.last_error, time.monotonic()
+            write_whole(self._state.private / "status.json", canonical_json(self._status()), durable=False)
+        return wait_s
+
+    def _status(self) -> dict[str, str | None]:
+        at = self._check_ins.last_at
+        return {
+            "checked_in_at": at.isoformat() if at else None,
+            "check_in_error": self._check_ins.last_error,
+            "telemetry_error": self._telemetry.last_error,
+            "recordings_error": self._recordings.last_error,
+        }
+
+    def _numbers(self) -> dict[str, float]:
+        """Return what a check-in says about spool, outbox and downloads."""
+        counts = self._spool.counts()
+        own = {
+            "outbox_files": self._recordings.waiting_files,
+            "outbox_bytes": self._recordings.waiting_bytes,
+            "outbox_dropped": self._recordings.dropped,
+            "wrong_digests": self._downloader.wrong_digests,
+            "downloaded_bytes": self._downloader.received_bytes,
+        }
+        return {name: float(value) for name, value in {**counts, **own}.items() if name != "sent_through"}
+
+
+async def _together(*works: Coroutine[Any, Any, None]) -> None:
+    """Run all until one fails; none outlives the others (python 3.10 has no TaskGroup)."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _repeated(work: Callable[[], Awaitable[float]], hurry: asyncio.Event | None = None) -> None:
+    """Do `work` again after as many seconds as it says, or at once when somebody is in a hurry."""
+    event = hurry or asyncio.Event()
+    while True:
+        event.clear()
+        try:
+            wait_s = await work()
+        except (OSError, sqlite3.Error) as error:
+            # A full disk or a database locked by the application: this part waits, the others go on.
+            _log.warning("%s", error)
+            wait_s = 10.0
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(event.wait(), wait_s)
+
+
+def _locked(path: Path) -> TextIO:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise LockedError(f"another agent runs on {path.parent.parent}") from error
+    return file

@@ -1,0 +1,67 @@
+"""`agent/agent.json`: what an operator sets on the device itself. Absent means defaults, unknown keys are errors."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from agents.capture import Bounds, CaptureRule, CaptureRules
+from agents.link import DownloadLimits
+from agents.protocol.v1 import strict_json
+from agents.sdk.files import read_bounded
+from agents.sdk.layout import StateDir
+from agents.update import Policy
+
+_MAX_BYTES = 64 << 10
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Trial(_Part):
+    """Without `health_required` a trial that hears nothing until its deadline counts as good."""
+
+    deadline_s: float = Field(default=300.0, gt=0)
+    health_required: bool = True
+
+
+class Download(_Part):
+    deadline_s: float = Field(default=4 * 3600.0, gt=0)
+    min_bytes_per_s: float = Field(default=1024.0, ge=0)
+    disk_reserve_bytes: int = Field(default=256 << 20, ge=0)
+
+
+class Rule(_Part):
+    priority: int = 50
+    max_per_hour: int = Field(default=600, ge=0)
+    keep: bool = True
+
+
+class Capture(_Part):
+    kinds: dict[str, Rule] = Field(default_factory=dict)
+    otherwise: Rule = Rule()
+    outbox_files: int = Field(default=1000, ge=1)
+    outbox_bytes: int = Field(default=512 << 20, ge=1)
+
+
+class Configuration(_Part):
+    trial: Trial = Trial()
+    download: Download = Download()
+    capture: Capture = Capture()
+
+    @classmethod
+    def load(cls, state: StateDir) -> "Configuration":
+        """Return what the file says; raise ValueError if it says something else than it may."""
+        data = read_bounded(state.private / "agent.json", _MAX_BYTES)
+        return cls() if data is None else cls.model_validate(strict_json(data, _MAX_BYTES))
+
+    def policy(self) -> Policy:
+        return Policy(trial_deadline_s=self.trial.deadline_s, health_required=self.trial.health_required)
+
+    def download_limits(self) -> DownloadLimits:
+        return DownloadLimits(**self.download.model_dump())
+
+    def capture_rules(self) -> CaptureRules:
+        kinds = {name: CaptureRule(**rule.model_dump()) for name, rule in self.capture.kinds.items()}
+        return CaptureRules(kinds, CaptureRule(**self.capture.otherwise.model_dump()))
+
+    def bounds(self) -> Bounds:
+        return Bounds(self.capture.outbox_files, self.capture.outbox_bytes)

@@ -1,0 +1,144 @@
+"""Two slots and one link. A bundle appears in a slot whole, and the link moves in one rename.
+
+    slots/a/7.CONTENT_DIGEST/   model.onnx ... .release.json     read-only, hard links to verified blobs
+    slots/b/9.CONTENT_DIGEST/   ...
+    active -> slots/a/7.CONTENT_DIGEST
+
+The active slot is never written to. What may be switched is decided elsewhere.
+"""
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from agents.link import BlobStore
+from agents.link.blobs import file_sha256
+from agents.protocol.v1 import BundleFile, ReleaseManifest, sha256_hex, strict_json
+from agents.sdk.files import read_bounded, sync_directory
+from agents.sdk.layout import StateDir
+from agents.update.machine import Slot
+
+_RELEASE: Final = ".release.json"
+_RELEASE_BYTES: Final = 1 << 20
+
+
+class Slots:
+    def __init__(self, state: StateDir, blobs: BlobStore) -> None:
+        self._state, self._blobs = state, blobs
+
+    def path(self, slot: Slot) -> Path:
+        return self._state.bundle_dir(slot.name, slot.counter, slot.content_digest)
+
+    def linked(self) -> tuple[str, int, str] | None:
+        """Return slot, counter and content of what the link points to, if it points anywhere."""
+        found = self._state.read_active()
+        return None if found is None else (found[0], found[1].release_counter, found[1].content_digest)
+
+    def staged(self, slot: Slot) -> bool:
+        # The name appears in one rename after everything in it was verified and synced.
+        return self.path(slot).is_dir()
+
+    def stage(self, slot: Slot, release: bytes) -> None:
+        """Fill a slot that is not active from verified blobs.
+
+        Raises:
+            OSError: disk full, a blob missing or no longer what it was; the slot is then empty.
+        """
+        linked = self.linked()
+        if linked is not None and linked[0] == slot.name:
+            raise OSError(f"slot {slot.name} is active and is not written to")
+        folder = self._state.slots / slot.name
+        empty(folder)
+        building = folder / ".building"
+        building.mkdir(parents=True)
+        for file in _content(release):
+            self._place(file, building / file.path)
+        (building / _RELEASE).write_bytes(release)
+        _seal(building)
+        building.rename(self.path(slot))
+        sync_directory(folder)
+        sync_directory(self._state.slots)
+
+    def switch(self, slot: Slot | None) -> None:
+        """Point the link at a slot, or nowhere; durable when this returns."""
+        link = self._state.active
+        if slot is None:
+            link.unlink(missing_ok=True)
+        else:
+            temporary = link.with_name(".active.tmp")
+            temporary.unlink(missing_ok=True)
+            temporary.symlink_to(self.path(slot).relative_to(self._state.root))
+            temporary.replace(link)
+        sync_directory(self._state.root)
+
+    def intact(self, slot: Slot) -> bool:
+        """Read everything and say whether the slot still holds what was verified. Slow: for the start of the agent."""
+        folder = self.path(slot)
+        release = read_bounded(folder / _RELEASE, _RELEASE_BYTES)
+        if release is None or sha256_hex(release) != slot.release_digest:
+            return False
+        try:
+            return all(file_sha256(folder / file.path) == file.sha256 for file in _content(release))
+        except (OSError, ValueError):
+            return False
+
+    def running(self) -> Slot | None:
+        """Return the slot the link points to, as far as the disk alone can tell."""
+        linked = self.linked()
+        if linked is None:
+            return None
+        name, counter, content_digest = linked
+        release = read_bounded(self._state.bundle_dir(name, counter, content_digest) / _RELEASE, _RELEASE_BYTES)
+        return None if release is None else Slot(name, sha256_hex(release), content_digest, counter)
+
+    def wanted_blobs(self) -> set[str]:
+        """Return the digests of every file in either slot, so that going back fetches nothing."""
+        wanted: set[str] = set()
+        for path in self._state.slots.glob(f"[ab]/*/{_RELEASE}"):
+            release = read_bounded(path, _RELEASE_BYTES)
+            # A damaged manifest wants nothing; the check at the start has dealt with its slot.
+            with contextlib.suppress(OSError, ValueError):
+                wanted |= {sha256_hex(release or b""), *(file.sha256 for file in _content(release or b""))}
+        return wanted
+
+    def _place(self, file: BundleFile, target: Path) -> None:
+        source = self._blobs.path(file.sha256)
+        if file_sha256(source) != file.sha256:
+            source.unlink(missing_ok=True)
+            raise OSError(f"blob {file.sha256[:12]} is damaged on the disk; deleted")
+        try:
+            target.hardlink_to(source)
+        except OSError:  # a file system without hard links, or too many of them
+            shutil.copyfile(source, target)
+            target.chmod(0o444)
+
+
+def empty(folder: Path) -> None:
+    """Delete everything in a slot; its directories are read-only, so they are opened first."""
+    if folder.exists():
+        for path in (folder, *(each for each in folder.iterdir() if each.is_dir())):
+            path.chmod(0o755)
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+
+
+def _content(release: bytes) -> tuple[BundleFile, ...]:
+    try:
+        return ReleaseManifest.model_validate(strict_json(release, _RELEASE_BYTES)).content.files
+    except ValidationError as error:
+        raise OSError(f"the release manifest in the slot is damaged: {str(error)[:100]}") from error
+
+
+def _seal(folder: Path) -> None:
+    for path in folder.iterdir():
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    sync_directory(folder)
+    folder.chmod(0o555)
