@@ -9,7 +9,6 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import asyncpg
 import uvicorn
 from fastapi import FastAPI
 
@@ -26,6 +25,7 @@ from control_plane.kit.db import Database
 from control_plane.kit.errors import Invalid
 from control_plane.kit.http import Request, Response, install_problems
 from control_plane.kit.limits import BodyLimit
+from control_plane.kit.listen import listen
 from control_plane.kit.object_routes import object_routes
 from control_plane.kit.objects import LocalStore, ObjectStore, S3Settings, S3Store
 from control_plane.kit.observability import log_to_stderr
@@ -140,17 +140,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _listen(app: FastAPI) -> None:
     """Let NOTIFY wake this process's caches; without it they are at most a second old."""
     url = app.state.context.settings.database_url
-    while True:
-        try:
-            connection = await asyncpg.connect(url)
-            await connection.add_listener("fleetloop", lambda *_: app.state.board.forget())
-            await connection.add_listener("fleetloop_device", lambda *args: app.state.identities.forget(args[3]))
-            app.state.identities.forget(None)
-            closed = asyncio.Event()
-            connection.add_termination_listener(lambda *_: closed.set())
-            await closed.wait()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            await asyncio.sleep(1)
+    channels = {"fleetloop": lambda _: app.state.board.forget(), "fleetloop_device": app.state.identities.forget}
+    await listen(url, channels, lambda: app.state.identities.forget(None))
 
 
 def main() -> None:

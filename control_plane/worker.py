@@ -10,11 +10,10 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import asyncpg
-
 from control_plane.kit import outbox
 from control_plane.kit.context import Context
 from control_plane.kit.db import Session, is_outage
+from control_plane.kit.listen import listen
 from control_plane.kit.observability import log_to_stderr
 from control_plane.kit.settings import Settings
 from control_plane.main import open_context
@@ -45,9 +44,11 @@ async def run(context: Context, stop: asyncio.Event) -> None:
         _loop("rollout", stop, wake, context, lambda: rollout.tick(context)),
         _loop("pipelines", stop, wake, context, lambda: pipelines.tick(context, orchestrator)),
         _loop("outbox", stop, wake, context, lambda: outbox.dispatch(context.database, handlers)),
-        _listen(context, stop, wake),
     ]
+    url = context.settings.database_url or ""
+    listener = asyncio.create_task(listen(url, {"fleetloop": lambda _: wake.set()}, wake.set))
     await asyncio.gather(*loops)
+    listener.cancel()
     await context.database.close()
 
 
@@ -65,22 +66,6 @@ async def _loop(
         wake.clear()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(wake.wait(), context.settings.tick_s)
-
-
-async def _listen(context: Context, stop: asyncio.Event, wake: asyncio.Event) -> None:
-    while not stop.is_set():
-        try:
-            connection = await asyncpg.connect(context.settings.database_url)
-            await connection.add_listener("fleetloop", lambda *_: wake.set())
-            closed = asyncio.Event()
-            connection.add_termination_listener(lambda *_: closed.set())
-            waits = [asyncio.ensure_future(event.wait()) for event in (closed, stop)]
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            for wait in waits:
-                wait.cancel()
-            await connection.close()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            await asyncio.sleep(1)
 
 
 async def _main() -> None:

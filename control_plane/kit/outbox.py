@@ -8,9 +8,9 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from control_plane.kit.db import Database, Session, execute, rows
+from control_plane.kit.db import Database, Row, Session, execute, rows
 
-Handler = Callable[[Session, Mapping[str, Any]], Awaitable[None]]
+Handler = Callable[[Session, Any], Awaitable[None]]
 MAX_ATTEMPTS = 1000
 
 
@@ -35,7 +35,7 @@ async def dispatch(database: Database, handlers: Mapping[str, Handler], limit: i
     return done
 
 
-async def _claim(database: Database, topics: list[str]) -> Mapping[str, Any] | None:
+async def _claim(database: Database, topics: list[str]) -> Row | None:
     # The claim itself pushes the next attempt out, so a dispatcher that dies leaves the row to be retried later.
     async with database.transaction() as session:
         claimed = await rows(
@@ -51,7 +51,7 @@ async def _claim(database: Database, topics: list[str]) -> Mapping[str, Any] | N
     return claimed[0] if claimed else None
 
 
-async def _hand_over(database: Database, handlers: Mapping[str, Handler], claimed: Mapping[str, Any]) -> int:
+async def _hand_over(database: Database, handlers: Mapping[str, Handler], claimed: Row) -> int:
     try:
         async with database.transaction() as session:
             await handlers[claimed["topic"]](session, claimed["payload"])

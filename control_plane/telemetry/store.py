@@ -197,7 +197,7 @@ async def list_recordings(
 
 async def sums(session: Session, contents: Sequence[str] | None, since: datetime | None) -> Sequence[Row]:
     """Sum windows by content, site and class; counts are summed by kind."""
-    where = "where (:all or content_digest = any(:contents)) and received_at >= coalesce(:since, '-infinity')"
+    where = "where (cast(:all as boolean) or content_digest = any(cast(:contents as text[]))) and received_at >= coalesce(cast(:since as timestamptz), '-infinity')"
     return await rows(
         session,
         f"""
@@ -226,9 +226,9 @@ async def by_device(
         session,
         f"""
         select device_id, site, device_class, content_digest = :content as canary, sum({column}) as exposure,
-               sum((select coalesce(sum(value::bigint), 0) from jsonb_each_text(counts) where key = any(:kinds)))::bigint
-                 as events
-        from telemetry_window where received_at >= coalesce(:since, '-infinity')
+               sum((select coalesce(sum(value::bigint), 0) from jsonb_each_text(counts)
+                    where key = any(cast(:kinds as text[]))))::bigint as events
+        from telemetry_window where received_at >= coalesce(cast(:since as timestamptz), '-infinity')
         group by device_id, site, device_class, canary order by device_id
         """,
         content=content,
@@ -246,14 +246,14 @@ async def increments(
         session,
         f"""
         select site, device_class,
-               floor(extract(epoch from received_at - :since) / :bucket)::bigint as bucket,
+               floor(extract(epoch from received_at - cast(:since as timestamptz)) / cast(:bucket as float8))::bigint as bucket,
                coalesce(sum({column}) filter (where content_digest = :canary), 0) as canary_exposure,
                coalesce(sum({column}) filter (where content_digest <> :canary), 0) as control_exposure,
                coalesce(sum(n) filter (where content_digest = :canary), 0)::bigint as canary_events,
                coalesce(sum(n) filter (where content_digest <> :canary), 0)::bigint as control_events
         from (select *, (select coalesce(sum(value::bigint), 0) from jsonb_each_text(counts)
-                         where key = any(:kinds)) as n
-              from telemetry_window where received_at >= :since) w
+                         where key = any(cast(:kinds as text[]))) as n
+              from telemetry_window where received_at >= cast(:since as timestamptz)) w
         group by site, device_class, bucket order by bucket, site, device_class
         """,
         canary=canary,

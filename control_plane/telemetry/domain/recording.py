@@ -1,7 +1,7 @@
 """Is this an MCAP file that can be read whole, within bounds?
 
-The format is https://mcap.dev/spec. Every chunk is decompressed against its declared size and the whole against a budget, so that a small file cannot
-unfold without end. Messages are counted, not interpreted.
+The format is https://mcap.dev/spec. Every chunk is decompressed against its declared size and the whole against a
+budget, so that a small file cannot unfold without end. Messages are counted, not interpreted.
 """
 
 import io

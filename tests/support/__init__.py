@@ -1,0 +1,1 @@
+"""Makers shared by tests; not tests."""
