@@ -289,7 +289,7 @@ def test_two_devices_at_a_bad_site_do_not_accuse_the_release() -> None:
     ],
 )
 def test_a_senseless_plan_is_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="a plan|a stage|fractions|harm ratios"):
+    with pytest.raises(ValueError, match=r"a plan|a stage|fractions|harm ratios"):
         replace(PLAN, **wrong)  # type: ignore[arg-type]
 
 
