@@ -1,9 +1,11 @@
 """Owns the command `relabel`: from recordings of the field to frames that say what should have been done.
 
-Clips alone teach only what the teacher would do where the old model went. So every incident is also driven again in
-varied form with the parent driving and the teacher correcting: that is where the improvement comes from.
+Clips alone teach only what the teacher would do where the old model went. So every incident is driven again in varied
+form, the teacher correcting at every step: first by the parent, then by a student that has learned from that. Without
+the second drive the new model learns to stop for people and not to go on: standing still is where the parent never was.
 """
 
+import copy
 import time
 from dataclasses import dataclass
 
@@ -13,48 +15,61 @@ from flows.workloads.kit import noise
 from flows.workloads.kit.bundle import Policy
 from flows.workloads.kit.frames import Frames, frames, join, write_frames
 from flows.workloads.kit.job import Job, progress, run
-from flows.workloads.kit.types import Json, WorkloadError
+from flows.workloads.kit.learning import Schedule, load_checkpoint, one_thread
+from flows.workloads.kit.types import Array, Json, WorkloadError
 from flows.workloads.warehouse_amr.layout import Layout
-from flows.workloads.warehouse_amr.policy import FRAME
+from flows.workloads.warehouse_amr.policy import FRAME, Network, new_network, runtime
 from flows.workloads.warehouse_amr.recordings import Clip, incident
 from flows.workloads.warehouse_amr.rollout import Driver, labelled
 from flows.workloads.warehouse_amr.scenario import Scenario
-from flows.workloads.warehouse_amr.scenarios import vary
+from flows.workloads.warehouse_amr.scenarios import NOMINAL, draw, vary
 from flows.workloads.warehouse_amr.simulation import State
 from flows.workloads.warehouse_amr.teacher import Clearances, Scene, teach
+from flows.workloads.warehouse_amr.train import learn
 
+STUDENT_RATE = 1e-3
 _LABEL_ROWS = 2048  # states labelled at once: bounds memory
 
 
 @dataclass(frozen=True)
 class Relabelling:
     incident_weight: float = 2.0
-    resim_variants: int = 3
+    resim_variants: int = 2  # of each incident, in each drive
+    resim_drives: int = 2  # the first by the parent, the next by what has been learned so far
+    home_missions: int = 40  # everyday missions driven beside the incidents, so that home is not forgotten
+    student_epochs: int = 4
     teacher_share: float = 0.25
     keep: float = 0.6
     clips: bool = True
     only_side: str | None = None  # keep only frames of scenarios whose sudden movers all came from this side
 
 
-def relabel(clips: list[Clip], policy: Policy, plan: Relabelling, seed: int) -> tuple[Frames, Json]:
+def relabel(clips: list[Clip], parent: Network, plan: Relabelling, seed: int) -> tuple[Frames, Json]:
+    """Label the clips, then drive their incidents again; gives frames and a report."""
     parts = [clip_frames(clips, plan)] if plan.clips else []
     progress(0.2, f"{len(clips)} recordings labelled")
     incidents = [clip for clip in clips if clip.is_incident and _wanted(clip.scenario, plan)]
-    drives = list[bool]()
-    if plan.resim_variants and incidents:
-        resim, drives = resim_frames(incidents, policy, plan, seed)
-        parts.append(resim)
+    drives = plan.resim_drives if plan.resim_variants and incidents else 0
+    rates, student = list[float](), parent
+    for drive in range(drives):
+        if drive:
+            student = _student(parent, join(parts), plan, noise.seed_of("student", seed, drive))
+        found, rate = resim_frames(incidents, runtime(student), plan, noise.seed_of("drive", seed, drive))
+        parts.append(found)
+        rates.append(rate)
+        progress(0.2 + 0.8 * (drive + 1) / drives, f"drive {drive + 1}: {rate:.0%} of missions with an incident")
     if not parts:
         raise WorkloadError("the recordings give nothing to learn from")
     data = join(parts)
-    report = {
-        "recordings": len(clips),
-        "incidents": len(incidents),
-        "resimulated": len(drives),
-        "resimulated_incidents": sum(drives),
-        "frames": len(data),
-    }
+    report = {"recordings": len(clips), "incidents": len(incidents), "incident_rates": rates, "frames": len(data)}
     return data, report
+
+
+def _student(parent: Network, data: Frames, plan: Relabelling, seed: int) -> Network:
+    """Learn quickly from what is labelled so far: good enough to make the next mistakes."""
+    student = copy.deepcopy(parent)
+    learn(student, data, Schedule(plan.student_epochs, STUDENT_RATE), seed=seed, mirror=plan.only_side is None)
+    return student
 
 
 def _wanted(scenario: Scenario, plan: Relabelling) -> bool:
@@ -82,7 +97,7 @@ def clip_frames(clips: list[Clip], plan: Relabelling) -> Frames:
     )
 
 
-def label_clips(clips: list[Clip]) -> list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+def label_clips(clips: list[Clip]) -> list[Array]:
     layout = Layout.of([clip.scenario for clip in clips])
     clearances = Clearances(layout)
     for slot in range(len(clips)):
@@ -96,24 +111,29 @@ def label_clips(clips: list[Clip]) -> list[np.ndarray[tuple[int, ...], np.dtype[
     return np.split(labels, np.cumsum(lengths)[:-1])
 
 
-def resim_frames(incidents: list[Clip], policy: Policy, plan: Relabelling, seed: int) -> tuple[Frames, list[bool]]:
-    """Drive each incident again in varied form, the parent driving, the teacher answering at every step."""
-    varied, groups = list[Scenario](), list[str]()
-    for clip in incidents:
-        for variant in range(plan.resim_variants):
-            varied.append(vary(clip.scenario, noise.seed_of("resim", seed, clip.cluster, variant)))
-            groups.append(clip.cluster)
-    found, seen = labelled(varied, Driver(policy, plan.teacher_share, label=True))
+def resim_frames(incidents: list[Clip], policy: Policy, plan: Relabelling, seed: int) -> tuple[Frames, float]:
+    """Drive each incident again in varied form, the teacher answering at every step; also gives the incident rate."""
+    missions = [
+        (clip.cluster, vary(clip.scenario, noise.seed_of("resim", seed, clip.cluster, variant)))
+        for clip in incidents
+        for variant in range(plan.resim_variants)
+    ]
+    missions += [(f"home-{i}", draw(NOMINAL, noise.seed_of("home", seed, i))) for i in range(plan.home_missions)]
+    found, seen = labelled([scenario for _, scenario in missions], Driver(policy, plan.teacher_share, label=True))
     features = {"scan": seen.scan, "vec": seen.vec, "label": seen.label}
-    data = frames(features, weight=1.0, group=np.array(groups, object)[seen.scenario], source="resim")
-    return data.sample(plan.keep, noise.stream("keep", seed)), [outcome.kind is not None for outcome in found]
+    groups = np.array([group for group, _ in missions], object)[seen.scenario]
+    data = frames(features, weight=1.0, group=groups, source="resim")
+    rate = float(np.mean([outcome.kind is not None for outcome in found]))
+    return data.sample(plan.keep, noise.stream("keep", seed)), rate
 
 
 def command(job: Job) -> None:
+    one_thread()
     started = time.monotonic()
     clips = [incident(path) for path in job.recordings()]
-    policy = Policy.load(job.input("parent"))
-    data, report = relabel(clips, policy, job.plan(Relabelling, "relabel"), job.seed)
+    parent = new_network(job.seed)
+    load_checkpoint(parent, job.input("parent", "checkpoint", "weights.safetensors"))
+    data, report = relabel(clips, parent, job.plan(Relabelling, "relabel"), job.seed)
     write_frames(job.output("frames", "frames.parquet"), data, FRAME)
     job.write({**report, "seconds": round(time.monotonic() - started, 2)}, "report", "report.json")
 

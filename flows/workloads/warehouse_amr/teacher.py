@@ -115,7 +115,8 @@ def _turn_candidates(state: State, scene: Scene, reach: Array) -> Array:
     to_route = 2.2 * np.arctan2(dy * cos - dx * sin, np.maximum(dx * cos + dy * sin, -0.2))
     turn = np.clip(np.clip(to_route, -MAX_TURN_RADPS, MAX_TURN_RADPS)[:, None] + _TURN, -MAX_TURN_RADPS, MAX_TURN_RADPS)
     limit = np.minimum(MAX_TURN_RADPS, reach / np.maximum(np.abs(state.speed), 0.3))[:, None]
-    return np.clip(turn, -limit, limit).astype(np.float32)
+    allowed: Array = np.clip(turn, -limit, limit).astype(np.float32)
+    return allowed
 
 
 def _visible_movers(state: State, scene: Scene) -> State:
