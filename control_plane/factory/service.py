@@ -54,6 +54,8 @@ async def submit_job(session: Session, body: JobCreate) -> JobItem:
 async def start_attempt(session: Session, key: str, body: AttemptCreate) -> JobItem:
     job = await _job(session, key, lock=True)
     now = clock.now()
+    if job.state == JobState.RUNNING and job.holder == body.holder:
+        return _item(job)  # the answer to the first request was lost
     if not may_start(JobState(job.state), job.lease_until, now):
         raise Conflict(f"job {key} is {job.state}, held by {job.holder}", code="job_not_free")
     job.state, job.attempt, job.holder = JobState.RUNNING, job.attempt + 1, body.holder
@@ -71,7 +73,10 @@ async def renew_attempt(session: Session, key: str, body: AttemptRenew) -> JobIt
 
 async def finish_attempt(session: Session, objects: ObjectStore, key: str, body: AttemptFinish) -> JobItem:
     """Close an attempt. `done` is believed only if every output is in the object store with its size."""
-    job = await _held(session, key, body.attempt, body.holder)
+    job = await _job(session, key, lock=True)
+    if job.state != JobState.RUNNING and (job.attempt, job.holder) == (body.attempt, body.holder):
+        return _item(job)  # the answer to the first request was lost
+    _must_hold(job, body.attempt, body.holder)
     outcome, failure = body.outcome, body.failure
     if outcome is Outcome.DONE:
         wrong = await _missing(objects, body.outputs)
@@ -133,9 +138,13 @@ async def _job(session: Session, key: str, *, lock: bool = False) -> Job:
 
 async def _held(session: Session, key: str, attempt: int, holder: str) -> Job:
     job = await _job(session, key, lock=True)
-    if job.state != JobState.RUNNING or job.attempt != attempt or job.holder != holder:
-        raise Conflict(f"attempt {attempt} of job {key} is no longer {holder}'s", code="attempt_lost")
+    _must_hold(job, attempt, holder)
     return job
+
+
+def _must_hold(job: Job, attempt: int, holder: str) -> None:
+    if job.state != JobState.RUNNING or job.attempt != attempt or job.holder != holder:
+        raise Conflict(f"attempt {attempt} of job {job.key} is no longer {holder}'s", code="attempt_lost")
 
 
 def _item(job: Job) -> JobItem:

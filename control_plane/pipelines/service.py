@@ -92,6 +92,9 @@ async def put_step(session: Session, run_id: str, name: str, body: StepPut) -> R
 
 
 async def finish_run(session: Session, actor: str, run_id: str, body: RunFinish) -> RunItem:
+    run = await _find_run(session, run_id, lock=True)
+    if run.state == body.state and run.attempt == body.attempt:
+        return _run(run)  # the answer to the first request was lost
     run = await _held(session, run_id, body.attempt)
     run.state, run.finished_at = RunState(body.state), clock.now()
     run.result, run.failure = body.result, body.failure

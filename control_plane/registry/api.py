@@ -12,6 +12,7 @@ from control_plane.registry.schemas import (
     VersionCreate,
     VersionItem,
 )
+from control_plane.telemetry.schemas import Rate
 
 api = router("registry")
 
@@ -32,6 +33,12 @@ async def put_model(name: str, body: ModelPut, call: PipelineCall) -> ModelItem:
 async def get_model(name: str, call: ViewerCall) -> ModelItem:
     """Return one model with its contract and gate."""
     return await service.get_model(call.session, name)
+
+
+@api.get("/models/{name}/rate", name="get_field_rate")
+async def field_rate(name: str, content: str, call: ViewerCall) -> Rate:
+    """Return incidents per exposure of one content in the field, with a 95 % interval clustered by device."""
+    return await service.field_rate(call.session, name, content)
 
 
 @api.post("/models/{name}/versions", status_code=201, name="register_version")

@@ -32,6 +32,8 @@ from control_plane.registry.schemas import (
     VersionItem,
 )
 from control_plane.review import service as review
+from control_plane.telemetry import service as telemetry
+from control_plane.telemetry.schemas import Rate
 
 APPROVE = "approve_release"
 MAX_BUNDLE_FILE_BYTES = 4 << 30
@@ -56,6 +58,12 @@ async def get_model(session: Session, name: str) -> ModelItem:
 
 async def list_models(session: Session) -> list[ModelItem]:
     return [ModelItem.model_validate(m, from_attributes=True) for m in await store.list_models(session)]
+
+
+async def field_rate(session: Session, name: str, content: str) -> Rate:
+    model = await get_model(session, name)
+    kinds = [kind for kind, rule in model.events.items() if rule.incident]
+    return await telemetry.rate(session, content, kinds, model.exposure)
 
 
 async def register_version(

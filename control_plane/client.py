@@ -1,0 +1,403 @@
+"""The typed client of `/api/v1`: what flows, the command line and users' scripts speak with the control plane.
+
+It shares the server's schemas and carries no server. Every call may be repeated: transport failures and 503 are tried
+again with back-off until `patience_s` is over, so a restarted API or database only delays.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import BaseModel, TypeAdapter
+
+from control_plane.audit.schemas import AuditCheck, AuditItem
+from control_plane.datasets.schemas import Dataset, DatasetCreate, DatasetItem
+from control_plane.evaluation.schemas import (
+    EvaluationCreate,
+    EvaluationItem,
+    GateCreate,
+    GateItem,
+    ResultsCreate,
+    StopItem,
+    SuiteCreate,
+    SuiteItem,
+)
+from control_plane.factory.schemas import (
+    AttemptCreate,
+    AttemptFinish,
+    AttemptRenew,
+    ClusterItem,
+    ClusterPut,
+    FileRef,
+    JobCreate,
+    JobItem,
+    Ledger,
+)
+from control_plane.fleet.schemas import (
+    DeviceClassItem,
+    DeviceClassPut,
+    DeviceItem,
+    EnrolmentTokenCreate,
+    EnrolmentTokenItem,
+    FleetLine,
+)
+from control_plane.kit.pages import Page
+from control_plane.lineage.schemas import LineageGraph
+from control_plane.pipelines.schemas import (
+    Heartbeat,
+    PipelineItem,
+    PipelinePut,
+    RunCreate,
+    RunFinish,
+    RunItem,
+    StepPut,
+)
+from control_plane.registry.schemas import (
+    ArtifactCreate,
+    ArtifactTicket,
+    ModelItem,
+    ModelPut,
+    ReleaseCreate,
+    ReleaseItem,
+    VersionCreate,
+    VersionItem,
+)
+from control_plane.review.schemas import ReviewAnswerCreate, ReviewItem
+from control_plane.rollout.schemas import (
+    BaselineItem,
+    DecisionItem,
+    DeploymentItem,
+    RolloutCreate,
+    RolloutItem,
+    RolloutWish,
+)
+from control_plane.telemetry.schemas import FieldEventItem, Rate, RateLine, RecordingItem
+from control_plane.training.schemas import TrainingCreate, TrainingFinish, TrainingItem
+
+Item = TypeVar("Item")
+CHUNK_BYTES = 1 << 20
+
+
+class ClientError(Exception):
+    """The control plane refused or could not be reached; `code` is the problem's code."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+
+
+class Client:
+    """One control plane, one token."""
+
+    def __init__(self, server: str, token: str, *, patience_s: float = 60.0, timeout_s: float = 60.0) -> None:
+        self.server = server.rstrip("/")
+        self._patience_s = patience_s
+        self._http = httpx.Client(timeout=timeout_s)
+        self._headers = {"Authorization": f"Bearer {token}"}
+
+    def close(self) -> None:
+        self._http.close()
+
+    # What everything below is made of.
+
+    def request(
+        self, method: str, path: str, *, body: BaseModel | None = None, key: str | None = None, **query: Any
+    ) -> Any:
+        """Call `/api/v1PATH`; `key` is the idempotency key of a create."""
+        headers = self._headers | ({"Content-Type": "application/json"} if body else {})
+        headers |= {"Idempotency-Key": key} if key else {}
+        params = {name: value for name, value in query.items() if value is not None}
+        content = body.model_dump_json() if body else None
+        answer = self._patiently(
+            lambda: self._http.request(
+                method, f"{self.server}/api/v1{path}", content=content, headers=headers, params=params
+            )
+        )
+        return answer.json()
+
+    def _patiently(self, call: Any) -> httpx.Response:
+        give_up = time.monotonic() + self._patience_s
+        for attempt in range(1000):
+            try:
+                answer: httpx.Response = call()
+            except httpx.TransportError as error:
+                failure = ClientError(0, "unreachable", f"{self.server} does not answer: {error!r}")
+            else:
+                if answer.status_code != 503:
+                    return _checked(answer)
+                failure = _error(answer)
+            pause_s = 0.1 * 2 ** min(attempt, 4)
+            if time.monotonic() + pause_s > give_up:
+                raise failure
+            time.sleep(pause_s)
+        raise failure
+
+    def _one(self, kind: type[Item], method: str, path: str, **values: Any) -> Item:
+        return TypeAdapter(kind).validate_python(self.request(method, path, **values))
+
+    def pages(self, kind: type[Item], path: str, **query: Any) -> Iterator[Item]:
+        """Walk all pages of a list."""
+        after: str | None = None
+        while True:
+            page = self._one(Page[Any], "GET", path, after=after, limit=200, **query)
+            yield from (TypeAdapter(kind).validate_python(item) for item in page.items)
+            after = page.next
+            if after is None:
+                return
+
+    # Artifacts.
+
+    def upload(self, path: Path) -> FileRef:
+        """Put a file into the object store, unless it is there; return its digest and size."""
+        sha256, size_bytes = file_digest(path)
+        ticket = self._one(
+            ArtifactTicket, "POST", "/artifacts", body=ArtifactCreate(sha256=sha256, size_bytes=size_bytes)
+        )
+        if ticket.upload_url is not None:
+            url = self._absolute(ticket.upload_url)
+            headers = {"Content-Length": str(size_bytes), "Content-Type": "application/octet-stream"}
+            self._patiently(lambda: self._put(url, path, headers))
+        return FileRef(sha256=sha256, size_bytes=size_bytes)
+
+    def _put(self, url: str, path: Path, headers: dict[str, str]) -> httpx.Response:
+        with path.open("rb") as file:
+            return self._http.put(url, content=iter(lambda: file.read(CHUNK_BYTES), b""), headers=headers)
+
+    def download(self, sha256: str, target: Path) -> None:
+        """Get a file; it appears under its name only once its digest is right."""
+        ticket = self._one(ArtifactTicket, "GET", f"/artifacts/{sha256}")
+        url = self._absolute(ticket.download_url or "")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.partial")
+        digest = hashlib.sha256()
+        with self._http.stream("GET", url) as answer, partial.open("wb") as file:
+            _checked(answer)
+            for chunk in answer.iter_bytes(CHUNK_BYTES):
+                digest.update(chunk)
+                file.write(chunk)
+        if digest.hexdigest() != sha256:
+            partial.unlink()
+            raise ClientError(0, "corrupt", f"{sha256} arrived with another digest")
+        partial.replace(target)
+
+    def _absolute(self, url: str) -> str:
+        return f"{self.server}{url}" if url.startswith("/") else url
+
+    # Factory.
+
+    def put_cluster(self, name: str, body: ClusterPut) -> ClusterItem:
+        return self._one(ClusterItem, "PUT", f"/clusters/{name}", body=body)
+
+    def submit_job(self, body: JobCreate) -> JobItem:
+        return self._one(JobItem, "POST", "/jobs", body=body)
+
+    def get_job(self, key: str) -> JobItem:
+        return self._one(JobItem, "GET", f"/jobs/{key}")
+
+    def list_jobs(self, **query: Any) -> Iterator[JobItem]:
+        return self.pages(JobItem, "/jobs", **query)
+
+    def start_attempt(self, key: str, body: AttemptCreate) -> JobItem:
+        return self._one(JobItem, "POST", f"/jobs/{key}/attempts", body=body)
+
+    def renew_attempt(self, key: str, body: AttemptRenew) -> JobItem:
+        return self._one(JobItem, "POST", f"/jobs/{key}/renew", body=body)
+
+    def finish_attempt(self, key: str, body: AttemptFinish) -> JobItem:
+        return self._one(JobItem, "POST", f"/jobs/{key}/finish", body=body)
+
+    def ledger(self, by: str = "kind", run_id: str | None = None) -> Ledger:
+        return self._one(Ledger, "GET", "/ledger", by=by, run_id=run_id)
+
+    # Fleet and telemetry.
+
+    def put_device_class(self, name: str, body: DeviceClassPut) -> DeviceClassItem:
+        return self._one(DeviceClassItem, "PUT", f"/device-classes/{name}", body=body)
+
+    def create_enrolment_token(self, body: EnrolmentTokenCreate, key: str | None = None) -> EnrolmentTokenItem:
+        return self._one(EnrolmentTokenItem, "POST", "/enrolment-tokens", body=body, key=key)
+
+    def list_devices(self, **query: Any) -> Iterator[DeviceItem]:
+        return self.pages(DeviceItem, "/devices", **query)
+
+    def get_device(self, device_id: str) -> DeviceItem:
+        return self._one(DeviceItem, "GET", f"/devices/{device_id}")
+
+    def fleet_summary(self) -> list[FleetLine]:
+        return self._one(list[FleetLine], "GET", "/devices/summary")
+
+    def list_events(self, **query: Any) -> Iterator[FieldEventItem]:
+        return self.pages(FieldEventItem, "/events", **query)
+
+    def list_recordings(self, **query: Any) -> Iterator[RecordingItem]:
+        return self.pages(RecordingItem, "/recordings", **query)
+
+    def exposure(self, content: str | None = None) -> list[RateLine]:
+        return self._one(list[RateLine], "GET", "/exposure", content=content)
+
+    def rate(self, content: str, model: str) -> Rate:
+        return self._one(Rate, "GET", f"/models/{model}/rate", content=content)
+
+    # Datasets, training, registry.
+
+    def publish_dataset(self, body: DatasetCreate) -> DatasetItem:
+        return self._one(DatasetItem, "POST", "/datasets", body=body)
+
+    def get_dataset(self, digest: str) -> Dataset:
+        return self._one(Dataset, "GET", f"/datasets/{digest}")
+
+    def list_datasets(self) -> Iterator[DatasetItem]:
+        return self.pages(DatasetItem, "/datasets")
+
+    def ask_training(self, body: TrainingCreate) -> TrainingItem:
+        return self._one(TrainingItem, "POST", "/trainings", body=body)
+
+    def finish_training(self, key: str, body: TrainingFinish) -> TrainingItem:
+        return self._one(TrainingItem, "POST", f"/trainings/{key}/finish", body=body)
+
+    def put_model(self, name: str, body: ModelPut) -> ModelItem:
+        return self._one(ModelItem, "PUT", f"/models/{name}", body=body)
+
+    def get_model(self, name: str) -> ModelItem:
+        return self._one(ModelItem, "GET", f"/models/{name}")
+
+    def list_models(self) -> list[ModelItem]:
+        return self._one(list[ModelItem], "GET", "/models")
+
+    def register_version(self, model: str, body: VersionCreate) -> VersionItem:
+        return self._one(VersionItem, "POST", f"/models/{model}/versions", body=body)
+
+    def get_version(self, content_digest: str) -> VersionItem:
+        return self._one(VersionItem, "GET", f"/versions/{content_digest}")
+
+    def list_versions(self, model: str) -> list[VersionItem]:
+        return self._one(list[VersionItem], "GET", f"/models/{model}/versions")
+
+    def create_release(self, body: ReleaseCreate, key: str | None = None) -> ReleaseItem:
+        return self._one(ReleaseItem, "POST", "/releases", body=body, key=key)
+
+    def list_releases(self, model: str | None = None) -> list[ReleaseItem]:
+        return self._one(list[ReleaseItem], "GET", "/releases", model=model)
+
+    # Evaluation and rollout.
+
+    def create_suite(self, body: SuiteCreate) -> SuiteItem:
+        return self._one(SuiteItem, "POST", "/suites", body=body)
+
+    def create_evaluation(self, body: EvaluationCreate) -> EvaluationItem:
+        return self._one(EvaluationItem, "POST", "/evaluations", body=body)
+
+    def list_evaluations(self) -> Iterator[EvaluationItem]:
+        return self.pages(EvaluationItem, "/evaluations")
+
+    def add_results(self, evaluation_id: str, body: ResultsCreate) -> EvaluationItem:
+        return self._one(EvaluationItem, "POST", f"/evaluations/{evaluation_id}/results", body=body)
+
+    def ask_stop(self, body: GateCreate) -> list[StopItem]:
+        return self._one(list[StopItem], "POST", "/gates/stop", body=body)
+
+    def ask_gate(self, body: GateCreate) -> GateItem:
+        return self._one(GateItem, "POST", "/gates", body=body)
+
+    def get_gate(self, gate_id: str) -> GateItem:
+        return self._one(GateItem, "GET", f"/gates/{gate_id}")
+
+    def list_gates(self, **query: Any) -> Iterator[GateItem]:
+        return self.pages(GateItem, "/gates", **query)
+
+    def create_rollout(self, body: RolloutCreate, key: str | None = None) -> RolloutItem:
+        return self._one(RolloutItem, "POST", "/rollouts", body=body, key=key)
+
+    def get_rollout(self, rollout_id: str) -> RolloutItem:
+        return self._one(RolloutItem, "GET", f"/rollouts/{rollout_id}")
+
+    def list_rollouts(self) -> Iterator[RolloutItem]:
+        return self.pages(RolloutItem, "/rollouts")
+
+    def rollout_decisions(self, rollout_id: str) -> list[DecisionItem]:
+        return self._one(list[DecisionItem], "GET", f"/rollouts/{rollout_id}/decisions")
+
+    def list_deployments(self, rollout_id: str) -> list[DeploymentItem]:
+        return self._one(list[DeploymentItem], "GET", f"/rollouts/{rollout_id}/deployments")
+
+    def wish_rollout(self, rollout_id: str, body: RolloutWish) -> RolloutItem:
+        return self._one(RolloutItem, "POST", f"/rollouts/{rollout_id}/wishes", body=body)
+
+    def list_baselines(self) -> list[BaselineItem]:
+        return self._one(list[BaselineItem], "GET", "/baselines")
+
+    # Pipelines.
+
+    def put_pipeline(self, name: str, body: PipelinePut) -> PipelineItem:
+        return self._one(PipelineItem, "PUT", f"/pipelines/{name}", body=body)
+
+    def get_pipeline(self, name: str) -> PipelineItem:
+        return self._one(PipelineItem, "GET", f"/pipelines/{name}")
+
+    def list_pipelines(self) -> list[PipelineItem]:
+        return self._one(list[PipelineItem], "GET", "/pipelines")
+
+    def request_run(self, pipeline: str, body: RunCreate, key: str | None = None) -> RunItem:
+        return self._one(RunItem, "POST", f"/pipelines/{pipeline}/runs", body=body, key=key)
+
+    def get_run(self, run_id: str) -> RunItem:
+        return self._one(RunItem, "GET", f"/runs/{run_id}")
+
+    def list_runs(self, **query: Any) -> Iterator[RunItem]:
+        return self.pages(RunItem, "/runs", **query)
+
+    def heartbeat_run(self, run_id: str, attempt: int) -> RunItem:
+        return self._one(RunItem, "POST", f"/runs/{run_id}/heartbeat", body=Heartbeat(attempt=attempt))
+
+    def put_step(self, run_id: str, name: str, body: StepPut) -> RunItem:
+        return self._one(RunItem, "PUT", f"/runs/{run_id}/steps/{name}", body=body)
+
+    def finish_run(self, run_id: str, body: RunFinish) -> RunItem:
+        return self._one(RunItem, "POST", f"/runs/{run_id}/finish", body=body)
+
+    # Review, lineage, audit.
+
+    def list_reviews(self, **query: Any) -> Iterator[ReviewItem]:
+        return self.pages(ReviewItem, "/reviews", **query)
+
+    def answer_review(self, review_id: str, body: ReviewAnswerCreate) -> ReviewItem:
+        return self._one(ReviewItem, "POST", f"/reviews/{review_id}/answers", body=body)
+
+    def lineage(self, kind: str, name: str, direction: str = "up", depth: int = 20) -> LineageGraph:
+        return self._one(LineageGraph, "GET", f"/lineage/{kind}/{name}", direction=direction, depth=depth)
+
+    def list_audit(self, **query: Any) -> Iterator[AuditItem]:
+        return self.pages(AuditItem, "/audit", **query)
+
+    def check_audit(self) -> AuditCheck:
+        return self._one(AuditCheck, "GET", "/audit/check")
+
+
+def file_digest(path: Path) -> tuple[str, int]:
+    """Return a file's sha256 in hex and its size in bytes."""
+    digest, size_bytes = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+            size_bytes += len(chunk)
+    return digest.hexdigest(), size_bytes
+
+
+def _checked(answer: httpx.Response) -> httpx.Response:
+    if answer.is_success:
+        return answer
+    raise _error(answer)
+
+
+def _error(answer: httpx.Response) -> ClientError:
+    answer.read()
+    try:
+        problem: Mapping[str, Any] = answer.json()
+        return ClientError(answer.status_code, str(problem["code"]), str(problem["detail"]))
+    except (ValueError, KeyError, TypeError):
+        return ClientError(answer.status_code, "http_error", answer.text[:300])

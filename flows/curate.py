@@ -1,0 +1,13 @@
+"""The flow `curate`. Makes a dataset version of it."""
+
+from typing import Any
+
+from prefect import flow
+
+from flows.wrapping import run_in_prefect
+
+
+@flow(name="curate", persist_result=False)
+async def curate(run_id: str, attempt: int, params: dict[str, Any], server: str) -> dict[str, Any]:
+    """Makes a dataset version of it. The run `run_id` of the control plane says with what; `attempt` is its fencing token."""
+    return await run_in_prefect("curate", run_id, attempt, params, server)

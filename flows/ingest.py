@@ -1,0 +1,13 @@
+"""The flow `ingest`. Lists what the field recorded."""
+
+from typing import Any
+
+from prefect import flow
+
+from flows.wrapping import run_in_prefect
+
+
+@flow(name="ingest", persist_result=False)
+async def ingest(run_id: str, attempt: int, params: dict[str, Any], server: str) -> dict[str, Any]:
+    """Lists what the field recorded. The run `run_id` of the control plane says with what; `attempt` is its fencing token."""
+    return await run_in_prefect("ingest", run_id, attempt, params, server)

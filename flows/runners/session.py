@@ -1,0 +1,149 @@
+"""One attempt of one run: the client, the workload, the cluster, a heartbeat, and steps that are reported."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from agents.protocol.v1 import digest_of
+from control_plane.client import Client, ClientError
+from control_plane.factory.schemas import FileRef, JobCreate, JobItem, JobSpec
+from control_plane.pipelines.schemas import StepPut
+from flows.runners.cluster import LocalCluster
+from flows.runners.workload import Command, Workload, find_workload
+
+HEARTBEAT_S = 2.0
+Answer = TypeVar("Answer")
+
+
+class RunLostError(RuntimeError):
+    """Another attempt holds this run now, or it was cancelled: stop without a trace."""
+
+
+@dataclass
+class RunSession:
+    """What every step of a run works with. `compute_s` adds up seconds of jobs that this step waited for."""
+
+    client: Client
+    workload: Workload
+    cluster: LocalCluster
+    run_id: str
+    attempt: int
+    params: Mapping[str, Any]
+    lost: threading.Event = field(default_factory=threading.Event)
+    compute_s: float = 0.0
+
+    def step(self, name: str, work: Callable[[], Answer]) -> Answer:
+        """Do one step and report when it began, how it ended, and how much of its time was compute."""
+        if self.lost.is_set():
+            raise RunLostError(f"run {self.run_id} is another attempt's")
+        self._report(name, StepPut(attempt=self.attempt, state="running"))
+        begun, self.compute_s = time.monotonic(), 0.0
+        try:
+            answer = work()
+        except RunLostError:
+            raise
+        except Exception as error:
+            self._report(
+                name,
+                StepPut(
+                    attempt=self.attempt,
+                    state="failed",
+                    seconds=time.monotonic() - begun,
+                    compute_s=self.compute_s,
+                    note=str(error)[:1000],
+                ),
+            )
+            raise
+        self._report(
+            name,
+            StepPut(attempt=self.attempt, state="done", seconds=time.monotonic() - begun, compute_s=self.compute_s),
+        )
+        return answer
+
+    def _report(self, name: str, body: StepPut) -> None:
+        try:
+            self.client.put_step(self.run_id, name, body)
+        except ClientError as error:
+            if error.code in ("attempt_lost", "run_over"):
+                raise RunLostError(str(error)) from error
+            raise
+
+    def submit(
+        self, kind: str, command: Command, params: Mapping[str, Any], inputs: Mapping[str, FileRef], subject: str = ""
+    ) -> JobItem:
+        """Ask for a job; its key is the hash of all that changes its outputs."""
+        body = {
+            "kind": kind,
+            "command": command.run,
+            "params": params,
+            "code": self.workload.code_sha256,
+            "inputs": {path: ref.sha256 for path, ref in sorted(inputs.items())},
+        }
+        spec = JobSpec(
+            command=self.workload.argv(command), params=dict(params), inputs=dict(inputs), timeout_s=command.timeout_s
+        )
+        return self.client.submit_job(
+            JobCreate(
+                key=f"{kind}-{digest_of(body)[:40]}",
+                kind=kind,
+                cluster=self.cluster.name,
+                run_id=self.run_id,
+                subject=subject,
+                spec=spec,
+            )
+        )
+
+    def run_jobs(self, jobs: list[JobItem]) -> Iterator[JobItem]:
+        """Run jobs, at most as many at once as the cluster has slots, and give them back as listed."""
+        futures = [self.cluster.submit(job) for job in jobs]
+        for future in futures:
+            begun = time.monotonic()
+            job = future.result()
+            self.compute_s += time.monotonic() - begun
+            if self.lost.is_set():
+                raise RunLostError(f"run {self.run_id} is another attempt's")
+            yield job
+
+    def run_job(
+        self, kind: str, command: Command, params: Mapping[str, Any], inputs: Mapping[str, FileRef], subject: str = ""
+    ) -> JobItem:
+        return next(self.run_jobs([self.submit(kind, command, params, inputs, subject)]))
+
+
+def home() -> Path:
+    return Path(os.environ.get("FLEETLOOP_HOME", ".fleetloop"))
+
+
+@contextmanager
+def open_run(run_id: str, attempt: int, params: Mapping[str, Any], server: str) -> Iterator[RunSession]:
+    """Open a run with the token in FLEETLOOP_TOKEN and keep its heartbeat going."""
+    client = Client(server, os.environ["FLEETLOOP_TOKEN"])
+    session = RunSession(
+        client, find_workload(str(params["workload"])), LocalCluster(client, home()), run_id, attempt, params
+    )
+    stop = threading.Event()
+    heart = threading.Thread(target=_beat, args=(session, stop), daemon=True)
+    heart.start()
+    try:
+        yield session
+    finally:
+        stop.set()
+        heart.join()
+        session.cluster.close()
+        client.close()
+
+
+def _beat(session: RunSession, stop: threading.Event) -> None:
+    while not stop.is_set():
+        try:
+            session.client.heartbeat_run(session.run_id, session.attempt)
+        except ClientError as error:
+            if error.code in ("attempt_lost", "run_over"):
+                session.lost.set()
+                return
+        stop.wait(HEARTBEAT_S)

@@ -1,0 +1,183 @@
+"""Runs one attempt of one job: fetch inputs, run the command, upload outputs, report.
+
+The same wrapper runs in a thread of the local cluster and as `python -m flows.runners.wrapper KEY` on any other.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from control_plane.client import Client, ClientError
+from control_plane.factory.domain import Outcome
+from control_plane.factory.schemas import AttemptCreate, AttemptFinish, AttemptRenew, FileRef, JobItem
+
+LEASH = Path(__file__).with_name("leash.py")
+LEASE_S = 15.0
+RENEW_S = 3.0
+TRY_ELSEWHERE = 75
+KILLED = 128 + 9
+MAX_OUTPUT_FILES = 5000
+TAIL_CHARS = 2000
+
+
+@dataclass
+class Watch:
+    """What is seen of a running command."""
+
+    progress: float = 0.0
+    note: str = ""
+    tail: str = ""
+    lost: bool = False
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+def run_job(client: Client, key: str, home: Path, holder: str) -> JobItem:
+    """Run one attempt and return the job as it then stands.
+
+    Raises:
+        ClientError: `job_not_free` if somebody else holds the job, `attempt_lost` if the lease ran out meanwhile.
+    """
+    job = client.start_attempt(key, AttemptCreate(holder=holder, lease_s=LEASE_S))
+    watch = Watch()
+    keeper = threading.Thread(target=_keep_lease, args=(client, job, holder, watch), daemon=True)
+    keeper.start()
+    folder = home / "jobs" / f"{key}-{job.attempt}"
+    begun = time.monotonic()
+    try:
+        outcome, failure, outputs, usage = _attempt(client, job, folder, home / "cache", watch)
+    except (OSError, ClientError) as error:
+        outcome, failure, outputs, usage = Outcome.LOST, f"{type(error).__name__}: {error}", {}, {}
+    finally:
+        watch.stop.set()
+        keeper.join()
+        shutil.rmtree(folder, ignore_errors=True)
+    return client.finish_attempt(
+        key,
+        AttemptFinish(
+            attempt=job.attempt,
+            holder=holder,
+            outcome=outcome,
+            outputs=outputs or None,
+            failure=failure[-4000:] if failure else None,
+            wall_s=time.monotonic() - begun,
+            cpu_s=float(usage.get("cpu_s", 0.0)),
+        ),
+    )
+
+
+def _attempt(
+    client: Client, job: JobItem, folder: Path, cache: Path, watch: Watch
+) -> tuple[Outcome, str | None, dict[str, FileRef], Mapping[str, Any]]:
+    _prepare(client, job, folder, cache)
+    code = _run(job, folder, watch)
+    usage = _read_usage(folder)
+    if watch.lost:
+        return Outcome.LOST, "another attempt took the job over", {}, usage
+    if code in (TRY_ELSEWHERE, KILLED):
+        return Outcome.LOST, f"the command was killed or gave up its place (exit {code}): {watch.tail}", {}, usage
+    if code != 0:
+        why = f"no end after {job.spec.timeout_s:g} s" if code is None else f"exit status {code}"
+        return Outcome.FAILED, f"{why}: {watch.tail}", {}, usage
+    outputs = _upload(client, folder / "outputs")
+    if not outputs:
+        return Outcome.FAILED, f"it wrote nothing under outputs/: {watch.tail}", {}, usage
+    return Outcome.DONE, None, outputs, usage
+
+
+def _prepare(client: Client, job: JobItem, folder: Path, cache: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "outputs").mkdir(parents=True)
+    (folder / "inputs").mkdir()
+    (folder / "params.json").write_text(json.dumps(job.spec.params))
+    for path, ref in job.spec.inputs.items():
+        held = cache / ref.sha256[:2] / ref.sha256
+        if not held.exists():
+            client.download(ref.sha256, held)
+        target = folder / "inputs" / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(held, target)  # a copy: a command that writes to its inputs must not spoil the cache
+
+
+def _run(job: JobItem, folder: Path, watch: Watch) -> int | None:
+    """Run the command on its leash; return its exit status, None if it outlived its time."""
+    environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | os.environ | job.spec.env
+    command = [sys.executable, "-S", "-E", str(LEASH), str(folder / "usage.json"), *job.spec.command]
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as child:
+        reader = threading.Thread(target=_read_lines, args=(child, watch), daemon=True)
+        reader.start()
+        code = _wait(child, job.spec.timeout_s, watch)
+        reader.join(5)
+    return code
+
+
+def _wait(child: "subprocess.Popen[bytes]", timeout_s: float, watch: Watch) -> int | None:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline and not watch.lost:
+        try:
+            return child.wait(0.5)
+        except subprocess.TimeoutExpired:
+            continue
+    child.terminate()  # the leash kills the whole group
+    child.wait()
+    return KILLED if watch.lost else None
+
+
+def _read_lines(child: "subprocess.Popen[bytes]", watch: Watch) -> None:
+    if child.stdout is None:
+        return
+    for raw in iter(lambda: child.stdout.readline(1 << 16) if child.stdout else b"", b""):
+        line = raw.decode(errors="replace").rstrip()
+        try:
+            said = json.loads(line)
+            watch.progress = min(max(float(said["progress"]), 0.0), 1.0)
+            watch.note = str(said.get("note", ""))[:200]
+        except (ValueError, KeyError, TypeError):
+            watch.tail = f"{watch.tail}\n{line}"[-TAIL_CHARS:]
+
+
+def _keep_lease(client: Client, job: JobItem, holder: str, watch: Watch) -> None:
+    while not watch.stop.wait(RENEW_S):
+        body = AttemptRenew(
+            attempt=job.attempt, holder=holder, lease_s=LEASE_S, progress=watch.progress, note=watch.note
+        )
+        try:
+            client.renew_attempt(job.key, body)
+        except ClientError as error:
+            watch.lost = watch.lost or error.code == "attempt_lost"
+
+
+def _read_usage(folder: Path) -> Mapping[str, Any]:
+    try:
+        usage: Mapping[str, Any] = json.loads((folder / "usage.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return usage
+
+
+def _upload(client: Client, outputs: Path) -> dict[str, FileRef]:
+    paths = sorted(path for path in outputs.rglob("*") if path.is_file() and not path.is_symlink())
+    if len(paths) > MAX_OUTPUT_FILES:
+        raise OSError(f"the job wrote {len(paths)} files, at most {MAX_OUTPUT_FILES} are taken")
+    return {path.relative_to(outputs).as_posix(): client.upload(path) for path in paths}
+
+
+def main() -> None:
+    """Run the job named on the command line with FLEETLOOP_SERVER, FLEETLOOP_TOKEN and FLEETLOOP_HOME."""
+    client = Client(os.environ["FLEETLOOP_SERVER"], os.environ["FLEETLOOP_TOKEN"])
+    holder = f"{os.uname().nodename}-{os.getpid()}"
+    job = run_job(client, sys.argv[1], Path(os.environ.get("FLEETLOOP_HOME", ".fleetloop")), holder)
+    raise SystemExit(0 if job.state == "done" else 1)
+
+
+if __name__ == "__main__":
+    main()
