@@ -123,7 +123,7 @@ class Downloader:
         """Yield large pieces; a sender slower than the minimum rate is left after one window."""
         buffer, pace = bytearray(), _Pace(self._limits, self._clock)
         try:
-            async for chunk in response.aiter_raw(1 << 16):
+            async for chunk in response.aiter_raw():
                 buffer += chunk
                 pace.check(len(chunk))
                 if len(buffer) >= _BUFFER:

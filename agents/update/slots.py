@@ -58,6 +58,7 @@ class Slots:
         for file in _content(release):
             self._place(file, building / file.path)
         (building / _RELEASE).write_bytes(release)
+        (building / _RELEASE).chmod(0o444)
         _seal(building)
         building.rename(self.path(slot))
         sync_directory(folder)

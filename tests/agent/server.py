@@ -275,17 +275,27 @@ async def _chunked(send: Send, parts: list[bytes]) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
+class Door:
+    """One listening address for many tests: it passes every request on to the present server."""
+
+    def __init__(self) -> None:
+        self.behind: FleetServer | None = None
+
+    async def __call__(self, scope: dict[str, Any], receive: Callable[[], Any], send: Send) -> None:
+        assert self.behind is not None
+        await self.behind(scope, receive, send)
+
+
 @contextlib.contextmanager
-def served(server: FleetServer) -> Iterator[FleetServer]:
+def served(app: FleetServer | Door) -> Iterator[str]:
     """Serve on a real socket from a thread of its own, so that agents in other processes can reach it."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    config = uvicorn.Config(server, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
     program = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(program.serve([listener])), daemon=True)
     thread.start()
     try:
-        yield server
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         program.should_exit = True
         thread.join(5)
