@@ -151,7 +151,7 @@ class FieldRobot:
         self._settings, self._refused = settings, ""
         self._exposure = _Exposure(datetime.now(UTC))
         self._vouch_in = 0
-        self._clips, self._clips_at = 1.0, time.monotonic()
+        self._clips, self._clips_at = max(settings.clips_per_minute, 1.0), time.monotonic()
         self._log_ns = 0
 
     def dock(self, models: Models) -> bool:

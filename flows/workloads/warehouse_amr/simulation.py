@@ -67,7 +67,7 @@ class Simulation:
         self._slip, self._command, self._ramp, self._before = zeros(), zeros(2), zeros(2), zeros(2, 2)
         self.scan, self.vector = zeros(3, RAYS), zeros(VECTOR)
         self.route: OnRoute = on_route(self.layout.route + np.array([[0, 0], [1, 0], [2, 0]]), zeros(), zeros(), LOOK_M)
-        self._ranges = np.empty((self.slots, RAYS), np.float32)
+        self._ranges = np.full((self.slots, RAYS), RANGE_M, np.float32)
         self._origins, self._directions = zeros(RAYS, 3), zeros(RAYS, 3)
         self._origins[:, :, 2] = _RAY_HEIGHT_M
         self.layout.route[:] = [(0, 0), (1, 0), (2, 0)]

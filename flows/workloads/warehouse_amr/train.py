@@ -38,7 +38,7 @@ class Finetuning:
 
     base_share: float = 0.5
     epochs: int = 7
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.5e-3
     mirror: bool = True
 
 
