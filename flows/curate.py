@@ -9,5 +9,8 @@ from flows.wrapping import run_in_prefect
 
 @flow(name="curate", persist_result=False)
 async def curate(run_id: str, attempt: int, params: dict[str, Any], server: str) -> dict[str, Any]:
-    """Makes a dataset version of it. The run `run_id` of the control plane says with what; `attempt` is its fencing token."""
+    """Makes a dataset version of it.
+
+    `run_id` is a run of the control plane, which says with what; `attempt` is its fencing token.
+    """
     return await run_in_prefect("curate", run_id, attempt, params, server)

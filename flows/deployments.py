@@ -7,6 +7,7 @@ FLEETLOOP_SCHEDULE_PIPELINE give `ask` its interval and its pipeline; evidence t
 import asyncio
 import os
 from datetime import timedelta
+from typing import Any
 
 from prefect import flow, serve
 
@@ -33,7 +34,7 @@ async def ask(pipeline: str, server: str) -> str:
 
 
 def main() -> None:
-    deployments = [item.to_deployment(name=NAME) for item in FLOWS]
+    deployments: list[Any] = [item.to_deployment(name=NAME) for item in FLOWS]
     every_s, pipeline = os.environ.get("FLEETLOOP_SCHEDULE_S"), os.environ.get("FLEETLOOP_SCHEDULE_PIPELINE")
     if every_s and pipeline:
         parameters = {"pipeline": pipeline, "server": os.environ["FLEETLOOP_SERVER"]}

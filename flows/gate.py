@@ -9,5 +9,8 @@ from flows.wrapping import run_in_prefect
 
 @flow(name="gate", persist_result=False)
 async def gate(run_id: str, attempt: int, params: dict[str, Any], server: str) -> dict[str, Any]:
-    """Asks the gate. The run `run_id` of the control plane says with what; `attempt` is its fencing token."""
+    """Asks the gate.
+
+    `run_id` is a run of the control plane, which says with what; `attempt` is its fencing token.
+    """
     return await run_in_prefect("gate", run_id, attempt, params, server)

@@ -9,5 +9,8 @@ from flows.wrapping import run_in_prefect
 
 @flow(name="ingest", persist_result=False)
 async def ingest(run_id: str, attempt: int, params: dict[str, Any], server: str) -> dict[str, Any]:
-    """Lists what the field recorded. The run `run_id` of the control plane says with what; `attempt` is its fencing token."""
+    """Lists what the field recorded.
+
+    `run_id` is a run of the control plane, which says with what; `attempt` is its fencing token.
+    """
     return await run_in_prefect("ingest", run_id, attempt, params, server)

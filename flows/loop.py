@@ -9,5 +9,8 @@ from flows.wrapping import run_in_prefect
 
 @flow(name="loop", persist_result=False)
 async def loop(run_id: str, attempt: int, params: dict[str, Any], server: str) -> dict[str, Any]:
-    """Goes once round the loop. The run `run_id` of the control plane says with what; `attempt` is its fencing token."""
+    """Goes once round the loop.
+
+    `run_id` is a run of the control plane, which says with what; `attempt` is its fencing token.
+    """
     return await run_in_prefect("loop", run_id, attempt, params, server)

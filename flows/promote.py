@@ -9,5 +9,8 @@ from flows.wrapping import run_in_prefect
 
 @flow(name="promote", persist_result=False)
 async def promote(run_id: str, attempt: int, params: dict[str, Any], server: str) -> dict[str, Any]:
-    """Plans the rollout of what passed. The run `run_id` of the control plane says with what; `attempt` is its fencing token."""
+    """Plans the rollout of what passed.
+
+    `run_id` is a run of the control plane, which says with what; `attempt` is its fencing token.
+    """
     return await run_in_prefect("promote", run_id, attempt, params, server)

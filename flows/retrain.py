@@ -9,5 +9,8 @@ from flows.wrapping import run_in_prefect
 
 @flow(name="retrain", persist_result=False)
 async def retrain(run_id: str, attempt: int, params: dict[str, Any], server: str) -> dict[str, Any]:
-    """Trains a version on a dataset, or a first one. The run `run_id` of the control plane says with what; `attempt` is its fencing token."""
+    """Trains a version on a dataset, or a first one.
+
+    `run_id` is a run of the control plane, which says with what; `attempt` is its fencing token.
+    """
     return await run_in_prefect("retrain", run_id, attempt, params, server)

@@ -18,6 +18,12 @@ async def link(session: Session, target: Node, sources: Iterable[Node], relation
         await store.insert_edges(session, edges)
 
 
+async def link_all(session: Session, edges: list[Edge]) -> None:
+    """Write many edges at once."""
+    if edges:
+        await store.insert_edges(session, edges)
+
+
 async def is_known(session: Session, node: Node) -> bool:
     return await store.exists(session, node)
 

@@ -9,18 +9,11 @@ from control_plane.kit.db import Row, Session, rows
 from control_plane.lineage.domain import Edge, Node
 from control_plane.lineage.models import LineageEdge
 
-_WALK = """
-with recursive walk(kind, name, depth) as (
-    select cast(:kind as text), cast(:name as text), 0
-  union
-    select edge.{there}_kind, edge.{there}, walk.depth + 1
-    from walk join lineage_edge edge on edge.{here}_kind = walk.kind and edge.{here} = walk.name
-    where walk.depth < :depth
-), reached as (select kind, name, min(depth) as depth from walk group by kind, name)
+_STEP = """
 select edge.source_kind, edge.source, edge.target_kind, edge.target, edge.relation, edge.at
-from lineage_edge edge join reached on edge.{here}_kind = reached.kind and edge.{here} = reached.name
-where reached.depth < :depth
-order by reached.depth, edge.at, edge.source, edge.target limit :most
+from unnest(cast(:kinds as text[]), cast(:names as text[])) as node (kind, name)
+join lineage_edge edge on edge.{here}_kind = node.kind and edge.{here} = node.name
+order by edge.at, edge.source, edge.target limit :most
 """
 
 
@@ -39,10 +32,19 @@ async def insert_edges(session: Session, edges: Sequence[Edge]) -> None:
         await session.execute(insert(LineageEdge).values(values[start : start + 1000]).on_conflict_do_nothing())
 
 
-async def walk(session: Session, node: Node, *, down: bool, depth: int, most: int) -> Sequence[Row]:
+async def walk(session: Session, node: Node, *, down: bool, depth: int, most: int) -> list[Row]:
+    """Walk breadth first, a query per level, so that what is near comes first and cycles end."""
     here, there = ("source", "target") if down else ("target", "source")
-    statement = _WALK.format(here=here, there=there)
-    return await rows(session, statement, kind=node.kind.value, name=node.name, depth=depth, most=most)
+    seen, level, found = {(node.kind.value, node.name)}, [(node.kind.value, node.name)], list[Row]()
+    for _ in range(depth):
+        if not level or len(found) >= most:
+            break
+        kinds, names = [kind for kind, _ in level], [name for _, name in level]
+        step = await rows(session, _STEP.format(here=here), kinds=kinds, names=names, most=most - len(found))
+        found += step
+        level = [n for n in dict.fromkeys((e[f"{there}_kind"], e[there]) for e in step) if n not in seen]
+        seen.update(level)
+    return found
 
 
 async def exists(session: Session, node: Node) -> bool:

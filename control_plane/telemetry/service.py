@@ -16,7 +16,7 @@ from control_plane.kit.pages import Page, decode_cursor, page_of
 from control_plane.kit.statistics import rate_interval
 from control_plane.kit.uploads import settle
 from control_plane.lineage import service as lineage
-from control_plane.lineage.domain import Kind, Node
+from control_plane.lineage.domain import Edge, Kind, Node
 from control_plane.telemetry import store
 from control_plane.telemetry.domain import (
     Quota,
@@ -59,9 +59,12 @@ async def take_batch(session: Session, who: Identity, batch: wire.TelemetryBatch
 
 
 async def _link_events(session: Session, who: Identity, events: Sequence[wire.FieldEvent]) -> None:
+    edges = []
     for event in events:
-        sources = [Node(Kind.DEVICE, who.id), Node(Kind.MODEL_VERSION, event.content_digest)]
-        await lineage.link(session, Node(Kind.FIELD_EVENT, event.event_id), sources, "happened to")
+        node = Node(Kind.FIELD_EVENT, event.event_id)
+        edges.append(Edge(Node(Kind.DEVICE, who.id), node, "happened to"))
+        edges.append(Edge(Node(Kind.MODEL_VERSION, event.content_digest), node, "happened with"))
+    await lineage.link_all(session, edges)
 
 
 async def announce(

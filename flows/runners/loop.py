@@ -5,30 +5,12 @@ from typing import Any, TypeVar
 
 from control_plane.client import ClientError
 from control_plane.pipelines.schemas import RunFinish
-from control_plane.registry.schemas import ModelPut, VersionItem
+from control_plane.registry.schemas import VersionItem
 from flows.runners import stages
 from flows.runners.session import RunLostError, RunSession, open_run
 
 Answer = TypeVar("Answer")
 Do = Callable[[str, Callable[[], Any]], Any]
-
-
-def register_model(run: RunSession) -> None:
-    """Tell the control plane the workload's words: contract, events, gate, plan."""
-    spec = run.workload.spec
-    run.client.put_model(
-        run.workload.model,
-        ModelPut.model_validate(
-            {
-                "title": spec.title,
-                "contract": {k: spec.model[k] for k in ("inputs", "outputs", "golden")},
-                "events": spec.events,
-                "exposure": spec.exposure,
-                "gate": spec.gate,
-                "rollout": spec.rollout,
-            }
-        ),
-    )
 
 
 def champion_of(run: RunSession) -> VersionItem | None:
@@ -44,7 +26,6 @@ def champion_of(run: RunSession) -> VersionItem | None:
 
 def loop(run: RunSession, do: Do) -> dict[str, Any]:
     """Go round: with no champion a first version is pretrained; otherwise the field's recordings are learned from."""
-    do("register", lambda: register_model(run))
     champion: VersionItem | None = do("champion", lambda: champion_of(run))
     dataset: str | None = run.params.get("dataset")
     if champion is None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from control_plane.registry.schemas import VersionItem
 from flows.runners import stages
-from flows.runners.loop import Do, champion_of, loop, register_model
+from flows.runners.loop import Do, champion_of, loop
 from flows.runners.session import RunSession
 
 
@@ -21,7 +21,6 @@ def curate(run: RunSession, do: Do) -> dict[str, Any]:
 
 def retrain(run: RunSession, do: Do) -> dict[str, Any]:
     """Parameters: `dataset`, and `parent` (a content digest; the champion if not given); neither: pretrain."""
-    do("register", lambda: register_model(run))
     parent = _version(run, "parent") or champion_of(run)
     if parent is None:
         made: VersionItem = do("pretrain", lambda: stages.pretrain(run))

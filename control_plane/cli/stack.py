@@ -1,0 +1,171 @@
+"""One installation on one machine: embedded PostgreSQL, API, worker, Prefect's server and runner."""
+
+import json
+import os
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from control_plane.cli.bootstrap import make_tokens
+from control_plane.cli.processes import Program, Supervisor, free_port
+from control_plane.kit.embedded import EmbeddedPostgres
+from control_plane.kit.errors import Unavailable
+from control_plane.migrations.upgrade import upgrade
+
+READY_S = 60.0
+QUIET_PREFECT = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+    "PREFECT_RUNNER_POLL_FREQUENCY": "2",
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+    "PREFECT_CLI_PROMPT": "false",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StackOptions:
+    """`orchestrator` is "prefect", "subprocess" or "none"; ports of 0 are chosen."""
+
+    home: Path
+    port: int = 0
+    prefect_port: int = 0
+    orchestrator: str = "prefect"
+    check_in_s: float = 5.0
+    tick_s: float = 1.0
+    approvals_needed: int = 1
+    database_url: str | None = None
+    data: Path | None = None
+
+
+class Stack:
+    """Starts everything, says where it is, stops everything."""
+
+    def __init__(self, options: StackOptions) -> None:
+        self.options = options
+        self.home = options.home.resolve()
+        self.supervisor = Supervisor(self.home / "logs")
+        self.port = options.port or free_port()
+        self.prefect_port = options.prefect_port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.prefect_url = f"http://127.0.0.1:{self.prefect_port}"
+        self.postgres: EmbeddedPostgres | None = None
+        self.database_url = options.database_url
+        self.tokens: dict[str, str] = {}
+
+    def start(self) -> None:
+        """Start and return once the API is ready; Prefect comes up on its own time.
+
+        Raises:
+            Unavailable: something does not start; the message has the end of its log.
+        """
+        self.home.mkdir(parents=True, exist_ok=True)
+        if self.options.orchestrator == "prefect":
+            self._start_prefect()
+        if self.database_url is None:
+            self.postgres = EmbeddedPostgres(self.home / "pg")
+            self.database_url = self.postgres.url
+        upgrade(self.database_url)
+        self.tokens = make_tokens(self.database_url, self.home / "tokens")
+        self._start_server()
+        self._wait_ready()
+        if self.options.orchestrator == "prefect":
+            self._start_runner()
+        (self.home / "stack.json").write_text(json.dumps({"url": self.url, "prefect": self.prefect_url}))
+
+    def environment(self) -> dict[str, str]:
+        settings = {
+            "FLEETLOOP_HOME": str(self.home),
+            "FLEETLOOP_DATABASE_URL": self.database_url or "",
+            "FLEETLOOP_PUBLIC_URL": self.url,
+            "FLEETLOOP_ORCHESTRATOR": self.options.orchestrator,
+            "FLEETLOOP_PREFECT_API_URL": f"{self.prefect_url}/api",
+            "FLEETLOOP_CHECK_IN_S": str(self.options.check_in_s),
+            "FLEETLOOP_TICK_S": str(self.options.tick_s),
+            "FLEETLOOP_APPROVALS_NEEDED": str(self.options.approvals_needed),
+        }
+        return settings | self.flow_environment()
+
+    def flow_environment(self) -> dict[str, str]:
+        """Return what flows and jobs need: server, token, home, and the workload's data folder."""
+        given = {
+            "FLEETLOOP_SERVER": self.url,
+            "FLEETLOOP_TOKEN": self.tokens.get("pipeline", ""),
+            "FLEETLOOP_HOME": str(self.home),
+        }
+        if self.options.data is not None:
+            given["FLEETLOOP_WORKLOAD_DATA"] = str(self.options.data.resolve())
+        return given
+
+    def _start_server(self) -> None:
+        api = [sys.executable, "-m", "control_plane.main", "--port", str(self.port)]
+        self.supervisor.start(Program("api", api, self.environment()))
+        self.supervisor.start(Program("worker", [sys.executable, "-m", "control_plane.worker"], self.environment()))
+
+    def _prefect_environment(self) -> dict[str, str]:
+        return QUIET_PREFECT | {
+            "PREFECT_HOME": str(self.home / "prefect"),
+            "PREFECT_API_URL": f"{self.prefect_url}/api",
+            "PREFECT_UI_API_URL": f"{self.prefect_url}/api",
+        }
+
+    def _start_prefect(self) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "prefect",
+            "server",
+            "start",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.prefect_port),
+        ]
+        self.supervisor.start(Program("prefect", command, self._prefect_environment()))
+
+    def _start_runner(self) -> None:
+        environment = self._prefect_environment() | self.flow_environment()
+        self.supervisor.start(
+            Program(
+                "runner",
+                [sys.executable, "-m", "flows.deployments"],
+                environment,
+                after=lambda: _answers(f"{self.prefect_url}/api/health"),
+            )
+        )
+
+    def _wait_ready(self) -> None:
+        give_up = time.monotonic() + READY_S
+        while not _answers(f"{self.url}/readyz"):
+            if time.monotonic() > give_up:
+                raise Unavailable(f"the API does not become ready:\n{self.supervisor.tail('api')}")
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        self.supervisor.stop_all()
+        if self.postgres is not None:
+            self.postgres.stop()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def wipe(home: Path) -> None:
+    """Empty a home that was left behind, ending a database server that a killed process left in it."""
+    if (home / "pg" / "postmaster.pid").exists():
+        EmbeddedPostgres(home / "pg").stop()
+    if home.exists():
+        shutil.rmtree(home)
+
+
+def default_home() -> Path:
+    return Path(os.environ.get("FLEETLOOP_HOME", ".fleetloop"))

@@ -1,0 +1,131 @@
+"""Templates and the small words of formatting: digests, times, amounts. Everything is escaped."""
+
+import json
+from datetime import datetime
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from control_plane.kit import clock
+
+HERE = Path(__file__).parent
+MEDIA = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+
+
+@cache
+def static_files() -> dict[str, tuple[bytes, str]]:
+    """Return every static file by name; nothing else is ever served from the disk."""
+    return {path.name: (path.read_bytes(), MEDIA[path.suffix]) for path in sorted((HERE / "static").iterdir())}
+
+
+@cache
+def static_version() -> str:
+    return sha256(b"".join(data for data, _ in static_files().values())).hexdigest()[:12]
+
+
+def ago(at: datetime | None) -> str:
+    """Say how long ago something was, in its largest unit."""
+    if at is None:
+        return "never"
+    seconds = (clock.now() - at).total_seconds()
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{max(seconds, 0):.0f} s ago"
+
+
+def instant(at: datetime | None) -> Markup:
+    if at is None:
+        return Markup('<span class="quiet">never</span>')
+    return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(f"{at:%Y-%m-%d %H:%M:%S} UTC", ago(at))
+
+
+def clock_time(at: datetime | None) -> Markup:
+    if at is None:
+        return Markup('<span class="quiet">never</span>')
+    full = f"{at:%Y-%m-%d %H:%M:%S} UTC"
+    return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(full, f"{at:%m-%d %H:%M:%S}")
+
+
+def amount(value: float | None, digits: int = 3) -> str:
+    """Write a number with a few digits that count, thousands apart."""
+    if value is None:
+        return "–"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}".replace(",", "\u202f")
+    return f"{value:.{digits}g}"
+
+
+def whole(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}".replace(",", "\u202f")
+
+
+def seconds(value: float | None) -> str:
+    if value is None:
+        return "–"
+    if value < 90:
+        return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
+    return f"{value / 60:.1f} min" if value < 5400 else f"{value / 3600:.1f} h"
+
+
+def size(value: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def energy(joules: float) -> str:
+    if joules < 1000:
+        return f"{joules:.0f} J"
+    return f"{joules / 1000:.1f} kJ" if joules < 3.6e6 else f"{joules / 3.6e6:.2f} kWh"
+
+
+def words(value: object) -> str:
+    """Write a name of the code as words."""
+    return str(value).replace("_", " ")
+
+
+def pretty(value: Any) -> str:
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, default=str)[:20_000]
+
+
+def digest(value: str | None, length: int = 10) -> Markup:
+    """Show a digest or id short; the whole in its title, and to be copied."""
+    if not value:
+        return Markup('<span class="quiet">–</span>')
+    short = value if len(value) <= length + 2 else value[:length]
+    return Markup('<button type="button" class="digest" data-copy="{0}" title="{0} — click to copy">{1}</button>').format(
+        value, short
+    )
+
+
+def short_id(value: str) -> str:
+    """Shorten an id to its prefix and the random end, which is what differs."""
+    prefix, _, rest = value.rpartition("_")
+    return f"{prefix}_…{rest[-6:]}" if prefix and len(rest) > 10 else value
+
+
+@cache
+def environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    filters = (instant, clock_time, amount, whole, seconds, size, energy, words, pretty, digest, short_id)
+    made.filters.update({function.__name__: function for function in filters})
+    made.globals["static_version"] = static_version
+    return made
+
+
+def page(template: str, **view: Any) -> str:
+    return environment().get_template(template).render(**view)
