@@ -25,7 +25,7 @@ def suite_scenarios(kind: str, count: int, seed: int, incidents: Sequence[tuple[
 
 
 def _held_out(kind: str, groups: Iterable[str], count: int, seed: int) -> list[Entry]:
-    """Starts of vehicles that no model learned from. There is no noise to repeat them with: never more than there are."""
+    """Starts of vehicles that no model learned from; without noise to repeat them with, never more than there are."""
     starts = [start for case in in_groups(groups) for start in every_start(case.name)]
     if not starts:
         raise WorkloadError(f"no recording of {sorted(groups)} in the data folder")
