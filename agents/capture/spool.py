@@ -3,6 +3,8 @@
 import asyncio
 from typing import Final
 
+from pydantic import ValidationError
+
 from agents.link import Backoff, DeviceClient, LinkError
 from agents.protocol.v1 import ExposureWindow, FieldEvent, TelemetryBatch, TelemetryReply
 from agents.sdk.spool import EVENT, WINDOW, Item, Spool
@@ -51,7 +53,11 @@ class TelemetrySender:
         return self._backoff.spread(self._period_s)
 
     def _encoded(self, items: list[Item]) -> bytes:
-        windows = tuple(ExposureWindow.model_validate({"seq": i.seq, **i.body}) for i in items if i.kind == WINDOW)
-        events = tuple(FieldEvent.model_validate({"seq": i.seq, **i.body}) for i in items if i.kind == EVENT)
+        try:
+            windows = tuple(ExposureWindow.model_validate({"seq": i.seq, **i.body}) for i in items if i.kind == WINDOW)
+            events = tuple(FieldEvent.model_validate({"seq": i.seq, **i.body}) for i in items if i.kind == EVENT)
+        except ValidationError as error:
+            # Written by another version of the sdk: to be found and given up like what the server refuses.
+            raise LinkError("invalid_item", str(error)[:300], status=422) from error
         batch = TelemetryBatch(stream_id=self._spool.stream_id, windows=windows, events=events)
         return batch.model_dump_json().encode()

@@ -29,6 +29,9 @@ class Journal:
         try:
             self._db = _opened(path)
             self._state = self._last()
+        except sqlite3.OperationalError as error:
+            # Locked, or the disk is full: that passes, and the journal is not to blame.
+            raise OSError(f"{path} cannot be opened now: {error}") from error
         except (sqlite3.DatabaseError, ValidationError) as error:
             self.recovered = str(error)[:200]
             with contextlib.suppress(AttributeError):

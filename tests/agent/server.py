@@ -212,7 +212,9 @@ class FleetServer:
     def _announce(self, body: bytes) -> dict[str, Any]:
         sha256 = json.loads(body)["sha256"]
         self.announced.append(sha256)
-        url = f"{self.url}/put/{sha256}" if "absolute" in self.faults else f"/put/{sha256}"
+        # By another name the same server is another origin.
+        elsewhere = self.url.replace("127.0.0.1", "localhost")
+        url = f"{elsewhere}/put/{sha256}" if "absolute" in self.faults else f"/put/{sha256}"
         return {"state": self.recording_state, "reason": "because", "upload_url": url}
 
     async def _blob(self, request: Request, digest: str, send: Send) -> None:

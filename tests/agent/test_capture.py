@@ -110,7 +110,9 @@ async def test_a_recording_is_announced_uploaded_and_completed(
     sha256 = record(robot)
     await recordings.send_once()
     assert sha256_hex(server.uploads[sha256]) == sha256
-    assert server.requests[-2].headers["content-length"] == str(len(server.uploads[sha256]))
+    put = server.requests[-2].headers
+    assert put["content-length"] == str(len(server.uploads[sha256]))
+    assert ("fleetloop-signature" in put) is (where == "relative"), "nobody else gets our signature"
     assert list(state.outbox.iterdir()) == []
 
 
