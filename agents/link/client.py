@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
@@ -19,9 +20,10 @@ EMPTY_SHA256: Final = hashlib.sha256(b"").hexdigest()
 Answer = TypeVar("Answer", bound=BaseModel)
 
 
-def new_http(connections: int = 20) -> httpx.AsyncClient:
+def new_http(connections: int = 20, tls: ssl.SSLContext | None = None) -> httpx.AsyncClient:
     """Return the client that all agents of one process share; it asks for no content encoding and follows no one."""
     return httpx.AsyncClient(
+        verify=tls or ssl.create_default_context(),
         headers={"Accept-Encoding": "identity", "User-Agent": USER_AGENT},
         timeout=httpx.Timeout(20.0, connect=10.0),
         limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),

@@ -1,3 +1,4 @@
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -24,9 +25,15 @@ def server(door: tuple[Door, str]) -> FleetServer:
     return door[0].behind
 
 
+@pytest.fixture(scope="session")
+def tls() -> ssl.SSLContext:
+    """Reading the system's certificates takes longer than most tests."""
+    return ssl.create_default_context()
+
+
 @pytest.fixture
-async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with new_http() as client:
+async def http(tls: ssl.SSLContext) -> AsyncIterator[httpx.AsyncClient]:
+    async with new_http(tls=tls) as client:
         yield client
 
 

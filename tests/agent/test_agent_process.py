@@ -100,7 +100,7 @@ def test_kill_9_at_any_moment_leaves_a_model_that_runs(server: FleetServer, stat
     arguments = ("run", "--state-dir", str(state.root))
     with running(*arguments):
         until(lambda: speak(state) and reported(server, P.COMMITTED))
-    for delay_s in (0.0, 0.15, 0.3, 0.45):
+    for delay_s in (0.0, 0.2, 0.4):
         counter += 1
         server.order = release(server, counter, files(float(counter))).order
         with running(*arguments) as process:
@@ -116,30 +116,6 @@ def test_kill_9_at_any_moment_leaves_a_model_that_runs(server: FleetServer, stat
     active = slots.running()
     assert active is not None
     assert (active.counter, slots.intact(active)) == (counter, True)
-
-
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [
-        ("wrong_nonce", "wrong_nonce"),
-        ("wrong_key", "bad_signature"),
-        ("wrong_type", "bad_signature"),
-        ("other_device", "other_device"),
-        ("expired", "expired"),
-    ],
-)
-def test_a_director_that_must_not_be_believed_changes_nothing(
-    server: FleetServer, tmp_path: Path, fault: str, reason: str
-) -> None:
-    state = StateDir(tmp_path)
-    enrolled(server, state)
-    server.order = release(server, 1, files()).order
-    server.faults.add(fault)
-    with running("run", "--state-dir", str(state.root)):
-        until(lambda: any("manifests_refused" in each.platform for each in server.check_ins))
-        assert reason in server.check_ins[-1].platform["last_error"]
-        assert server.check_ins[-1].deployment is None
-    assert not state.active.exists()
 
 
 def test_a_replayed_manifest_is_refused_and_what_runs_goes_on(server: FleetServer, state: StateDir) -> None:

@@ -204,7 +204,7 @@ class Device(RuleBasedStateMachine):
         assert self.world.link[1:] == (99, digest(7))
 
 
-Device.TestCase.settings = settings(max_examples=300, stateful_step_count=30, deadline=None, database=None)
+Device.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None, database=None)
 TestDevice = Device.TestCase
 
 
@@ -308,6 +308,15 @@ def test_going_back_takes_the_old_content_under_a_new_counter() -> None:
     state = decide(RUNNING, seen(order=order)).state
     state = decide(state, seen(order=order, content_digest=A, complete=True)).state
     assert state.candidate == Slot("b", digest(77), A, 9)
+
+
+def test_the_slot_that_is_overwritten_is_no_fallback_any_more() -> None:
+    loading = replace(
+        RUNNING, phase=P.DOWNLOADING, target=Target(digest(2), 10, 6), fallback=Slot("b", digest(1), digest(8), 4)
+    )
+    state = decide(loading, seen(order=loading.target, content_digest=digest(3), complete=True)).state
+    assert state.candidate == Slot("b", digest(2), digest(3), 6)
+    assert state.fallback is None
 
 
 def test_every_row_of_the_table_is_described_once() -> None:
