@@ -4,6 +4,7 @@
 """
 
 import argparse
+import contextlib
 import copy
 import json
 import sys
@@ -49,7 +50,7 @@ class Result:
             "collision": float(np.mean(self.collision)),
             "rear_ended": float(np.mean(self.rear_ended)),
             "hard_brakes": sum(self.hard_brakes),
-            "progress": sum(self.distance_m) / sum(self.human_m),
+            "progress_ratio": sum(self.distance_m) / sum(self.human_m),
         }
 
 
@@ -132,7 +133,9 @@ def main() -> None:
     parser.add_argument("--held-out", choices=FIELD_GROUPS, default=None, help="one group; all in turn if not given")
     chosen = parser.parse_args()
     for group in [chosen.held_out] if chosen.held_out else FIELD_GROUPS:
-        for result in study(chosen.seed, group).results:
+        with contextlib.redirect_stdout(sys.stderr):  # the commands' own progress lines
+            found = study(chosen.seed, group)
+        for result in found.results:
             line = {"seed": chosen.seed, "held_out": group, **result.summary()}
             sys.stdout.write(json.dumps(line) + "\n")
             sys.stdout.flush()

@@ -67,7 +67,7 @@ class Replay:
     def __init__(self, slots: int) -> None:
         cases = library().values()
         self.steps = max(case.steps for case in cases)
-        self._columns = max(case.other_s_m.shape[1] for case in cases)
+        self._columns = max(NEIGHBOURS, *(case.other_s_m.shape[1] for case in cases))
         shape = (slots, self.steps, self._columns)
         self._s, self._side = np.full(shape, OFF_PATH_M, np.float32), np.full(shape, OFF_PATH_M, np.float32)
         self._speed, self._half_length = np.zeros(shape, np.float32), np.full(shape, 2.5, np.float32)
