@@ -19,29 +19,28 @@ NAMES = {
 
 def make_tokens(database_url: str, folder: Path) -> dict[str, str]:
     """Return a token for each role, making those that are missing."""
-    return asyncio.run(_make(database_url, folder))
-
-
-async def _make(database_url: str, folder: Path) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    database, tokens = Database(database_url, pool_size=1), {}
+    paths = {name: folder / f"{name}.token" for name in NAMES}
+    missing = {name: role for name, role in NAMES.items() if not paths[name].exists()}
+    for name, token in asyncio.run(_make(database_url, missing)).items():
+        with os.fdopen(os.open(paths[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(token + "\n")
+    return {name: path.read_text().strip() for name, path in paths.items()}
+
+
+async def _make(database_url: str, roles: dict[str, Role]) -> dict[str, str]:
+    database = Database(database_url, pool_size=1)
     try:
-        for name, role in NAMES.items():
-            path = folder / f"{name}.token"
-            tokens[name] = path.read_text().strip() if path.exists() else await _new(database, name, role, path)
+        return {name: await _new(database, name, role) for name, role in roles.items()}
     finally:
         await database.close()
-    return tokens
 
 
-async def _new(database: Database, name: str, role: Role, path: Path) -> str:
+async def _new(database: Database, name: str, role: Role) -> str:
     try:
         async with database.transaction() as session:
-            token = await create_token(session, name, role)
+            return await create_token(session, name, role)
     except Conflict:
         # The database knows the name but the file is gone: give this folder a name of its own.
         async with database.transaction() as session:
-            token = await create_token(session, f"{name}-{os.urandom(3).hex()}", role)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(token + "\n")
-    return token
+            return await create_token(session, f"{name}-{os.urandom(3).hex()}", role)

@@ -6,7 +6,7 @@ from control_plane.kit.db import Session
 from control_plane.kit.device_http import answer, device_route, parse
 from control_plane.kit.http import APIRouter, Request, Response, context_of
 
-device_api = APIRouter(prefix="/device/v1", tags=["device"])
+device_api = APIRouter(tags=["device"])
 
 
 async def _enrol(request: Request, session: Session, body: bytes) -> Response:
@@ -23,4 +23,4 @@ async def _enrol(request: Request, session: Session, body: bytes) -> Response:
     )
 
 
-device_api.add_route("/enrol", device_route(_enrol), methods=["POST"])
+device_api.add_route("/device/v1/enrol", device_route(_enrol), methods=["POST"])

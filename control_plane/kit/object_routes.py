@@ -14,7 +14,7 @@ MAX_PIECES_S = 3600
 
 def object_routes(store: LocalStore) -> APIRouter:
     """Return the routes; every one checks its URL's signature before it reads a byte."""
-    routes = APIRouter(prefix="/objects/v1", include_in_schema=False)
+    routes = APIRouter(include_in_schema=False)
 
     async def put(request: Request) -> Response:
         sha256 = request.path_params["sha256"]
@@ -37,6 +37,6 @@ def object_routes(store: LocalStore) -> APIRouter:
             store.open(sha256), headers={"Content-Length": str(stored.size)}, media_type="application/octet-stream"
         )
 
-    routes.add_route("/put/{sha256}", put, methods=["PUT"])
-    routes.add_route("/get/{sha256}", get, methods=["GET"])
+    routes.add_route("/objects/v1/put/{sha256}", put, methods=["PUT"])
+    routes.add_route("/objects/v1/get/{sha256}", get, methods=["GET"])
     return routes

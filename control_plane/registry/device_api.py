@@ -11,7 +11,7 @@ from control_plane.kit.errors import Invalid
 from control_plane.kit.http import APIRouter, Request, Response, context_of
 from control_plane.registry import service
 
-device_api = APIRouter(prefix="/device/v1", tags=["device"])
+device_api = APIRouter(tags=["device"])
 RANGE = re.compile(r"^bytes=(\d{1,18})-(\d{0,18})$")
 
 
@@ -48,4 +48,4 @@ def _range(header: str | None, size: int) -> tuple[int, int, int]:
     return (start, stop, 206) if start < stop else (0, 0, 416)
 
 
-device_api.add_route("/blobs/sha256/{sha256}", device_route(_blob), methods=["GET"])
+device_api.add_route("/device/v1/blobs/sha256/{sha256}", device_route(_blob), methods=["GET"])

@@ -7,7 +7,7 @@ from control_plane.kit.device_http import answer, device_route, parse, target_of
 from control_plane.kit.http import APIRouter, Request, Response, context_of
 from control_plane.rollout import service
 
-device_api = APIRouter(prefix="/device/v1", tags=["device"])
+device_api = APIRouter(tags=["device"])
 
 
 async def _check_in(request: Request, session: Session, body: bytes) -> Response:
@@ -26,4 +26,4 @@ async def _check_in(request: Request, session: Session, body: bytes) -> Response
     return answer(wire.CheckInReply(manifest=envelope, next_check_in_s=context.settings.check_in_s))
 
 
-device_api.add_route("/check-in", device_route(_check_in), methods=["POST"])
+device_api.add_route("/device/v1/check-in", device_route(_check_in), methods=["POST"])

@@ -9,7 +9,7 @@ from control_plane.kit.errors import Invalid
 from control_plane.kit.http import APIRouter, Request, Response, context_of
 from control_plane.telemetry import service
 
-device_api = APIRouter(prefix="/device/v1", tags=["device"])
+device_api = APIRouter(tags=["device"])
 
 
 async def _who(request: Request, session: Session, body: bytes) -> Identity:
@@ -38,6 +38,6 @@ async def _complete(request: Request, session: Session, body: bytes) -> Response
     return answer(await service.complete(session, context_of(request).objects, who, sha256))
 
 
-device_api.add_route("/telemetry", device_route(_telemetry), methods=["POST"])
-device_api.add_route("/recordings", device_route(_recordings), methods=["POST"])
-device_api.add_route("/recordings/{sha256}/complete", device_route(_complete), methods=["POST"])
+device_api.add_route("/device/v1/telemetry", device_route(_telemetry), methods=["POST"])
+device_api.add_route("/device/v1/recordings", device_route(_recordings), methods=["POST"])
+device_api.add_route("/device/v1/recordings/{sha256}/complete", device_route(_complete), methods=["POST"])

@@ -118,7 +118,7 @@ def _parent_inputs(version: VersionItem) -> dict[str, FileRef]:
 
 def pretrain(run: RunSession) -> VersionItem:
     """Train a first version from the workload's own data."""
-    recipe = run.workload.recipe(str(run.params.get("recipe", "standard"))).get("train", {})
+    recipe = run.workload.recipe(str(run.params.get("recipe", "standard")))
     params = {"mode": "pretrain", "seed": int(run.params["seed"]), "recipe": recipe}
     return _train(run, params, {}, dataset=None, parent=None)
 
@@ -131,7 +131,7 @@ def retrain(run: RunSession, dataset: str, parent: VersionItem) -> VersionItem:
     relabelled = run.run_job(
         "relabel",
         commands.relabel,
-        {"seed": seed, "recipe": recipe.get("relabel", {})},
+        {"seed": seed, "recipe": recipe},
         held | _parent_inputs(parent),
         dataset,
     )
@@ -140,7 +140,7 @@ def retrain(run: RunSession, dataset: str, parent: VersionItem) -> VersionItem:
     base = parent.checkpoint.get("frames/frames.parquet")
     if base is not None:
         inputs["base/frames.parquet"] = FileRef(sha256=base.sha256, size_bytes=base.size_bytes)
-    params = {"mode": "finetune", "seed": seed, "recipe": recipe.get("train", {})}
+    params = {"mode": "finetune", "seed": seed, "recipe": recipe}
     return _train(run, params, inputs, dataset=dataset, parent=parent)
 
 

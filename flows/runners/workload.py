@@ -60,6 +60,7 @@ class WorkloadFile(Strict):
     rollout: dict[str, Any] = Field(default_factory=dict)
     recipes: dict[str, dict[str, Any]]
     curation: dict[str, Any] = Field(default_factory=dict)
+    demo: dict[str, str] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

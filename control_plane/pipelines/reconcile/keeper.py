@@ -116,7 +116,7 @@ async def _submit(
     try:
         made = await orchestrator.submit(run.flow, params, f"{run.id}-{attempt}-{digest_of(params)[:12]}")
     except Unavailable as error:
-        log.warning("run %s waits: %s", run.id, error)
+        log.info("run %s waits: %s", run.id, error.detail.splitlines()[0])
         return 0
     run.state, run.attempt, run.orchestrator_id = RunState.SUBMITTED, attempt, made
     run.submitted_at, run.heartbeat_at = clock.now(), None

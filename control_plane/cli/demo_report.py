@@ -1,0 +1,202 @@
+"""The table at the demo's end: what the field, the gate, the canary and the ledger say."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from control_plane.cli.story import Story
+from control_plane.lineage.domain import Kind
+
+UP = {
+    Kind.ROLLOUT,
+    Kind.RELEASE,
+    Kind.MODEL_VERSION,
+    Kind.TRAINING,
+    Kind.DATASET,
+    Kind.RECORDING,
+    Kind.FIELD_EVENT,
+    Kind.DEVICE,
+    Kind.GATE,
+    Kind.EVALUATION,
+    Kind.SUITE,
+}
+DOWN = {Kind.RECORDING, Kind.DATASET, Kind.TRAINING, Kind.MODEL_VERSION, Kind.RELEASE, Kind.ROLLOUT, Kind.DEVICE}
+
+
+def build_report(story: Story, seconds: float, seed: int) -> dict[str, Any]:
+    field = _field(story)
+    report: dict[str, Any] = {
+        "workload": story.workload,
+        "seed": seed,
+        "seconds": round(seconds, 1),
+        "the_field_is": "a simulation",
+        "field": field,
+        "bad": _gate(story, "bad"),
+        "subtle": _gate(story, "subtle") | _halt(story),
+        "v2": _gate(story, "v2") | {"rollout": story.rollouts["v2"].phase, "because": story.rollouts["v2"].because},
+        "step_seconds": {name: round(value, 1) for name, value in story.seconds.items()},
+        "overhead": _overhead(story),
+        "cost": _cost(story),
+        "lineage": _lineage(story),
+        "audit_intact": story.clients["viewer"].check_audit().intact,
+    }
+    report["checks"] = _checks(report, story)
+    report["ok"] = all(report["checks"].values())
+    return report
+
+
+def _field(story: Story) -> dict[str, Any]:
+    model = story.spec["model"]["name"]
+    per, unit = (1000, "km") if story.spec["exposure"] == "distance_m" else (3600, "hour")
+    gravest = [kind for kind, rule in story.spec["events"].items() if rule["severity"] == "gravest"]
+    lines: dict[str, Any] = {"per": unit}
+    for name in ("v1", "v2", "subtle"):
+        content = story.versions[name].content_digest
+        rate = story.clients["viewer"].rate(content, model)
+        counts: dict[str, int] = {}
+        for line in story.clients["viewer"].exposure(content):
+            for kind, count in line.counts.items():
+                counts[kind] = counts.get(kind, 0) + count
+        lines[name] = {
+            "incidents": rate.events,
+            unit: round(rate.exposure / per, 3),
+            "rate": _scaled(rate.rate, per),
+            "low": _scaled(rate.low, per),
+            "high": _scaled(rate.high, per),
+            "counts": counts,
+            "gravest_rate": _scaled(sum(counts.get(k, 0) for k in gravest) / rate.exposure, per)
+            if rate.exposure
+            else None,
+        }
+    before, after = lines["v1"], lines["v2"]
+    lines["reduction"] = round(1 - after["rate"] / before["rate"], 3) if before["rate"] else None
+    lines["intervals_apart"] = bool(after["high"] is not None and after["high"] < before["low"])
+    return lines
+
+
+def _scaled(value: float | None, per: float) -> float | None:
+    return None if value is None else round(value * per, 3)
+
+
+def _gate(story: Story, name: str) -> dict[str, Any]:
+    gate = story.clients["viewer"].get_gate(story.runs[name].result["gate"])
+    parts = [{"suite": p.suite, "rule": p.rule, "verdict": p.verdict, "because": p.because} for p in gate.parts]
+    return {"verdict": gate.verdict, "gate_because": gate.because, "attempt": gate.attempt, "parts": parts}
+
+
+def _halt(story: Story) -> dict[str, Any]:
+    rollout = story.rollouts["subtle"]
+    halting = [d for d in story.clients["viewer"].rollout_decisions(rollout.id) if d.phase == "halting"]
+    return {
+        "rollout": rollout.phase,
+        "because": halting[0].because if halting else rollout.because,
+        "override_reason": rollout.override_reason,
+        "back_on_v2": story.returned,
+        "nominal": next(
+            (
+                p.verdict
+                for p in story.clients["viewer"].get_gate(story.runs["subtle"].result["gate"]).parts
+                if p.rule == "non_inferior"
+            ),
+            None,
+        ),
+    }
+
+
+def _overhead(story: Story) -> dict[str, float]:
+    """Seconds of the turn of the loop that were not spent in jobs, and those that were."""
+    steps = [step for step in story.runs["v2"].steps.values() if step.seconds is not None]
+    total = sum(step.seconds or 0.0 for step in steps)
+    compute = sum(step.compute_s or 0.0 for step in steps)
+    return {"loop_s": round(total, 2), "compute_s": round(compute, 2), "control_plane_s": round(total - compute, 2)}
+
+
+def _cost(story: Story) -> dict[str, Any]:
+    lines = story.clients["viewer"].ledger("kind").lines
+    usd, joules = sum(line.usd for line in lines), sum(line.energy_j for line in lines)
+    return {
+        "jobs": sum(line.jobs for line in lines),
+        "usd": round(usd, 5),
+        "energy_kj": round(joules / 1000, 2),
+        "energy_is_estimate": any(line.energy_is_estimate for line in lines),
+        "usd_is_estimate": True,
+    }
+
+
+def _lineage(story: Story) -> dict[str, Any]:
+    """Walk up from a device that runs v2, and down from one of the events v2 was trained on."""
+    viewer = story.clients["viewer"]
+    device = next(d.id for d in viewer.list_devices() if d.active_content == story.versions["v2"].content_digest)
+    up = viewer.lineage("device", device, "up", 8)
+    clips = viewer.get_dataset(story.runs["v2"].result["dataset"]).manifest["clips"]
+    event = next(c["event_id"] for c in clips if c["event_id"] and c["split"] == "train")
+    down = viewer.lineage("field_event", event, "down", 8)
+    seen_up = {edge.source.kind for edge in up.edges}
+    seen_down = {edge.target.kind for edge in down.edges}
+    return {
+        "device": device,
+        "event": event,
+        "up_edges": len(up.edges),
+        "down_edges": len(down.edges),
+        "missing_up": sorted(UP - seen_up),
+        "missing_down": sorted(DOWN - seen_down),
+        "version_reached": story.versions["v2"].content_digest in {e.target.name for e in down.edges},
+    }
+
+
+def _checks(report: dict[str, Any], story: Story) -> dict[str, bool]:
+    field, lineage = report["field"], report["lineage"]
+    return {
+        "incidents_down_40_percent": (field["reduction"] or 0) >= 0.4,
+        "intervals_apart": field["intervals_apart"],
+        "bad_candidate_failed": report["bad"]["verdict"] == "fail",
+        "subtle_candidate_halted": report["subtle"]["rollout"] == "halted",
+        "subtle_passed_nominal": report["subtle"]["nominal"] == "pass",
+        "devices_back_on_v2": story.returned == len(list(story.clients["viewer"].list_devices())),
+        "lineage_complete": not lineage["missing_up"] and not lineage["missing_down"] and lineage["version_reached"],
+        "audit_intact": report["audit_intact"],
+    }
+
+
+def print_report(report: dict[str, Any], console: Console) -> None:
+    unit = report["field"]["per"]
+    table = Table(title=f"{report['workload']}, seed {report['seed']}: the field (a simulation)")
+    for column in ("version", unit, "incidents", f"incidents/{unit} (95 %)", f"gravest/{unit}"):
+        table.add_column(column, justify="left" if column == "version" else "right")
+    for name in ("v1", "v2", "subtle"):
+        line = report["field"][name]
+        table.add_row(
+            name,
+            f"{line[unit]:.2f}",
+            str(line["incidents"]),
+            f"{line['rate']} ({line['low']} to {line['high']})",
+            str(line["gravest_rate"]),
+        )
+    console.print(table)
+    console.print(
+        f"v1 → v2: {report['field']['reduction']:.0%} fewer incidents per {unit}, intervals "
+        f"{'apart' if report['field']['intervals_apart'] else 'NOT apart'}"
+    )
+    for name in ("v2", "bad", "subtle"):
+        console.print(f"[bold]gate, {name}:[/bold] {report[name]['gate_because']}")
+    console.print(
+        f"[bold]canary, subtle:[/bold] {report['subtle']['because']}\n"
+        f"  {report['subtle']['back_on_v2']} robots back on v2"
+    )
+    _print_costs(report, console)
+    for name, holds in report["checks"].items():
+        console.print(f"  {'[green]yes[/green]' if holds else '[red]NO [/red]'} {name.replace('_', ' ')}")
+
+
+def _print_costs(report: dict[str, Any], console: Console) -> None:
+    overhead, cost, lineage = report["overhead"], report["cost"], report["lineage"]
+    steps = ", ".join(f"{name} {value:.0f} s" for name, value in report["step_seconds"].items())
+    estimate = " (estimates)" if cost["energy_is_estimate"] else ""
+    console.print(
+        f"steps: {steps}; all {report['seconds']:.0f} s\n"
+        f"one turn of the loop: {overhead['compute_s']} s of compute, {overhead['control_plane_s']} s of "
+        f"control plane\ncost: {cost['usd']} USD, {cost['energy_kj']} kJ in {cost['jobs']} jobs{estimate}\n"
+        f"lineage: {lineage['down_edges']} edges from event {lineage['event']} down to devices, "
+        f"{lineage['up_edges']} from device {lineage['device']} up to field events"
+    )
