@@ -148,7 +148,8 @@ class FieldRobot:
         self.recorder: Recorder = robot.recorder(pre_roll_s=8.0, post_roll_s=0.0)
         for topic, schema in topics.items():
             self.recorder.add_channel(topic, schema, encoding=encoding)
-        self._settings, self._refused = settings, ""
+        self._settings = settings
+        self._path: Path | None = None  # of the bundle last looked at: the same bytes released again are a new trial
         self._exposure = _Exposure(datetime.now(UTC))
         self._vouch_in = 0
         self._clips, self._clips_at = max(settings.clips_per_minute, 1.0), time.monotonic()
@@ -159,8 +160,9 @@ class FieldRobot:
         active = self.robot.active_model()
         if active is None:
             self._switch("", None)
-        elif active.content_digest not in (self.digest, self._refused):
+        elif active.path != self._path:
             self._take(active, models)
+        self._path = active.path if active else None
         return self.policy is not None
 
     def _take(self, active: ActiveModel, models: Models) -> None:
@@ -181,7 +183,6 @@ class FieldRobot:
         """This model cannot drive: say so, stand still, and do not try it again."""
         self.robot.report_health(digest, ok=False, reason=reason)
         self._switch("", None)
-        self._refused = digest
 
     def depart(self) -> None:
         self.recorder.reset()

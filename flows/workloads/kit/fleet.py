@@ -60,6 +60,10 @@ class Yard(ABC):
     def step(self) -> list[FieldRobot]:
         """One control step of everybody; gives the robots that came home."""
 
+    @abstractmethod
+    def finish(self, slot: int) -> FieldRobot:
+        """End a mission, wherever its robot is, and report it."""
+
     def home(self, slot: int, distance_m: float, duration_s: float) -> FieldRobot:
         robot = self.missions.pop(slot).robot
         self.free.append(slot)
@@ -132,6 +136,10 @@ class Fleet:
         self._docked = waiting
 
     def close(self) -> None:
+        """Report missions that are still under way for what they are, then everything not yet reported."""
+        for yard in self._yards:
+            for slot in list(yard.missions):
+                yard.finish(slot)
         for robot in self.robots:
             robot.close()
 

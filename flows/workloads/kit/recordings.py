@@ -1,9 +1,11 @@
 """Owns reading recordings (MCAP) that come from devices: hostile until read, and bounded while being read."""
 
+import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import zstandard
 from mcap.exceptions import McapError
@@ -16,6 +18,8 @@ MAX_FILE_BYTES = 32 * 1024 * 1024
 MAX_DECODED_BYTES = 64 * 1024 * 1024
 MAX_MESSAGES = 200_000
 _MAX_RECORD_BYTES = 16 * 1024 * 1024
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -47,6 +51,20 @@ def read_recording(path: Path) -> Recording:
         raise WorkloadError(f"{path.name}: not a whole MCAP file: {type(error).__name__} {error}") from error
     except Exception as error:  # struct.error, UnicodeDecodeError, ...: the library raises what its parser meets
         raise WorkloadError(f"{path.name}: malformed MCAP: {type(error).__name__} {error}") from error
+
+
+def read_all(paths: Sequence[Path], read: Callable[[Path], T]) -> tuple[list[T], list[str]]:
+    """Read what can be read; one bad upload must not stop the loop. Also gives what was wrong with the others."""
+    found, problems = list[T](), list[str]()
+    for path in paths:
+        try:
+            found.append(read(path))
+        except WorkloadError as error:
+            problems.append(str(error))
+            sys.stderr.write(f"left out: {error}\n")
+    if paths and not found:
+        raise WorkloadError(f"none of {len(paths)} recordings can be read; the first: {problems[0]}")
+    return found, problems
 
 
 def _read(path: Path) -> Recording:

@@ -65,7 +65,7 @@ class Road(Yard):
         for slot, mission in self.missions.items():
             self._watch(slot, mission)
         stranded = [slot for slot in driving if self.missions[slot].robot.policy is None]
-        return [self._finish(int(slot)) for slot in {*ended.tolist(), *stranded}]
+        return [self.finish(int(slot)) for slot in {*ended.tolist(), *stranded}]
 
     def _inputs(self, slots: Array) -> dict[str, Array]:
         seen = self._traffic.observe(slots)
@@ -93,7 +93,7 @@ class Road(Yard):
         mission.reported = kind
         mission.robot.event(kind, details, scenario_metadata(scenario))
 
-    def _finish(self, slot: int) -> FieldRobot:
+    def finish(self, slot: int) -> FieldRobot:
         mission, outcome = self.missions[slot], self._judge.outcome(slot)
         if outcome.kind and (mission.reported is None or outcome.kind == "collision") and mission.robot.digest:
             self._report(slot, mission, outcome.kind)

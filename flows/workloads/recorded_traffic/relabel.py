@@ -16,6 +16,7 @@ from flows.workloads.kit import noise
 from flows.workloads.kit.frames import Frames, join, write_frames
 from flows.workloads.kit.job import Job, progress, run
 from flows.workloads.kit.learning import Schedule, load_checkpoint, one_thread
+from flows.workloads.kit.recordings import read_all
 from flows.workloads.kit.types import Json, WorkloadError
 from flows.workloads.recorded_traffic.cases import in_groups, library
 from flows.workloads.recorded_traffic.policy import FRAME, Network, new_network, runtime
@@ -111,10 +112,12 @@ def command(job: Job) -> None:
     started = time.monotonic()
     parent = new_network(job.seed)
     load_checkpoint(parent, job.input("parent", "checkpoint", "weights.safetensors"))
-    clips = [clip(path) for path in job.recordings()]
+    clips, unusable = read_all(job.recordings(), clip)
     data, report = relabel(clips, parent, job.plan(Relabelling, "relabel"), job.seed)
     write_frames(job.output("frames", "frames.parquet"), data, FRAME)
-    job.write({**report, "seconds": round(time.monotonic() - started, 2)}, "report", "report.json")
+    job.write(
+        {**report, "unusable": unusable, "seconds": round(time.monotonic() - started, 2)}, "report", "report.json"
+    )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from flows.workloads.kit import noise
 from flows.workloads.kit.job import Job, run
+from flows.workloads.kit.recordings import read_all
 from flows.workloads.kit.suites import Entry, Suite
 from flows.workloads.kit.types import WorkloadError
 from flows.workloads.recorded_traffic.cases import in_groups
@@ -50,7 +51,7 @@ def _entry(name: str, cluster: str, scenario: Scenario, seed: int) -> Entry:
 
 def command(job: Job) -> None:
     kind = str(job.params["kind"])
-    clips = [clip(path) for path in job.recordings()] if kind == "regression" else []
+    clips, _ = read_all(job.recordings() if kind == "regression" else [], clip)
     incidents = [(one.cluster, one.scenario) for one in clips if one.is_incident]
     entries = suite_scenarios(kind, int(job.params["scenarios"]), job.seed, incidents)
     Suite(WORKLOAD, str(job.params["suite"]), kind, SIMULATOR, entries).write(job.output("suite", "suite.json"))

@@ -16,6 +16,7 @@ from flows.workloads.kit.bundle import Policy
 from flows.workloads.kit.frames import Frames, frames, join, write_frames
 from flows.workloads.kit.job import Job, progress, run
 from flows.workloads.kit.learning import Schedule, load_checkpoint, one_thread
+from flows.workloads.kit.recordings import read_all
 from flows.workloads.kit.types import Array, Json, WorkloadError
 from flows.workloads.warehouse_amr.layout import Layout
 from flows.workloads.warehouse_amr.policy import FRAME, Network, new_network, runtime
@@ -130,12 +131,14 @@ def resim_frames(incidents: list[Clip], policy: Policy, plan: Relabelling, seed:
 def command(job: Job) -> None:
     one_thread()
     started = time.monotonic()
-    clips = [incident(path) for path in job.recordings()]
+    clips, unusable = read_all(job.recordings(), incident)
     parent = new_network(job.seed)
     load_checkpoint(parent, job.input("parent", "checkpoint", "weights.safetensors"))
     data, report = relabel(clips, parent, job.plan(Relabelling, "relabel"), job.seed)
     write_frames(job.output("frames", "frames.parquet"), data, FRAME)
-    job.write({**report, "seconds": round(time.monotonic() - started, 2)}, "report", "report.json")
+    job.write(
+        {**report, "unusable": unusable, "seconds": round(time.monotonic() - started, 2)}, "report", "report.json"
+    )
 
 
 if __name__ == "__main__":

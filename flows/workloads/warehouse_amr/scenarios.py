@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from flows.workloads.kit import noise
 from flows.workloads.kit.job import Job, run
+from flows.workloads.kit.recordings import read_all
 from flows.workloads.kit.suites import Entry, Suite
 from flows.workloads.kit.types import Rng, WorkloadError
 from flows.workloads.warehouse_amr import recordings
@@ -215,8 +216,8 @@ def _entry(name: str, cluster: str, scenario: Scenario) -> Entry:
 
 def command(job: Job) -> None:
     kind = str(job.params["kind"])
-    incidents = [recordings.incident(path) for path in job.recordings()] if kind == "regression" else []
-    found = [(clip.cluster, clip.scenario) for clip in incidents if clip.is_incident]
+    clips, _ = read_all(job.recordings() if kind == "regression" else [], recordings.incident)
+    found = [(clip.cluster, clip.scenario) for clip in clips if clip.is_incident]
     entries = suite_scenarios(kind, int(job.params["scenarios"]), job.seed, found)
     Suite(WORKLOAD, str(job.params["suite"]), kind, SIMULATOR, entries).write(job.output("suite", "suite.json"))
 

@@ -76,11 +76,14 @@ def test_recordings_lead_to_frames_a_model_and_results(
     clips.mkdir()
     for path in recorded[1][:6]:
         (clips / path.name).symlink_to(path)
+    (clips / "cut.mcap").write_bytes(recorded[1][0].read_bytes()[:900])
     relabelled = make_job(tmp_path / "relabel", {"recordings": clips, "parent": parent}, seed=1, recipe=TINY)
     relabel.command(relabelled)
     data = read_frames(relabelled.folder / "outputs/frames/frames.parquet", FRAME)
     assert set(data.source) == {"clip", "resim"}
     assert set(data.weight) <= {1.0, 2.0}
+    report = json.loads((relabelled.folder / "outputs/report/report.json").read_text())
+    assert [problem.split(":")[0] for problem in report["unusable"]] == ["cut.mcap"]
 
     inputs = {
         "parent": parent,
