@@ -166,6 +166,23 @@ def test_a_robot_stops_with_a_model_that_answers_nonsense(tmp_path: Path) -> Non
     assert not fleet.step()
 
 
+def test_the_same_bytes_released_again_are_vouched_for_again(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (bundle / "model.onnx").write_bytes(to_onnx(new_network(5)))
+    device = make_device(tmp_path / "fleet", "amr-1", bundle, "hall")
+    fleet, _ = drive_fleet(tmp_path / "fleet", 150)
+    health = device / "signals/health.json"
+    health.unlink()
+    again = device / "slots" / "a" / f"2.{'ab' * 32}"
+    again.symlink_to(bundle)
+    (device / "active").unlink()
+    (device / "active").symlink_to(again.relative_to(device))
+    for _ in range(250):
+        fleet.step()
+    assert json.loads(health.read_text())["ok"] is True
+
+
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.99])
 def test_a_truncated_recording_is_refused_by_name(
     share: float, recorded: tuple[Path, list[Path]], tmp_path: Path
