@@ -87,7 +87,8 @@ def open_context(settings: Settings, *, pool_size: int = 10) -> Context:
     return Context(settings, Database(settings.database_url, pool_size=pool_size), open_objects(settings), signers)
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, *, max_body_s: float = MAX_DEVICE_BODY_S) -> FastAPI:
+    """Return the application; nothing is read or written before its lifespan begins."""
     context = open_context(settings)
     app = FastAPI(
         title="fleetloop",
@@ -106,7 +107,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_api_route("/healthz", _health, include_in_schema=False)
     app.add_api_route("/readyz", _ready, include_in_schema=False)
     install_problems(app)
-    app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES, max_seconds=MAX_DEVICE_BODY_S, free=("/objects/",))
+    app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES, max_seconds=max_body_s, free=("/objects/",))
     return app
 
 
@@ -140,8 +141,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _listen(app: FastAPI) -> None:
     """Let NOTIFY wake this process's caches; without it they are at most a second old."""
     url = app.state.context.settings.database_url
-    channels = {"fleetloop": lambda _: app.state.board.forget(), "fleetloop_device": app.state.identities.forget}
-    await listen(url, channels, lambda: app.state.identities.forget(None))
+    channels = {
+        "fleetloop_rollout": lambda _: app.state.board.forget(),
+        "fleetloop_device": app.state.identities.forget,
+    }
+    await listen(url, channels, lambda: forget(None))
 
 
 def main() -> None:

@@ -6,8 +6,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from control_plane.cli.commands import COMMANDS
 from control_plane.cli.demo import DemoOptions, run_demo
-from control_plane.cli.stack import default_home
+from control_plane.cli.stack import Stack, StackOptions, default_home
+from control_plane.cli.up import run_up
 from control_plane.kit.errors import Problem
 
 app = typer.Typer(
@@ -18,9 +20,31 @@ app = typer.Typer(
 console = Console()
 
 
-@app.callback()
-def _root() -> None:
-    """Keep `demo` a sub-command even while it is the only one."""
+for command in COMMANDS:
+    app.command(command.__name__.replace("_", "-"))(command)
+
+
+@app.command()
+def up(
+    home: Annotated[Path | None, typer.Option(help="folder to keep everything in")] = None,
+    port: Annotated[int, typer.Option(help="port of the control plane")] = 8080,
+    prefect_port: Annotated[int, typer.Option(help="port of Prefect")] = 4200,
+    orchestrator: Annotated[str, typer.Option(help="prefect, subprocess or none")] = "prefect",
+    data: Annotated[Path | None, typer.Option(help="a workload's data folder, passed on to its commands")] = None,
+    database_url: Annotated[str | None, typer.Option(envvar="FLEETLOOP_DATABASE_URL", help="PostgreSQL to use")] = None,
+) -> None:
+    """Run the whole control plane on this machine until Ctrl-C: PostgreSQL, API, worker, Prefect and its runner."""
+    stack = Stack(
+        StackOptions(
+            home=home or default_home(),
+            port=port,
+            prefect_port=prefect_port,
+            data=data,
+            orchestrator=orchestrator,
+            database_url=database_url,
+        )
+    )
+    raise typer.Exit(run_up(stack, console))
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """Register models and versions, cut releases, hand out artifacts."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from agents.protocol.v1 import ContentManifest
@@ -38,6 +39,7 @@ from control_plane.telemetry.schemas import Rate
 APPROVE = "approve_release"
 MAX_BUNDLE_FILE_BYTES = 4 << 30
 URL_S = 3600
+RELEASE_MEDIA_TYPE = "application/vnd.fleetloop.release.v1+json"
 
 
 async def put_model(session: Session, actor: str, name: str, body: ModelPut) -> ModelItem:
@@ -164,6 +166,23 @@ async def create_release(
         raise NotFound(f"there is no version with content {body.content_digest}")
     await store.lock_model(session, version.model)
     counter = await store.next_counter(session, version.model)
+    release = await _insert_release(session, objects, version, counter, actor, approvals_needed, body)
+    node = Node(Kind.RELEASE, release.digest)
+    await lineage.link(session, node, [Node(Kind.MODEL_VERSION, release.content_digest)], "releases")
+    facts = {"model": release.model, "version": release.version, "counter": counter}
+    await audit.record(session, actor, "release.create", release.digest, body.reason, **facts)
+    return await release_item(session, release)
+
+
+async def _insert_release(
+    session: Session,
+    objects: ObjectStore,
+    version: ModelVersion,
+    counter: int,
+    actor: str,
+    approvals_needed: int,
+    body: ReleaseCreate,
+) -> Release:
     content = ContentManifest.model_validate(version.content)
     manifest = release_manifest(content, version.content_digest, version.version, counter, body.device_classes)
     stored = await objects.put_bytes(manifest)
@@ -180,31 +199,10 @@ async def create_release(
         created_by=actor,
     )
     session.add(release)
-    await store.put_artifacts(
-        session,
-        [
-            {
-                "sha256": stored.sha256,
-                "size_bytes": len(manifest),
-                "media_type": "application/vnd.fleetloop.release.v1+json",
-            }
-        ],
-    )
+    artifact = {"sha256": stored.sha256, "size_bytes": len(manifest), "media_type": RELEASE_MEDIA_TYPE}
+    await store.put_artifacts(session, [artifact])
     await session.flush()
-    await lineage.link(
-        session, Node(Kind.RELEASE, release.digest), [Node(Kind.MODEL_VERSION, release.content_digest)], "releases"
-    )
-    await audit.record(
-        session,
-        actor,
-        "release.create",
-        release.digest,
-        body.reason,
-        model=release.model,
-        version=release.version,
-        counter=counter,
-    )
-    return await release_item(session, release)
+    return release
 
 
 async def ask_approval(session: Session, actor: str, digest: str, evidence: Mapping[str, Any]) -> str | None:
@@ -224,6 +222,24 @@ async def get_release(session: Session, digest: str) -> ReleaseItem:
     if release is None:
         raise NotFound(f"there is no release {digest}")
     return await release_item(session, release)
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseFacts:
+    """What a device is told of a release."""
+
+    digest: str
+    size_bytes: int
+    counter: int
+    content_digest: str
+
+
+async def later_releases(session: Session, digest: str) -> list[ReleaseFacts]:
+    """Return a release and every later one of the same content, by counter."""
+    found = await store.later_releases(session, digest)
+    if not found:
+        raise NotFound(f"there is no release {digest}")
+    return [ReleaseFacts(r.digest, len(r.manifest), r.counter, r.content_digest) for r in found]
 
 
 async def list_releases(session: Session, model: str | None = None) -> list[ReleaseItem]:

@@ -62,3 +62,14 @@ async def find_release(session: Session, digest: str) -> Release | None:
 async def list_releases(session: Session, model: str | None) -> Sequence[Release]:
     query = select(Release).order_by(Release.created_at.desc())
     return (await session.scalars(query if model is None else query.where(Release.model == model))).all()
+
+
+async def later_releases(session: Session, digest: str) -> Sequence[Release]:
+    first = select(Release.model, Release.content_digest, Release.counter).where(Release.digest == digest).subquery()
+    query = select(Release).join(
+        first,
+        (Release.model == first.c.model)
+        & (Release.content_digest == first.c.content_digest)
+        & (Release.counter >= first.c.counter),
+    )
+    return (await session.scalars(query.order_by(Release.counter))).all()

@@ -73,7 +73,7 @@ async def _step(context: Context, session: Session, row: RolloutRow) -> bool:
         row.figures = dict(decision.figures)
         await store.insert_decision(session, row, seen.now)
     if before[:2] != (row.phase, row.stage):
-        await execute(session, "select pg_notify('fleetloop', 'rollout')")
+        await execute(session, "select pg_notify('fleetloop', ''), pg_notify('fleetloop_rollout', '')")
         await audit.record(session, ACTOR, f"rollout.{row.phase}", row.id, decision.because, stage=row.stage)
     return changed
 
@@ -182,7 +182,7 @@ async def _act(context: Context, session: Session, row: RolloutRow, action: obje
     match action:
         case Offer():
             row.limits, row.offering = await _limits(session, row), True
-            await execute(session, "select pg_notify('fleetloop', 'rollout')")
+            await execute(session, "select pg_notify('fleetloop', ''), pg_notify('fleetloop_rollout', '')")
         case Withdraw():
             row.offering = False
             await _restore(context, session, row)

@@ -19,6 +19,7 @@ from control_plane.kit.signing import Signer
 from control_plane.lineage import service as lineage
 from control_plane.lineage.domain import Kind, Node
 from control_plane.registry import service as registry
+from control_plane.registry.schemas import ReleaseItem
 from control_plane.rollout import store
 from control_plane.rollout.domain import ENDS, Live, Order, Phase, ReleaseRef, Stratum, Wishes, order_for
 from control_plane.rollout.models import RolloutRow
@@ -45,12 +46,24 @@ async def create_rollout(session: Session, actor: str, body: RolloutCreate) -> R
             code="rollout_in_progress",
         )
     verdict = await _gate_verdict(session, body, release.content_digest)
+    row = await _insert_rollout(session, actor, body, release, verdict)
+    await _link(session, row)
+    evidence = {"gate": body.gate_id, "verdict": verdict, "override_reason": body.override_reason, "rollout": row.id}
+    await registry.ask_approval(session, actor, release.digest, evidence)
+    action = "rollout.override" if body.override_reason else "rollout.create"
+    because = body.override_reason or release.reason
+    await audit.record(session, actor, action, row.id, because, release=row.release, gate=body.gate_id, verdict=verdict)
+    return _item(row)
+
+
+async def _insert_rollout(
+    session: Session, actor: str, body: RolloutCreate, release: ReleaseItem, verdict: str | None
+) -> RolloutRow:
     try:
         plan = body.plan.to_plan(release.approvals_needed)
     except ValueError as error:
         raise Invalid(str(error), code="bad_plan") from error
     baselines = {b.device_class: b.content_digest for b in await store.baselines(session)}
-    champion = next((baselines[c] for c in release.device_classes if c in baselines), None)
     row = RolloutRow(
         id=new_id("roll"),
         model=release.model,
@@ -59,7 +72,7 @@ async def create_rollout(session: Session, actor: str, body: RolloutCreate) -> R
         counter=release.counter,
         device_classes=release.device_classes,
         sites=body.sites,
-        champion=champion,
+        champion=next((baselines[c] for c in release.device_classes if c in baselines), None),
         plan=asdict(plan),
         gate_id=body.gate_id,
         gate_verdict=verdict,
@@ -76,21 +89,7 @@ async def create_rollout(session: Session, actor: str, body: RolloutCreate) -> R
     )
     session.add(row)
     await session.flush()
-    await _link(session, row)
-    evidence = {"gate": body.gate_id, "verdict": verdict, "override_reason": body.override_reason, "rollout": row.id}
-    await registry.ask_approval(session, actor, release.digest, evidence)
-    action = "rollout.override" if body.override_reason else "rollout.create"
-    await audit.record(
-        session,
-        actor,
-        action,
-        row.id,
-        body.override_reason or release.reason,
-        release=release.digest,
-        gate=body.gate_id,
-        verdict=verdict,
-    )
-    return _item(row)
+    return row
 
 
 async def _gate_verdict(session: Session, body: RolloutCreate, content: str) -> str | None:
@@ -130,7 +129,7 @@ async def wish(session: Session, actor: str, rollout_id: str, body: RolloutWish)
     }
     row.wishes = row.wishes | changes[body.action]
     await audit.record(session, actor, f"rollout.{body.action}", rollout_id, body.reason)
-    await execute(session, "select pg_notify('fleetloop', 'rollout')")
+    await execute(session, "select pg_notify('fleetloop', ''), pg_notify('fleetloop_rollout', '')")
     return _item(row)
 
 
@@ -147,7 +146,7 @@ class Board:
     def forget(self) -> None:
         self.read_at = -1e9
 
-    async def fresh(self, session: Session, max_age_s: float = 1.0) -> "Board":
+    async def fresh(self, session: Session, max_age_s: float = 3.0) -> "Board":
         now = asyncio.get_running_loop().time()
         if now - self.read_at > max_age_s:
             await _read_board(session, self)
@@ -180,18 +179,12 @@ async def _read_board(session: Session, board: Board) -> None:
 
 async def _same_content(session: Session, digest: str) -> list[ReleaseRef]:
     """Return a release and every later one of the same content for the same model."""
-    first = await registry.get_release(session, digest)
-    later = [
-        r
-        for r in await registry.list_releases(session, first.model)
-        if r.content_digest == first.content_digest and r.counter >= first.counter
-    ]
-    return [ReleaseRef(r.digest, r.manifest_bytes, r.counter, r.content_digest) for r in later]
+    found = await registry.later_releases(session, digest)
+    return [ReleaseRef(r.digest, r.size_bytes, r.counter, r.content_digest) for r in found]
 
 
 async def _ref(session: Session, digest: str) -> ReleaseRef:
-    release = await registry.get_release(session, digest)
-    return ReleaseRef(release.digest, release.manifest_bytes, release.counter, release.content_digest)
+    return (await _same_content(session, digest))[0]
 
 
 def sign_manifest(signer: Signer, who: Identity, message: wire.CheckIn, order: Order | None) -> wire.Envelope:
