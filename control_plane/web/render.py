@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from control_plane.kit import clock
 
+NONE = "\u2013"
 HERE = Path(__file__).parent
 MEDIA = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 
@@ -54,19 +55,19 @@ def clock_time(at: datetime | None) -> Markup:
 def amount(value: float | None, digits: int = 3) -> str:
     """Write a number with a few digits that count, thousands apart."""
     if value is None:
-        return "–"
+        return NONE
     if abs(value) >= 1000:
         return f"{value:,.0f}".replace(",", "\u202f")
     return f"{value:.{digits}g}"
 
 
 def whole(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.0f}".replace(",", "\u202f")
+    return NONE if value is None else f"{value:,.0f}".replace(",", "\u202f")
 
 
 def seconds(value: float | None) -> str:
     if value is None:
-        return "–"
+        return NONE
     if value < 90:
         return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
     return f"{value / 60:.1f} min" if value < 5400 else f"{value / 3600:.1f} h"
@@ -86,6 +87,13 @@ def energy(joules: float) -> str:
     return f"{joules / 1000:.1f} kJ" if joules < 3.6e6 else f"{joules / 3.6e6:.2f} kWh"
 
 
+def fact(value: object) -> str:
+    """Write a fact as people would: yes and no, numbers with few digits."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return amount(value, 4) if isinstance(value, (int, float)) else str(value)
+
+
 def words(value: object) -> str:
     """Write a name of the code as words."""
     return str(value).replace("_", " ")
@@ -98,11 +106,10 @@ def pretty(value: Any) -> str:
 def digest(value: str | None, length: int = 10) -> Markup:
     """Show a digest or id short; the whole in its title, and to be copied."""
     if not value:
-        return Markup('<span class="quiet">–</span>')
-    short = value if len(value) <= length + 2 else value[:length]
-    return Markup('<button type="button" class="digest" data-copy="{0}" title="{0} — click to copy">{1}</button>').format(
-        value, short
-    )
+        return Markup('<span class="quiet">{}</span>').format(NONE)
+    short = short_id(value) if "_" in value else value if len(value) <= length + 2 else value[:length]
+    button = Markup('<button type="button" class="digest" data-copy="{0}" title="{0} - click to copy">{1}</button>')
+    return button.format(value, short)
 
 
 def short_id(value: str) -> str:
@@ -121,7 +128,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    filters = (instant, clock_time, amount, whole, seconds, size, energy, words, pretty, digest, short_id)
+    filters = (instant, clock_time, amount, whole, seconds, size, energy, words, pretty, fact, digest, short_id)
     made.filters.update({function.__name__: function for function in filters})
     made.globals["static_version"] = static_version
     return made

@@ -1,0 +1,15 @@
+"""One module per part of the loop; each has a router of pages."""
+
+from control_plane.web.pages.doors import doors
+from control_plane.web.pages.events import events
+from control_plane.web.pages.evidence import evidence
+from control_plane.web.pages.fleet import fleet
+from control_plane.web.pages.models import models
+from control_plane.web.pages.overview import overview
+from control_plane.web.pages.records import records
+from control_plane.web.pages.rollouts import rollouts
+from control_plane.web.pages.runs import runs
+
+ROUTERS = (doors, overview, fleet, events, runs, evidence, rollouts, models, records)
+
+__all__ = ["ROUTERS"]

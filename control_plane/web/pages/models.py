@@ -1,0 +1,85 @@
+"""Models and their versions, with where each came from and went."""
+
+from markupsafe import Markup
+
+from control_plane.evaluation import service as evaluation
+from control_plane.fleet import service as fleet
+from control_plane.kit.errors import NotFound
+from control_plane.kit.http import Response
+from control_plane.lineage import service as lineage
+from control_plane.lineage.domain import Kind, Node
+from control_plane.lineage.schemas import LineageEdgeItem
+from control_plane.registry import service
+from control_plane.rollout import service as rollout
+from control_plane.web.charts import HALF
+from control_plane.web.edge import PageCall, SeeCall, pages
+from control_plane.web.figures import rate_picture
+from control_plane.web.kinship import draw
+from control_plane.web.names import load_names, rate_of
+from control_plane.web.pages.overview import field_sums, version_rates
+
+SHOWN_VERSIONS = 100
+UP, DOWN = 4, 3
+LINEAGE_S = 10.0
+models = pages()
+
+
+@models.get("/models")
+async def show_models(call: SeeCall) -> Response:
+    return call.show("models.html", names=await load_names(call), baselines=await rollout.list_baselines(call.session))
+
+
+@models.get("/models/{name}")
+async def show_model(name: str, call: SeeCall) -> Response:
+    model = await service.get_model(call.session, name)
+    names = await load_names(call)
+    sums = await field_sums(call)
+    versions = [v for v in names.versions.values() if v.model == name]
+    gates = (await evaluation.list_gates(call.session, limit=50)).items
+    return call.show(
+        "model.html",
+        names=names,
+        model=model,
+        versions=sorted(versions, key=lambda v: -v.version)[:SHOWN_VERSIONS],
+        rates=rate_picture(names, await version_rates(call, names, sums, name)),
+        gates={gate.candidate: gate for gate in reversed(gates)},
+        baselines={b.content_digest for b in await rollout.list_baselines(call.session)},
+    )
+
+
+@models.get("/versions/{digest}")
+async def show_version(digest: str, call: SeeCall) -> Response:
+    version = await service.get_version(call.session, digest)
+    names = await load_names(call)
+    releases = [r for r in await service.list_releases(call.session, version.model) if r.content_digest == digest]
+    rate = await rate_of(call, version)
+    return call.show(
+        "version.html",
+        names=names,
+        version=version,
+        model=await service.get_model(call.session, version.model),
+        gates=(await evaluation.list_gates(call.session, candidate=digest, limit=20)).items,
+        releases=releases[:50],
+        rate=rate,
+        picture=rate_picture(names, [(version, rate)], HALF),
+        lineage=await _lineage(call, digest),
+        baselines=[b for b in await rollout.list_baselines(call.session) if b.content_digest == digest],
+    )
+
+
+async def _lineage(call: PageCall, digest: str) -> Markup | None:
+    names = await load_names(call)
+
+    async def make() -> Markup | None:
+        node = Node(Kind.MODEL_VERSION, digest)
+        serials = {d.id: d.serial for d in (await fleet.list_devices(call.session, limit=500)).items}
+        return draw(names, serials, digest, await _trace(call, node, down=False), await _trace(call, node, down=True))
+
+    return await call.desk.cache.get(("lineage", digest), LINEAGE_S, make)
+
+
+async def _trace(call: PageCall, node: Node, *, down: bool) -> list[LineageEdgeItem]:
+    try:
+        return (await lineage.trace(call.session, node, down=down, depth=DOWN if down else UP)).edges
+    except NotFound:
+        return []

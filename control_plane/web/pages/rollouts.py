@@ -1,0 +1,175 @@
+"""Rollouts: their stages, their evidence over time, their deployments; and people's wishes."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from markupsafe import Markup
+
+from control_plane.evaluation import service as evaluation
+from control_plane.fleet import service as fleet
+from control_plane.kit.auth import Role
+from control_plane.kit.errors import Invalid
+from control_plane.kit.http import Cursor, Response
+from control_plane.kit.statistics import rate_interval
+from control_plane.registry import service as registry
+from control_plane.review import service as review
+from control_plane.review.domain import ReviewState
+from control_plane.rollout import service
+from control_plane.rollout.domain import ENDS, Phase
+from control_plane.rollout.schemas import DecisionItem, RolloutItem, RolloutWish
+from control_plane.web.charts import HALF, Line, Point, Whisker, whiskers
+from control_plane.web.charts import evidence as evidence_picture
+from control_plane.web.edge import FormCall, PageCall, SeeCall, pages
+from control_plane.web.names import SCALE, Names, load_names
+
+SHOWN_DEPLOYMENTS = 300
+ACTIONS = ("start", "pause", "resume", "halt", "proceed")
+rollouts = pages()
+
+
+@rollouts.get("/rollouts")
+async def show_rollouts(call: SeeCall, after: Cursor = None) -> Response:
+    found = await service.list_rollouts(call.session, after=after, limit=50)
+    baselines = await service.list_baselines(call.session)
+    return call.show("rollouts.html", names=await load_names(call), found=found, baselines=baselines, ends=ENDS)
+
+
+@rollouts.get("/rollouts/{rollout_id}")
+async def show_rollout(rollout_id: str, call: SeeCall) -> Response:
+    item = await service.get(call.session, rollout_id)
+    names = await load_names(call)
+    decisions = await service.list_decisions(call.session, rollout_id, 500)
+    deployments = await service.list_deployments(call.session, rollout_id)
+    serials = {d.id: d.serial for d in (await fleet.list_devices(call.session, limit=500)).items}
+    return call.show(
+        "rollout.html",
+        names=names,
+        rollout=item,
+        release=await registry.get_release(call.session, item.release),
+        gate=await evaluation.get_gate(call.session, item.gate_id) if item.gate_id else None,
+        review=await _open_review(call, item),
+        wishes=_possible(item) if call.may(Role.OPERATOR) else [],
+        ended=item.phase in ENDS,
+        evidence=_evidence(decisions),
+        rates=_rates(names, item),
+        ratio=_ratio(item),
+        decisions=_changes(decisions)[-40:],
+        deployments=deployments[:SHOWN_DEPLOYMENTS],
+        deployed=len(deployments),
+        counts=_counts([d.phase for d in deployments]),
+        serials=serials,
+    )
+
+
+@rollouts.post("/rollouts/{rollout_id}/wishes")
+async def wish(rollout_id: str, call: FormCall) -> Response:
+    """Take a person's wish; reconcilers make it so."""
+    call.principal.must_be(Role.OPERATOR)
+    action = call.form.get("action", "")
+    if action not in ACTIONS:
+        raise Invalid(f"there is no wish {action[:40]!r}")
+    body = RolloutWish.model_validate({"action": action, "reason": call.reason()})
+    await service.wish(call.session, call.principal.name, rollout_id, body)
+    return call.back(f"/rollouts/{rollout_id}")
+
+
+async def _open_review(call: PageCall, item: RolloutItem) -> object | None:
+    """Return the question about this release or rollout that waits for a person."""
+    found = (await review.list_reviews(call.session, state=ReviewState.OPEN, limit=50)).items
+    return next((r for r in found if r.subject in (item.release, item.id)), None)
+
+
+def _possible(item: RolloutItem) -> list[tuple[str, str, str]]:
+    """Return (action, its button, what it does) for what a person can want now."""
+    if item.phase in ENDS or item.phase is Phase.HALTING or item.wishes.get("halt"):
+        return []
+    can = []
+    if not item.wishes.get("start"):
+        can.append(("start", "Start", "Begin with the first stage once the gate and the approvals are there."))
+    if item.phase in (Phase.ROLLING, Phase.HELD) and item.wishes.get("proceed_past") != item.stage:
+        can.append(("proceed", "Proceed", f"Let stage {item.stage + 1} pass without proof from the field."))
+    if item.wishes.get("pause"):
+        can.append(("resume", "Resume", "Go on where it was paused."))
+    else:
+        can.append(("pause", "Pause", "Stop widening; devices that have the release keep it."))
+    halted = "Withdraw the release; devices that run it go back." if item.started_at else "Withdraw it now."
+    return [*can, ("halt", "Halt", halted)]
+
+
+def _changes(decisions: Sequence[DecisionItem]) -> list[DecisionItem]:
+    """Keep the decisions in which phase or stage changed, and the newest."""
+    kept = [
+        d
+        for i, d in enumerate(decisions)
+        if i == 0 or (d.phase, d.stage) != (decisions[i - 1].phase, decisions[i - 1].stage)
+    ]
+    return kept if not decisions or kept[-1] is decisions[-1] else [*kept, decisions[-1]]
+
+
+def _counts(phases: Sequence[str]) -> list[tuple[str, int]]:
+    return sorted(((p, phases.count(p)) for p in set(phases)), key=lambda item: -item[1])
+
+
+def _evidence(decisions: Sequence[DecisionItem]) -> Markup | None:
+    """Draw the e-values since the first stage began."""
+    weighed = [d for d in decisions if _positive(d.figures.get("harm_e"))]
+    begun = [d for d in weighed if d.phase not in (Phase.DRAFT, Phase.WAITING_APPROVAL)]
+    if len(begun) < 2:
+        return None
+    zero = begun[0].at
+    lines = [
+        _line(begun, zero, "harm", "s3", "the release goes back"),
+        _line(begun, zero, "safe", "s2", "the stage may widen"),
+    ]
+    stages = [
+        ((d.at - zero).total_seconds(), f"stage {d.stage + 1}")
+        for i, d in enumerate(begun)
+        if i == 0 or d.stage != begun[i - 1].stage
+    ]
+    return evidence_picture("Evidence of harm and of safety over time", lines, stages)
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, (int, float)) and value > 0
+
+
+def _line(decisions: Sequence[DecisionItem], zero: datetime, name: str, series: str, meaning: str) -> Line:
+    points = [
+        Point((d.at - zero).total_seconds(), float(d.figures[f"{name}_e"]))
+        for d in decisions
+        if _positive(d.figures.get(f"{name}_e"))
+    ]
+    needed = next((d.figures.get(f"{name}_e_needed") for d in reversed(decisions)), None)
+    return Line(name, points, float(needed) if _positive(needed) else None, series, meaning)
+
+
+def _rates(names: Names, item: RolloutItem) -> Markup | None:
+    """Draw canary and control with Poisson intervals; the decision itself weighs strata and devices."""
+    model = names.models.get(item.model)
+    if model is None or not item.figures.get("canary_exposure"):
+        return None
+    scale, unit = SCALE[model.exposure]
+    found = []
+    for arm, digest in (("canary", item.content_digest), ("control", item.champion)):
+        events, exposure = item.figures.get(f"{arm}_events") or 0, item.figures.get(f"{arm}_exposure") or 0
+        bounds = rate_interval([float(events)], [float(exposure)], 0.95)
+        if bounds.estimate is not None:
+            words = f"{bounds.estimate * scale:.2f}  ({bounds.low * scale:.2f} to {bounds.high * scale:.2f})"
+            note = f"{events} in {exposure / scale:.3g} {unit}"
+            low, middle, high = bounds.low * scale, bounds.estimate * scale, bounds.high * scale
+            label = f"{arm} {names.label(digest)}"
+            found.append(Whisker(label, low, middle, high, names.series(digest), words, note=note))
+    return whiskers(f"Incidents per {unit}: canary and control", found, f"per {unit}, 95 %", width=HALF)
+
+
+def _ratio(item: RolloutItem) -> Markup | None:
+    figures = item.figures
+    ratio, low, high = (figures.get(name) for name in ("ratio", "ratio_low", "ratio_high"))
+    if not ratio:
+        return None
+    ratio, low = float(ratio), float(low or 0.0)
+    words = f"{ratio:.2f}  ({low:.2f} to {f'{high:.2f}' if high is not None else '∞'})"
+    whisker = Whisker("canary ÷ control", max(low, 0.02), ratio, high, "s0", words)
+    margin = 1 + float(item.plan["margin"])
+    marks = [(1.0, "equal"), (margin, f"margin {margin:g}")]
+    return whiskers("Ratio of the rates", [whisker], "ratio", lines=marks, log=True, width=HALF)

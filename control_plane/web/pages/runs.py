@@ -1,0 +1,41 @@
+"""Runs of pipelines: their steps, their jobs, what went wrong and what it cost."""
+
+from control_plane.factory import service as factory
+from control_plane.kit.http import Cursor, Response
+from control_plane.pipelines import service
+from control_plane.web.edge import SeeCall, pages
+from control_plane.web.figures import elapsed, step_picture, steps_of
+
+SHOWN_JOBS = 200
+runs = pages()
+
+
+@runs.get("/runs")
+async def show_runs(call: SeeCall, after: Cursor = None) -> Response:
+    found = await service.list_runs(call.session, after=after, limit=50)
+    return call.show(
+        "runs.html",
+        found=found,
+        pipelines=await service.list_pipelines(call.session),
+        rows=[(run, steps_of(run), elapsed(run.requested_at, run.finished_at)) for run in found.items],
+    )
+
+
+@runs.get("/runs/{run_id}")
+async def show_run(run_id: str, call: SeeCall) -> Response:
+    run = await service.get_run(call.session, run_id)
+    jobs = (await factory.list_jobs(call.session, run_id=run_id, limit=SHOWN_JOBS)).items
+    steps = steps_of(run)
+    return call.show(
+        "run.html",
+        run=run,
+        steps=steps,
+        jobs=jobs,
+        picture=step_picture(run),
+        lasted=elapsed(run.requested_at, run.finished_at),
+        compute=sum(step.compute_s or 0 for _, step in steps),
+        seconds_all=sum(step.seconds or 0 for _, step in steps),
+        usd=sum(job.usd for job in jobs),
+        joules=sum(job.energy_j for job in jobs),
+        estimate=any(job.energy_is_estimate for job in jobs),
+    )
