@@ -145,7 +145,13 @@ async def _listen(app: FastAPI) -> None:
         "fleetloop_rollout": lambda _: app.state.board.forget(),
         "fleetloop_device": app.state.identities.forget,
     }
-    await listen(url, channels, lambda: forget(None))
+    await listen(url, channels, lambda: _forget_all(app))
+
+
+def _forget_all(app: FastAPI) -> None:
+    """Drop what may have changed while nobody listened."""
+    app.state.identities.forget(None)
+    app.state.board.forget()
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from control_plane.review.schemas import ReviewAnswerCreate
 from control_plane.rollout.domain import ENDS, Phase
 from control_plane.rollout.schemas import PlanBody, RolloutCreate, RolloutItem
 
-POLL_S = 0.4
+POLL_S = 0.8
 RUN_S = 420.0
 ROLLOUT_S = 300.0
 OVERRIDE = "demo: an operator insists although the gate said no"

@@ -3,11 +3,12 @@
 import base64
 import binascii
 import hashlib
+import json
 import secrets
 from datetime import timedelta
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
@@ -32,6 +33,8 @@ from control_plane.kit.db import Session, execute
 from control_plane.kit.errors import Conflict, Forbidden, Invalid, NotFound, Refused, Unauthenticated
 from control_plane.kit.ids import new_id
 from control_plane.kit.pages import Page, decode_cursor, page_of
+
+MAX_COUNTER = 2**31 - 1
 
 
 async def put_class(session: Session, name: str, body: DeviceClassPut) -> DeviceClassItem:
@@ -68,6 +71,7 @@ async def enrol(session: Session, body: wire.EnrolRequest) -> str:
     key = _public_key(body.public_key_pem)
     _check_signature(key, body.proof, wire.enrol_proof(body.token, body.public_key_pem), "proof")
     digest = hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+    await store.lock_enrolment(session)
     token = await store.find_token(session, hash_token(body.token))
     again = await _known(session, digest, body.serial)
     if again is not None and token is not None and token.used_by == again.id:
@@ -127,7 +131,7 @@ def _new_device(body: wire.EnrolRequest, key_sha256: str) -> Device:
 def _public_key(pem: str) -> EllipticCurvePublicKey:
     try:
         key = load_pem_public_key(pem.encode())
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise Invalid("public_key_pem is not a PEM public key") from error
     if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
         raise Invalid("public_key_pem must be a P-256 key")
@@ -147,8 +151,10 @@ class Identities:
     def __init__(self, most: int = 200_000) -> None:
         self._known: dict[str, tuple[EllipticCurvePublicKey, Identity]] = {}
         self._most = most
+        self._changes = 0
 
     def forget(self, device_id: str | None) -> None:
+        self._changes += 1
         if device_id is None:
             self._known.clear()
         else:
@@ -157,6 +163,7 @@ class Identities:
     async def of(self, session: Session, device_id: str) -> tuple[EllipticCurvePublicKey, Identity]:
         found = self._known.get(device_id)
         if found is None:
+            changes = self._changes
             device = await store.find_device(session, device_id)
             if device is None:
                 raise Unauthenticated("this device is not enrolled")
@@ -166,7 +173,8 @@ class Identities:
             )
             if len(self._known) >= self._most:
                 self._known.clear()
-            self._known[device_id] = found
+            if changes == self._changes:  # what was read may be older than what a notification just took out
+                self._known[device_id] = found
         return found
 
 
@@ -183,44 +191,50 @@ async def authenticate(
         raise Unauthenticated("send Fleetloop-Device and Fleetloop-Signature")
     key, identity = await identities.of(session, device_id)
     _check_signature(key, signature, wire.signing_input(method, target, body), "request")
-    if identity.state is not DeviceState.ACTIVE:
-        raise Refused(f"device {device_id} is {identity.state}", code=f"device_{identity.state}")
+    _must_be_active(device_id, identity.state)
     return identity
+
+
+def _must_be_active(device_id: str, state: DeviceState) -> None:
+    if state is not DeviceState.ACTIVE:
+        raise Refused(f"device {device_id} is {state}", code=f"device_{state}")
 
 
 async def see(session: Session, identity: Identity, message: wire.CheckIn) -> int:
     """Take a check-in's word for the device's state, if the check-in is fresh; return its counter floor."""
-    device = await store.find_device(session, identity.id, lock=True)
+    device = await store.lock_seen(session, identity.id)
     if device is None:
         raise Unauthenticated("this device is not enrolled")
-    match freshness(device.boots, device.last_seq, message.boot_id, message.seq):
+    _must_be_active(identity.id, DeviceState(device["state"]))  # the identity came from a cache
+    if max(message.counter_floor, message.active.counter if message.active else 0) > MAX_COUNTER:
+        raise Invalid(f"a counter is at most {MAX_COUNTER}", code="malformed")
+    match freshness(device["boots"], device["last_seq"], message.boot_id, message.seq):
         case Freshness.REPLAYED:
             raise Conflict(f"check-in {message.seq} of this boot was seen already", code="replayed")
         case Freshness.OLD_BOOT:
             raise Refused("this boot is over: a replay, or two devices with one key", code="old_boot")
         case Freshness.FRESH:
             pass
-    active = message.active
-    floor = max(device.counter_floor, message.counter_floor)
-    deployment = message.deployment.model_dump(mode="json") if message.deployment else None
-    await store.update_seen(
-        session,
-        device.id,
-        {
-            "last_seen_at": clock.now(),
-            "boots": with_boot(device.boots, message.boot_id),
-            "last_seq": message.seq,
-            "agent_version": message.agent_version,
-            "counter_floor": floor,
-            "active_release": active.release_digest if active else None,
-            "active_content": active.content_digest if active else None,
-            "active_counter": active.counter if active else None,
-            "deployment": deployment,
-            "platform": message.platform or device.platform,
-            "spool": message.spool,
-        },
-    )
+    floor = max(int(device["counter_floor"]), message.counter_floor)
+    await store.update_seen(session, identity.id, _seen(message, with_boot(device["boots"], message.boot_id), floor))
     return floor
+
+
+def _seen(message: wire.CheckIn, boots: list[str], floor: int) -> dict[str, Any]:
+    """Return the columns that a check-in sets."""
+    active = message.active
+    return {
+        "boots": json.dumps(boots),
+        "last_seq": message.seq,
+        "agent_version": message.agent_version,
+        "counter_floor": floor,
+        "active_release": active.release_digest if active else None,
+        "active_content": active.content_digest if active else None,
+        "active_counter": active.counter if active else None,
+        "deployment": message.deployment.model_dump_json() if message.deployment else None,
+        "spool": json.dumps(message.spool),
+        "platform": json.dumps(message.platform) if message.platform else None,
+    }
 
 
 async def patch_device(session: Session, actor: str, device_id: str, body: DevicePatch) -> DeviceItem:

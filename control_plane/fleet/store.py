@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from control_plane.fleet.models import Device, DeviceClass, EnrolmentToken
-from control_plane.kit.db import Session
+from control_plane.kit.db import Row, Session, execute, row
 
 
 async def put_class(session: Session, name: str, values: dict[str, Any]) -> None:
@@ -21,6 +21,11 @@ async def list_classes(session: Session) -> Sequence[DeviceClass]:
 
 async def find_class(session: Session, name: str) -> DeviceClass | None:
     return await session.get(DeviceClass, name)
+
+
+async def lock_enrolment(session: Session) -> None:
+    """One enrolment at a time, so that one serial or key asked for twice is one device and not a broken constraint."""
+    await execute(session, "select pg_advisory_xact_lock(72003)")
 
 
 async def find_token(session: Session, token_hash: str) -> EnrolmentToken | None:
@@ -60,8 +65,31 @@ async def members(session: Session, device_classes: Sequence[str], sites: Sequen
     return (await session.execute(query)).all()
 
 
+async def lock_seen(session: Session, device_id: str) -> Row | None:
+    """Take a device's row and return what freshness is judged by.
+
+    The transaction need not wait for the disk: a check-in lost with the last milliseconds before a crash is sent again.
+    """
+    return await row(
+        session,
+        """select state, boots, last_seq, counter_floor, set_config('synchronous_commit', 'off', true)
+           from fleet_device where id = :id for update""",
+        id=device_id,
+    )
+
+
 async def update_seen(session: Session, device_id: str, values: dict[str, Any]) -> None:
-    await session.execute(update(Device).where(Device.id == device_id).values(values))
+    await execute(
+        session,
+        """update fleet_device set last_seen_at = now(), boots = cast(:boots as jsonb), last_seq = :last_seq,
+               agent_version = :agent_version, counter_floor = :counter_floor, active_release = :active_release,
+               active_content = :active_content, active_counter = :active_counter,
+               deployment = cast(:deployment as jsonb), spool = cast(:spool as jsonb),
+               platform = coalesce(cast(:platform as jsonb), platform)
+           where id = :id""",
+        id=device_id,
+        **values,
+    )
 
 
 async def summary(session: Session) -> Sequence[Any]:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, ClassVar
 
+import asyncpg
 from sqlalchemy import DateTime, MetaData, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import RowMapping, make_url
@@ -73,13 +74,33 @@ class Database:
         await self.engine.dispose()
 
 
+DATABASE_ERRORS = (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError)
+"""What a statement can raise: by SQLAlchemy's road, and by COPY's, which goes past it."""
+OUTAGE_CLASSES = ("08", "53", "57P")  # connection, too few resources, the server is starting or stopping
+BAD_VALUE_CLASS = "22"
+
+
 def is_outage(error: BaseException) -> bool:
     """Say whether an error means that PostgreSQL is not there just now, rather than that a statement was wrong."""
     if isinstance(error, (ConnectionError, TimeoutError)):
         return True
-    if isinstance(error, DBAPIError):
-        return error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError))
-    return False
+    if is_bad_value(error):
+        return False
+    if isinstance(error, DBAPIError) and (
+        error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError))
+    ):
+        return True
+    return isinstance(error, asyncpg.InterfaceError) or _sqlstate(error).startswith(OUTAGE_CLASSES)
+
+
+def is_bad_value(error: BaseException) -> bool:
+    """Say whether an error means that a value cannot be stored: out of a column's range, or text that is not text."""
+    cause = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig is not None else error
+    return isinstance(cause, asyncpg.DataError) or _sqlstate(error).startswith(BAD_VALUE_CLASS)
+
+
+def _sqlstate(error: BaseException) -> str:
+    return str(getattr(getattr(error, "orig", None) or error, "sqlstate", None) or "")
 
 
 async def rows(session: Session, statement: str, **values: Any) -> Sequence[Row]:

@@ -1,5 +1,6 @@
 """The device edge: raw routes with strict JSON and few moving parts, because every device calls them all the time."""
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -19,12 +20,23 @@ def parse(kind: type[Message], body: bytes, max_bytes: int = LIMITS["body_bytes"
     if len(body) > max_bytes:
         raise TooLarge(f"this message has {len(body)} bytes, at most {max_bytes} are read")
     try:
-        return kind.model_validate(strict_json(body, max_bytes))
+        plain = strict_json(body, max_bytes)
+        if b"\\u" in body:  # only an escape can smuggle in what is not text
+            _refuse_non_text(plain)
+        return kind.model_validate(plain)
     except ValidationError as error:
         places = [{"at": ".".join(map(str, e["loc"])), "why": e["msg"]} for e in error.errors(include_url=False)[:20]]
         raise Invalid(f"{places[0]['at']}: {places[0]['why']}", code="malformed", errors=places) from error
     except (ValueError, UnicodeDecodeError) as error:
         raise Invalid(str(error), code="malformed") from error
+
+
+def _refuse_non_text(value: Any) -> None:
+    """Refuse NUL and half surrogate pairs, which neither UTF-8 nor PostgreSQL can hold."""
+    text = json.dumps(value, ensure_ascii=False)
+    if "\\u0000" in text.replace("\\\\", ""):
+        raise ValueError("a text holds a NUL character")
+    text.encode()
 
 
 def answer(message: BaseModel, status: int = 200) -> Response:

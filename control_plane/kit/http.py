@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from control_plane.kit import errors
 from control_plane.kit.auth import Principal, Role, authenticate
 from control_plane.kit.context import Context
-from control_plane.kit.db import Row, Session, execute, is_outage, row
+from control_plane.kit.db import DATABASE_ERRORS, Row, Session, execute, is_bad_value, is_outage, row
 
 __all__ = [
     "APIRouter",
@@ -161,6 +161,8 @@ def install_problems(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(_Replay, _on_replay)
+    for kind in DATABASE_ERRORS:
+        app.add_exception_handler(kind, _on_database)
     app.add_exception_handler(OSError, _on_outage)
     app.add_exception_handler(TimeoutError, _on_outage)
     app.add_exception_handler(Exception, _on_unknown)
@@ -169,7 +171,7 @@ def install_problems(app: FastAPI) -> None:
 async def _on_problem(_: Request, error: Exception) -> Response:
     if not isinstance(error, errors.Problem):
         raise error
-    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
     return problem(status, error.code, error.detail, **error.extra)
 
 
@@ -193,6 +195,14 @@ async def _on_replay(_: Request, error: Exception) -> Response:
 
 async def _on_outage(_: Request, __: Exception) -> Response:
     return problem(503, "unavailable", "the database does not answer just now; try again")
+
+
+async def _on_database(request: Request, error: Exception) -> Response:
+    if is_bad_value(error):
+        return problem(422, "invalid", "a value here cannot be stored: out of range, or text that is not Unicode text")
+    if is_outage(error):
+        return await _on_outage(request, error)
+    raise error
 
 
 async def _on_unknown(request: Request, error: Exception) -> Response:

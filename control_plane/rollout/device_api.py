@@ -2,7 +2,7 @@
 
 from agents.protocol import v1 as wire
 from control_plane.fleet import service as fleet
-from control_plane.kit.db import Session, execute
+from control_plane.kit.db import Session
 from control_plane.kit.device_http import answer, device_route, parse, target_of
 from control_plane.kit.http import APIRouter, Request, Response, context_of
 from control_plane.rollout import service
@@ -16,8 +16,6 @@ async def _check_in(request: Request, session: Session, body: bytes) -> Response
         session, request.app.state.identities, request.headers, request.method, target_of(request), body
     )
     message = parse(wire.CheckIn, body, wire.LIMITS["check_in_bytes"])
-    # A check-in lost with the last milliseconds before a crash is sent again by the device; it need not wait for disk.
-    await execute(session, "set local synchronous_commit = off")
     floor = await fleet.see(session, who, message)
     await board.fresh(session)
     order = board.order(who, floor)

@@ -33,6 +33,8 @@ from control_plane.rollout.schemas import (
 )
 
 MANIFEST_S = 3600
+SIGN_OF_LIFE_S = 5.0
+MOST_HEARD = 200_000
 SETTLED = frozenset({wire.DeploymentPhase.COMMITTED, wire.DeploymentPhase.IDLE})
 
 
@@ -141,10 +143,22 @@ class Board:
     baseline: dict[str, list[ReleaseRef]] = field(default_factory=dict)
     sites: dict[str, frozenset[str] | None] = field(default_factory=dict)
     tracked: frozenset[str] = frozenset()
+    heard: dict[str, tuple[object, float]] = field(default_factory=dict)
     read_at: float = -1e9
 
     def forget(self) -> None:
         self.read_at = -1e9
+
+    def is_news(self, device_id: str, said: object) -> bool:
+        """Say whether a device's report must be written: it is new, or the last one is old."""
+        now = asyncio.get_running_loop().time()
+        before, at = self.heard.get(device_id, (None, -1e9))
+        if before == said and now - at < SIGN_OF_LIFE_S:
+            return False
+        if len(self.heard) >= MOST_HEARD:
+            self.heard.clear()
+        self.heard[device_id] = (said, now)
+        return True
 
     async def fresh(self, session: Session, max_age_s: float = 3.0) -> "Board":
         now = asyncio.get_running_loop().time()
@@ -210,33 +224,43 @@ def sign_manifest(signer: Signer, who: Identity, message: wire.CheckIn, order: O
 
 
 async def track(session: Session, board: Board, who: Identity, message: wire.CheckIn, order: Order | None) -> None:
-    """Keep a device's way through a rollout: what it was offered, how far it is, what it runs."""
-    report = message.deployment
+    """Keep a device's way through a rollout: what it was offered, how far it is, what it runs.
+
+    Written when it says something new, and every few seconds as a sign of life.
+    """
+    rollout_id = order.rollout_id if order is not None else None
+    if rollout_id is None and not board.tracked:
+        return
+    said = (rollout_id, message.active, message.deployment)
+    if not board.is_news(who.id, said):
+        return
     active = message.active.content_digest if message.active else None
-    if order is not None and order.rollout_id is not None:
-        about = report if report is not None and report.release_digest == order.release.digest else None
-        await store.put_deployment(
-            session,
-            {
-                "rollout_id": order.rollout_id,
-                "device_id": who.id,
-                "site": who.site,
-                "device_class": who.device_class,
-                "seen_at": clock.now(),
-                "phase": about.phase.value if about else "offered",
-                "reason": about.reason if about else None,
-                "detail": about.detail if about else "",
-                "active_content": active,
-                "qualification": about.qualification if about else {},
-            },
-        )
-        if about is not None and about.phase is wire.DeploymentPhase.COMMITTED:
-            await lineage.link(session, Node(Kind.DEVICE, who.id), [Node(Kind.ROLLOUT, order.rollout_id)], "runs")
-    elif board.tracked:
-        settled = report is None or report.phase in SETTLED
-        await store.touch_deployment(
-            session, who.id, {"seen_at": clock.now(), "active_content": active} | ({"phase": "idle"} if settled else {})
-        )
+    report = message.deployment
+    if order is None or rollout_id is None:
+        phase = {"phase": "idle"} if report is None or report.phase in SETTLED else {}
+        await store.touch_deployment(session, who.id, {"seen_at": clock.now(), "active_content": active} | phase)
+        return
+    about = report if report is not None and report.release_digest == order.release.digest else None
+    await store.put_deployment(session, _deployment(who, rollout_id, active, about))
+    if about is not None and about.phase is wire.DeploymentPhase.COMMITTED:
+        await lineage.link(session, Node(Kind.DEVICE, who.id), [Node(Kind.ROLLOUT, rollout_id)], "runs")
+
+
+def _deployment(
+    who: Identity, rollout_id: str, active: str | None, about: wire.DeploymentReport | None
+) -> dict[str, Any]:
+    return {
+        "rollout_id": rollout_id,
+        "device_id": who.id,
+        "site": who.site,
+        "device_class": who.device_class,
+        "seen_at": clock.now(),
+        "phase": about.phase.value if about else "offered",
+        "reason": about.reason if about else None,
+        "detail": about.detail if about else "",
+        "active_content": active,
+        "qualification": about.qualification if about else {},
+    }
 
 
 async def get(session: Session, rollout_id: str) -> RolloutItem:

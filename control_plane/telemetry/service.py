@@ -1,7 +1,7 @@
 """Take telemetry in exactly once; take recordings if they are wanted and sound; give sums out."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -25,6 +25,7 @@ from control_plane.telemetry.domain import (
     fresh,
     inspect_recording,
     out_of_order,
+    out_of_time,
     why_decline,
 )
 from control_plane.telemetry.models import Recording
@@ -38,6 +39,8 @@ async def take_batch(session: Session, who: Identity, batch: wire.TelemetryBatch
     """Make a batch durable, once; the answer is sent after the commit."""
     if out_of_order(batch.windows) or out_of_order(batch.events):
         raise Invalid("windows and events must each come in growing order of seq", code="out_of_order")
+    _check_times(i for w in batch.windows for i in (w.started_at, w.ended_at))
+    _check_times(e.at for e in batch.events)
     acknowledged = await store.lock_stream(session, who.id, batch.stream_id)
     windows, events = fresh(batch.windows, acknowledged), fresh(batch.events, acknowledged)
     sender, at = (who.id, who.site, who.device_class), clock.now()
@@ -58,6 +61,11 @@ async def take_batch(session: Session, who: Identity, batch: wire.TelemetryBatch
     )
 
 
+def _check_times(instants: Iterable[datetime]) -> None:
+    if out_of_time(instants):
+        raise Invalid("an instant is out of range", code="malformed")
+
+
 async def _link_events(session: Session, who: Identity, events: Sequence[wire.FieldEvent]) -> None:
     edges = []
     for event in events:
@@ -71,6 +79,7 @@ async def announce(
     session: Session, objects: ObjectStore, who: Identity, message: wire.RecordingAnnounce
 ) -> wire.RecordingReply:
     """Say whether a recording is wanted and where to put it."""
+    _check_times((message.started_at, message.ended_at))
     held = await store.find_recording(session, message.sha256)
     if held is not None and held.state == RecordingState.STORED:
         return wire.RecordingReply(state=wire.RecordingState.HAVE)

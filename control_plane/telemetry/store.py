@@ -197,7 +197,8 @@ async def list_recordings(
 
 async def sums(session: Session, contents: Sequence[str] | None, since: datetime | None) -> Sequence[Row]:
     """Sum windows by content, site and class; counts are summed by kind."""
-    where = "where (cast(:all as boolean) or content_digest = any(cast(:contents as text[]))) and received_at >= coalesce(cast(:since as timestamptz), '-infinity')"
+    where = """where (cast(:all as boolean) or content_digest = any(cast(:contents as text[])))
+               and received_at >= coalesce(cast(:since as timestamptz), '-infinity')"""
     return await rows(
         session,
         f"""
@@ -246,7 +247,8 @@ async def increments(
         session,
         f"""
         select site, device_class,
-               floor(extract(epoch from received_at - cast(:since as timestamptz)) / cast(:bucket as float8))::bigint as bucket,
+               floor(extract(epoch from received_at - cast(:since as timestamptz))
+                     / cast(:bucket as float8))::bigint as bucket,
                coalesce(sum({column}) filter (where content_digest = :canary), 0) as canary_exposure,
                coalesce(sum({column}) filter (where content_digest <> :canary), 0) as control_exposure,
                coalesce(sum(n) filter (where content_digest = :canary), 0)::bigint as canary_events,
@@ -267,6 +269,10 @@ async def ensure_partitions(session: Session, months: Sequence[tuple[datetime, d
     for start, stop in months:
         for table in ("telemetry_window", "telemetry_event"):
             name = f"{table}_{start:%Y_%m}"
+            bounds = {"start": start, "stop": stop}
+            strayed = f"select 1 from {table}_default where received_at >= :start and received_at < :stop limit 1"
+            if await row(session, strayed, **bounds) is not None:
+                continue  # a month whose rows came before its partition stays in the default one
             await execute(
                 session,
                 f"create table if not exists {name} partition of {table} "

@@ -6,6 +6,7 @@ from control_plane.telemetry.domain.arrivals import (
     fresh,
     incidents,
     out_of_order,
+    out_of_time,
     why_decline,
 )
 from control_plane.telemetry.domain.recording import RecordingError, inspect_recording
@@ -18,5 +19,6 @@ __all__ = [
     "incidents",
     "inspect_recording",
     "out_of_order",
+    "out_of_time",
     "why_decline",
 ]

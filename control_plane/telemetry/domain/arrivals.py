@@ -4,11 +4,14 @@ A device sends its windows and events in growing order of one `seq` per stream; 
 made durable. So a batch that comes again adds nothing, and nothing acknowledged is lost.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import pairwise
 from typing import Protocol, TypeVar
+
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
 class Sequenced(Protocol):
@@ -41,6 +44,11 @@ def fresh(items: Sequence[Item], acknowledged_seq: int) -> list[Item]:
 def out_of_order(items: Sequence[Sequenced]) -> bool:
     """Say whether a batch's own numbers do not strictly grow: then it cannot be acknowledged by its highest."""
     return any(a.seq >= b.seq for a, b in pairwise(items))
+
+
+def out_of_time(instants: Iterable[datetime]) -> bool:
+    """Say whether an instant lies where no calendar reaches in every zone, so that it cannot be stored."""
+    return any(not EARLIEST < instant < LATEST for instant in instants)
 
 
 def why_decline(quota: Quota, size_bytes: int, last_hour: int, *, known_model: bool) -> str | None:

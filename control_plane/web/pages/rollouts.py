@@ -129,18 +129,16 @@ def _evidence(decisions: Sequence[DecisionItem]) -> Markup | None:
     return evidence_picture("Evidence of harm and of safety over time", lines, stages)
 
 
-def _positive(value: object) -> bool:
-    return isinstance(value, (int, float)) and value > 0
+def _positive(value: object) -> float | None:
+    """Return a figure that has a place on a logarithmic axis."""
+    return float(value) if isinstance(value, (int, float)) and value > 0 else None
 
 
 def _line(decisions: Sequence[DecisionItem], zero: datetime, name: str, series: str, meaning: str) -> Line:
-    points = [
-        Point((d.at - zero).total_seconds(), float(d.figures[f"{name}_e"]))
-        for d in decisions
-        if _positive(d.figures.get(f"{name}_e"))
-    ]
-    needed = next((d.figures.get(f"{name}_e_needed") for d in reversed(decisions)), None)
-    return Line(name, points, float(needed) if _positive(needed) else None, series, meaning)
+    found = [(d.at, _positive(d.figures.get(f"{name}_e"))) for d in decisions]
+    points = [Point((at - zero).total_seconds(), value) for at, value in found if value is not None]
+    needed = _positive(decisions[-1].figures.get(f"{name}_e_needed"))
+    return Line(name, points, needed, series, meaning)
 
 
 def _rates(names: Names, item: RolloutItem) -> Markup | None:
