@@ -43,6 +43,7 @@ from control_plane.telemetry import service as telemetry
 from control_plane.telemetry.api import api as telemetry_api
 from control_plane.telemetry.device_api import device_api as telemetry_device_api
 from control_plane.training.api import api as training_api
+from control_plane.web import web_routes
 
 ROUTERS = (
     fleet_api,
@@ -106,6 +107,7 @@ def create_app(settings: Settings, *, max_body_s: float = MAX_DEVICE_BODY_S) -> 
         app.include_router(object_routes(context.objects))
     app.add_api_route("/healthz", _health, include_in_schema=False)
     app.add_api_route("/readyz", _ready, include_in_schema=False)
+    app.include_router(web_routes())  # last: its last route answers what nobody else knows
     install_problems(app)
     app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES, max_seconds=max_body_s, free=("/objects/",))
     return app

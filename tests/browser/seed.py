@@ -147,7 +147,12 @@ async def _enrol(session: Session, serial: str, site: str) -> Robot:
     pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     proof = base64.b64encode(key.sign(wire.enrol_proof(token, pem), ec.ECDSA(SHA256()))).decode()
     request = wire.EnrolRequest(
-        token=token, public_key_pem=pem, proof=proof, serial=serial, device_class=CLASS, site=site,
+        token=token,
+        public_key_pem=pem,
+        proof=proof,
+        serial=serial,
+        device_class=CLASS,
+        site=site,
         agent_version="0.1.0",
     )
     device_id = await fleet.enrol(session, request)
@@ -207,7 +212,9 @@ async def _version(stage: Stage, scale: float, label: str, **more: Any) -> Versi
 
 PLAN = PlanBody(
     stages=[StageBody(fraction=0.34, max_exposure=1e7), StageBody(fraction=0.67), StageBody(fraction=1)],
-    margin=1.0, max_failure_fraction=0.3, gravest=Gravest.OFF,
+    margin=1.0,
+    max_failure_fraction=0.3,
+    gravest=Gravest.OFF,
 )
 
 
@@ -279,16 +286,28 @@ async def _say(
         if phase is wire.DeploymentPhase.COMMITTED:
             robot.runs = order.release
         report = wire.DeploymentReport(
-            release_digest=order.release.digest, counter=order.release.counter, rollout_id=order.rollout_id,
-            phase=phase, reason=reason, detail=detail,
+            release_digest=order.release.digest,
+            counter=order.release.counter,
+            rollout_id=order.rollout_id,
+            phase=phase,
+            reason=reason,
+            detail=detail,
             qualification={"latency_p50_ms": 1.9, "latency_p99_ms": round(4 + 3 * stage.rng.random(), 2)},
         )
     runs = robot.runs
-    active = runs and wire.ActiveRelease(release_digest=runs.digest, content_digest=runs.content_digest, counter=runs.counter)
+    active = runs and wire.ActiveRelease(
+        release_digest=runs.digest, content_digest=runs.content_digest, counter=runs.counter
+    )
     robot.seq += 1
     message = wire.CheckIn(
-        boot_id=f"boot-{robot.serial}", seq=robot.seq, nonce="n" * 16, sent_at=clock.now(), agent_version="0.1.0",
-        active=active, deployment=report, spool={"bytes": 12_288.0, "recordings": 1.0},
+        boot_id=f"boot-{robot.serial}",
+        seq=robot.seq,
+        nonce="n" * 16,
+        sent_at=clock.now(),
+        agent_version="0.1.0",
+        active=active,
+        deployment=report,
+        spool={"bytes": 12_288.0, "recordings": 1.0},
         platform={"cpu_percent": 31.0, "memory_percent": 44.0, "temperature_c": 52.5},
     )
     await fleet.see(session, robot.who, message)
@@ -314,9 +333,17 @@ def _batch(stage: Stage, robot: Robot, at: datetime, rates: Mapping[str, float])
     kinds += ["hard_brake"] * (stage.rng.random() < 0.5)
     counts = {kind: kinds.count(kind) for kind in set(kinds)}
     window = wire.ExposureWindow(
-        seq=robot.sent, content_digest=content, started_at=at - timedelta(seconds=60), ended_at=at,
-        distance_m=metres, duration_s=60, decisions=600, energy_j=900.0, counts=counts,
-        latency_p50_ms=1.8, latency_p99_ms=4.4,
+        seq=robot.sent,
+        content_digest=content,
+        started_at=at - timedelta(seconds=60),
+        ended_at=at,
+        distance_m=metres,
+        duration_s=60,
+        decisions=600,
+        energy_j=900.0,
+        counts=counts,
+        latency_p50_ms=1.8,
+        latency_p99_ms=4.4,
     )
     robot.sent += 1
     events = []
@@ -325,7 +352,11 @@ def _batch(stage: Stage, robot: Robot, at: datetime, rates: Mapping[str, float])
         details = {"speed_m_s": round(stage.rng.random(), 2), "note": EVIL if robot.sent < 3 else "aisle 4"}
         events.append(
             wire.FieldEvent(
-                seq=robot.sent, event_id=f"{robot.serial}.{robot.sent}", kind=kind, content_digest=content, at=when,
+                seq=robot.sent,
+                event_id=f"{robot.serial}.{robot.sent}",
+                kind=kind,
+                content_digest=content,
+                at=when,
                 details=details,
             )
         )
@@ -355,8 +386,13 @@ async def _data(stage: Stage, version: VersionItem) -> str:
         stored = await stage.context.objects.put_bytes(data)
         who = robots[event.device_id].who
         announce = wire.RecordingAnnounce(
-            sha256=stored.sha256, size_bytes=len(data), trigger=event.kind, event_id=event.event_id,
-            content_digest=version.content_digest, started_at=event.at - timedelta(seconds=8), ended_at=event.at,
+            sha256=stored.sha256,
+            size_bytes=len(data),
+            trigger=event.kind,
+            event_id=event.event_id,
+            content_digest=version.content_digest,
+            started_at=event.at - timedelta(seconds=8),
+            ended_at=event.at,
         )
         async with stage.session() as session:
             await telemetry.announce(session, stage.context.objects, who, announce)
@@ -365,8 +401,12 @@ async def _data(stage: Stage, version: VersionItem) -> str:
         stage.made.recordings.append(stored.sha256)
         clips.append(
             Clip(
-                recording=stored.sha256, size_bytes=len(data), event_id=event.event_id, trigger=event.kind,
-                group=event.event_id, split="holdout" if len(clips) % 4 == 0 else "train",
+                recording=stored.sha256,
+                size_bytes=len(data),
+                event_id=event.event_id,
+                trigger=event.kind,
+                group=event.event_id,
+                split="holdout" if len(clips) % 4 == 0 else "train",
             )
         )
     async with stage.session() as session:
@@ -377,7 +417,11 @@ async def _data(stage: Stage, version: VersionItem) -> str:
 async def _trained(stage: Stage, dataset: str, parent: VersionItem, seed_: int, label: str) -> VersionItem:
     async with stage.session() as session:
         body = TrainingCreate(
-            model=MODEL, dataset=dataset, parent=parent.content_digest, code="train-1", seed=seed_,
+            model=MODEL,
+            dataset=dataset,
+            parent=parent.content_digest,
+            code="train-1",
+            seed=seed_,
             recipe={"name": label},
         )
         key = (await training.ask(session, body)).key
@@ -390,11 +434,22 @@ async def _suites(stage: Stage) -> list[str]:
     made = []
     for name, kind, count in (("nominal", "nominal", 300), ("regression", "regression", 60)):
         scenarios = [
-            {"id": f"{name}-{i:04d}", "seed": i, "cluster": f"c{i % 150}", "tags": [("crossing", "aisle", "dock")[i % 3]]}
+            {
+                "id": f"{name}-{i:04d}",
+                "seed": i,
+                "cluster": f"c{i % 150}",
+                "tags": [("crossing", "aisle", "dock")[i % 3]],
+            }
             for i in range(count)
         ]
-        plain = {"schema": "fleetloop.suite/v1", "workload": "warehouse_amr", "suite": name, "kind": kind,
-                 "simulator": "mujoco-3.14/mjbatch-0.1.4", "scenarios": scenarios}
+        plain = {
+            "schema": "fleetloop.suite/v1",
+            "workload": "warehouse_amr",
+            "suite": name,
+            "kind": kind,
+            "simulator": "mujoco-3.14/mjbatch-0.1.4",
+            "scenarios": scenarios,
+        }
         file = await _file(stage, json.dumps(plain).encode())
         async with stage.session() as session:
             suite = await evaluation.create_suite(session, stage.context.objects, SuiteCreate(model=MODEL, file=file))
@@ -408,10 +463,15 @@ async def _file(stage: Stage, data: bytes) -> EvaluationFile:
 
 
 def _result(suite: str, i: int, count: int, model: str, *, fails: bool) -> str:
-    name = suite.split("|")[0]
+    name = suite.split("|", maxsplit=1)[0]
     plain = {
-        "suite": name, "scenario": f"{name}-{i:04d}", "seed": i, "cluster": f"c{i % 150}", "model_sha256": model,
-        "simulator": "mujoco-3.14/mjbatch-0.1.4", "status": "ok",
+        "suite": name,
+        "scenario": f"{name}-{i:04d}",
+        "seed": i,
+        "cluster": f"c{i % 150}",
+        "model_sha256": model,
+        "simulator": "mujoco-3.14/mjbatch-0.1.4",
+        "status": "ok",
         "metrics": {"incident": float(fails), "duration_s": 20.0 + (i * 7 % 11) / 10, "reached": float(not fails)},
     }
     return json.dumps(plain | {"evidence_sha256": wire.digest_of(plain)})
@@ -446,7 +506,13 @@ async def _evaluate(stage: Stage, suite: str, name: str, count: int, version: Ve
         await evaluation.add_results(session, stage.context.objects, item.id, results)
 
 
-STEPS = (("ingest", 4.1, 2.2), ("curate", 2.6, 1.1), ("retrain", 31.0, 29.2), ("evaluate", 24.4, 21.0), ("gate", 0.7, 0.0))
+STEPS = (
+    ("ingest", 4.1, 2.2),
+    ("curate", 2.6, 1.1),
+    ("retrain", 31.0, 29.2),
+    ("evaluate", 24.4, 21.0),
+    ("gate", 0.7, 0.0),
+)
 
 
 async def _run(stage: Stage) -> None:
@@ -454,7 +520,9 @@ async def _run(stage: Stage) -> None:
         await factory.put_cluster(session, "local", ClusterPut(backend="local", usd_per_hour=0.085, watts=14.0))
         body = PipelinePut(flow="loop", model=MODEL, trigger=TriggerBody(min_events=40))
         await pipelines.put_pipeline(session, "seed", "warehouse-loop", body)
-    await _one_run(stage, "37 new incidents in the field, 30 ask for a run", failure="Traceback\n  ...\nJobFailed: out of memory")
+    await _one_run(
+        stage, "37 new incidents in the field, 30 ask for a run", failure="Traceback\n  ...\nJobFailed: out of memory"
+    )
     await _one_run(stage, "52 new incidents in the field, 40 ask for a run", failure=None)
 
 
@@ -493,8 +561,13 @@ async def _job(stage: Stage, run_id: str, kind: str, wall: float, failure: str |
         await factory.submit_job(session, JobCreate(key=key, kind=kind, run_id=run_id, subject=MODEL, spec=spec))
         await factory.start_attempt(session, key, AttemptCreate(holder="h1"))
         finish = AttemptFinish(
-            attempt=1, holder="h1", outcome=Outcome.FAILED if failure else Outcome.DONE, outputs=outputs,
-            failure=failure, wall_s=wall, cpu_s=wall * 1.7,
+            attempt=1,
+            holder="h1",
+            outcome=Outcome.FAILED if failure else Outcome.DONE,
+            outputs=outputs,
+            failure=failure,
+            wall_s=wall,
+            cpu_s=wall * 1.7,
         )
         await factory.finish_attempt(session, stage.context.objects, key, finish)
 
@@ -513,7 +586,11 @@ async def _canary(stage: Stage, version: VersionItem, rounds: int) -> None:
     reason = "" if gate.verdict == "pass" else "the seed's gate is not the point here"
     await _start(stage, release, PLAN, gate_id=gate.id, override_reason=reason)
     await _check_in(stage, {wire.DeploymentPhase.DOWNLOADING: 1.0})
-    ways = {wire.DeploymentPhase.COMMITTED: 0.8, wire.DeploymentPhase.ARMED: 0.12, wire.DeploymentPhase.DOWNLOADING: 0.08}
+    ways = {
+        wire.DeploymentPhase.COMMITTED: 0.8,
+        wire.DeploymentPhase.ARMED: 0.12,
+        wire.DeploymentPhase.DOWNLOADING: 0.08,
+    }
     await _check_in(stage, ways)
     await _tick(stage)
     await _drive(stage, rounds, {version.content_digest: 2.2}, hours=0.6, tick=True)
