@@ -45,8 +45,8 @@ DOWN = Side(
         Kind.MODEL_VERSION: "gates, children",
         Kind.RELEASE: "releases",
         Kind.ROLLOUT: "rollouts",
-        Kind.DEVICE: "runs on, did",
-        Kind.FIELD_EVENT: "runs on, did",
+        Kind.DEVICE: "devices, events",
+        Kind.FIELD_EVENT: "devices, events",
     },
     shown=2,
 )
@@ -149,4 +149,4 @@ def _label(names: Names, serials: Mapping[str, str], kind: Kind, name: str) -> s
         return names.label(name)
     if kind is Kind.DEVICE:
         return serials.get(name) or short_id(name)
-    return short_id(name) if "_" in name else name[:12]
+    return short_id(name) if "_" in name else name[:9]

@@ -60,7 +60,7 @@ def _drawn(edge: GraphEdge, places: dict[str, Place]) -> bool:
 def _node(node: GraphNode, x: float, y: float) -> Markup:
     parts = [
         rect(x, y, BOX, TALL, f"box {node.series}", rx=6),
-        text(x + BOX / 2, y + (15 if node.note else 21), clipped(node.label, 13), "node-name", "middle"),
+        text(x + BOX / 2, y + (15 if node.note else 21), clipped(node.label, 12), "node-name", "middle"),
     ]
     if node.note:
         parts.append(text(x + BOX / 2, y + 28, clipped(node.note, 15), "node-note", "middle"))

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from control_plane.web.charts.svg import clipped, element, joined, link, picture, rect, text
+from control_plane.web.charts.svg import WIDE, clipped, element, joined, link, picture, rect, text
 
-WIDTH, HEIGHT = 1200.0, 176.0
-BOX, TALL, TOP = 164.0, 96.0, 12.0
+WIDTH, HEIGHT = WIDE, 158.0
+BOX, TALL, TOP = 166.0, 96.0, 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def _arrow(start: float, end: float, busy: bool) -> Markup:
 
 
 def _way_back() -> Markup:
-    left, right, low, high = BOX / 2, WIDTH - BOX / 2, HEIGHT - 18, TOP + TALL
+    left, right, low, high = BOX / 2, WIDTH - BOX / 2, HEIGHT - 10, TOP + TALL
     path = (
         f"M{right} {high + 4} V{low - 14} Q{right} {low} {right - 14} {low} "
         f"H{left + 14} Q{left} {low} {left} {low - 14} V{high + 14}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from markupsafe import Markup, escape
 
 Attribute = str | float | None
-WIDE, HALF = 1220.0, 590.0  # as wide as a card's inside, so that words keep their size
+WIDE, HALF = 1232.0, 590.0  # as wide as a card's inside, so that words keep their size
 
 
 def element(name: str, *children: Markup | str, **attributes: Attribute) -> Markup:
