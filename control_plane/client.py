@@ -16,6 +16,7 @@ from pydantic import BaseModel, TypeAdapter
 from control_plane.audit.schemas import AuditCheck, AuditItem
 from control_plane.datasets.schemas import Dataset, DatasetCreate, DatasetItem
 from control_plane.evaluation.schemas import (
+    CaseItem,
     EvaluationCreate,
     EvaluationItem,
     GateCreate,
@@ -294,6 +295,12 @@ class Client:
 
     def list_evaluations(self) -> Iterator[EvaluationItem]:
         return self.pages(EvaluationItem, "/evaluations")
+
+    def get_evaluation(self, evaluation_id: str) -> EvaluationItem:
+        return self._one(EvaluationItem, "GET", f"/evaluations/{evaluation_id}")
+
+    def list_cases(self, evaluation_id: str) -> list[CaseItem]:
+        return self._one(list[CaseItem], "GET", f"/evaluations/{evaluation_id}/cases")
 
     def add_results(self, evaluation_id: str, body: ResultsCreate) -> EvaluationItem:
         return self._one(EvaluationItem, "POST", f"/evaluations/{evaluation_id}/results", body=body)

@@ -10,6 +10,7 @@ from control_plane.cli.commands import COMMANDS
 from control_plane.cli.demo import DemoOptions, run_demo
 from control_plane.cli.stack import Stack, StackOptions, default_home
 from control_plane.cli.up import run_up
+from control_plane.cli.workloads import read_workload
 from control_plane.kit.errors import Problem
 
 app = typer.Typer(
@@ -70,6 +71,41 @@ def demo(
         report=report,
         orchestrator=orchestrator,
         port=port,
+    )
+    raise typer.Exit(run_demo(options, console))
+
+
+@app.command()
+def loop(
+    workload: Annotated[str, typer.Option(help="a folder with a workload.yaml, or the name of one of ours")],
+    data: Annotated[Path | None, typer.Option(help="the workload's data folder; it stays where it is")] = None,
+    seed: Annotated[int, typer.Option(help="seed of field and training")] = 1,
+    robots: Annotated[int, typer.Option(min=6, max=200, help="how many simulated devices")] = 24,
+    rate: Annotated[float, typer.Option(help="how much faster than real time the field may drive")] = 25.0,
+    min_events: Annotated[int, typer.Option(help="how many incidents ask for a run")] = 60,
+    first_recipe: Annotated[str, typer.Option(help="recipe of the first version")] = "standard",
+    report: Annotated[Path | None, typer.Option(help="write the table as JSON to this file")] = None,
+    home: Annotated[Path | None, typer.Option(help="folder to work in")] = None,
+    orchestrator: Annotated[str, typer.Option(help="prefect or subprocess")] = "prefect",
+) -> None:
+    """Go round the loop once with a workload, for example: fleetloop loop --workload recorded_traffic --data DIR."""
+    _, spec = read_workload(workload)
+    if spec.get("data_required") and data is None:
+        raise typer.BadParameter(f"{workload} needs --data DIR: {spec['title']}")
+    if data is not None and not data.is_dir():
+        raise typer.BadParameter(f"{data} is not a folder")
+    options = DemoOptions(
+        home=home or default_home(),
+        workload=workload,
+        seed=seed,
+        robots=robots,
+        rate=rate,
+        min_events=min_events,
+        leave=True,
+        report=report,
+        orchestrator=orchestrator,
+        data=data,
+        first_recipe=first_recipe,
     )
     raise typer.Exit(run_demo(options, console))
 

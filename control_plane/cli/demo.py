@@ -40,6 +40,7 @@ class DemoOptions:
     data: Path | None = None
     orchestrator: str = "prefect"
     port: int = 0
+    first_recipe: str = "standard"
 
 
 class Stopped(Exception):  # noqa: N818 - Ctrl-C, not a failure
@@ -121,12 +122,9 @@ def _run(options: DemoOptions, console: Console, stack: Stack, spec: dict[str, A
     clients = {role: Client(stack.url, stack.tokens[role]) for role in ROLES}
     host = FleetHost(stack, spec, FieldOptions(options.robots, options.seed, options.rate))
     with Teller(console) as teller:
-        demo = spec.get("demo", {})
-        story = Story(
-            stack, options.workload, spec, host, options.seed, clients, demo["bad"], demo["subtle"], teller.say
-        )
+        story = Story(stack, options.workload, spec, host, options.seed, clients, teller.say)
         story.seconds["start"] = time.monotonic() - begun
-        tell(story, teller, options.min_events)
+        tell(story, teller, options)
     report = build_report(story, time.monotonic() - begun, options.seed)
     print_report(report, console)
     if options.report is not None:
@@ -138,27 +136,36 @@ def _run(options: DemoOptions, console: Console, stack: Stack, spec: dict[str, A
     return 0 if report["ok"] else 1
 
 
-def tell(story: Story, teller: Teller, min_events: int) -> None:
+def tell(story: Story, teller: Teller, options: DemoOptions) -> None:
     """Go through the seven steps. Candidates train while v2 rolls out, because nothing makes them wait."""
     with teller.step(story, "enrol", "1 robots enrol"):
         story.begin()
     with teller.step(story, "v1", "2 train, gate and install v1"):
-        story.first_version()
-    story.arm_trigger(min_events)
+        story.first_version(options.first_recipe)
+    story.arm_trigger(options.min_events)
     with teller.step(story, "field", "3 v1 drives, incidents come home"):
         run = story.wait_triggered()
     with teller.step(story, "loop", "4 the field asks; v2 is trained and gated"):
         story.improved_version(run)
-    story.ask_candidate("bad", story.bad_recipe)
-    with teller.step(story, "rollout", "4 v2 goes out in stages"):
-        story.roll_out_improved()
-    with teller.step(story, "bad", "5 a bad candidate meets the gate"):
-        story.candidate("bad")
-    with teller.step(story, "subtle", "6 a subtle candidate is trained"):
+    _candidates(story, teller)
+
+
+def _candidates(story: Story, teller: Teller) -> None:
+    if story.bad_recipe:
+        story.ask_candidate("bad", story.bad_recipe)
+    if story.improved:
+        with teller.step(story, "rollout", "4 v2 goes out in stages"):
+            story.roll_out_improved()
+    if story.improved and story.subtle_recipe:
         story.ask_candidate("subtle", story.subtle_recipe)
-        story.candidate("subtle")
-    with teller.step(story, "halt", "6 overridden into canary; the field halts it"):
-        story.override()
+    if story.bad_recipe:
+        with teller.step(story, "bad", "5 a bad candidate meets the gate"):
+            story.candidate("bad")
+    if "subtle" in story.runs:
+        with teller.step(story, "subtle", "6 a subtle candidate is trained"):
+            story.candidate("subtle")
+        with teller.step(story, "halt", "6 overridden into canary; the field halts it"):
+            story.override()
 
 
 @contextlib.contextmanager

@@ -25,22 +25,26 @@ DOWN = {Kind.RECORDING, Kind.DATASET, Kind.TRAINING, Kind.MODEL_VERSION, Kind.RE
 
 
 def build_report(story: Story, seconds: float, seed: int) -> dict[str, Any]:
-    field = _field(story)
     report: dict[str, Any] = {
         "workload": story.workload,
         "seed": seed,
         "seconds": round(seconds, 1),
         "the_field_is": "a simulation",
-        "field": field,
-        "bad": _gate(story, "bad"),
-        "subtle": _gate(story, "subtle") | _halt(story),
-        "v2": _gate(story, "v2") | {"rollout": story.rollouts["v2"].phase, "because": story.rollouts["v2"].because},
+        "field": _field(story),
         "step_seconds": {name: round(value, 1) for name, value in story.seconds.items()},
         "overhead": _overhead(story),
         "cost": _cost(story),
-        "lineage": _lineage(story),
         "audit_intact": story.clients["viewer"].check_audit().intact,
+        "runs": {name: run.id for name, run in story.runs.items()},
     }
+    for name in ("v2", "bad", "subtle"):
+        if name in story.runs:
+            report[name] = _gate(story, name)
+    if "v2" in story.rollouts:
+        report["v2"] |= {"rollout": story.rollouts["v2"].phase, "because": story.rollouts["v2"].because}
+        report["lineage"] = _lineage(story)
+    if "subtle" in story.rollouts:
+        report["subtle"] |= _halt(story)
     report["checks"] = _checks(report, story)
     report["ok"] = all(report["checks"].values())
     return report
@@ -51,7 +55,7 @@ def _field(story: Story) -> dict[str, Any]:
     per, unit = (1000, "km") if story.spec["exposure"] == "distance_m" else (3600, "hour")
     gravest = [kind for kind, rule in story.spec["events"].items() if rule["severity"] == "gravest"]
     lines: dict[str, Any] = {"per": unit}
-    for name in ("v1", "v2", "subtle"):
+    for name in ("v1", *story.rollouts):
         content = story.versions[name].content_digest
         rate = story.clients["viewer"].rate(content, model)
         counts: dict[str, int] = {}
@@ -69,6 +73,8 @@ def _field(story: Story) -> dict[str, Any]:
             if rate.exposure
             else None,
         }
+    if "v2" not in lines:
+        return lines
     before, after = lines["v1"], lines["v2"]
     lines["reduction"] = round(1 - after["rate"] / before["rate"], 3) if before["rate"] else None
     lines["intervals_apart"] = bool(after["high"] is not None and after["high"] < before["low"])
@@ -146,17 +152,23 @@ def _lineage(story: Story) -> dict[str, Any]:
 
 
 def _checks(report: dict[str, Any], story: Story) -> dict[str, bool]:
-    field, lineage = report["field"], report["lineage"]
-    return {
-        "incidents_down_40_percent": (field["reduction"] or 0) >= 0.4,
-        "intervals_apart": field["intervals_apart"],
-        "bad_candidate_failed": report["bad"]["verdict"] == "fail",
-        "subtle_candidate_halted": report["subtle"]["rollout"] == "halted",
-        "subtle_passed_nominal": report["subtle"]["nominal"] == "pass",
-        "devices_back_on_v2": story.returned == len(list(story.clients["viewer"].list_devices())),
-        "lineage_complete": not lineage["missing_up"] and not lineage["missing_down"] and lineage["version_reached"],
-        "audit_intact": report["audit_intact"],
-    }
+    """Return what the workload's demo promises and whether it came so; a workload without stages promises less."""
+    checks = {"audit_intact": bool(report["audit_intact"])}
+    if "bad" in report:
+        checks["bad_candidate_stopped"] = report["bad"]["verdict"] != "pass"
+    if "subtle" in report:
+        field, lineage = report["field"], report["lineage"]
+        robots = len(list(story.clients["viewer"].list_devices()))
+        checks |= {
+            "incidents_down_40_percent": (field["reduction"] or 0) >= 0.4,
+            "intervals_apart": field["intervals_apart"],
+            "bad_candidate_failed": report["bad"]["verdict"] == "fail",
+            "subtle_passed_nominal": report["subtle"]["nominal"] == "pass",
+            "subtle_candidate_halted": report["subtle"]["rollout"] == "halted",
+            "devices_back_on_v2": story.returned == robots,
+            "lineage_complete": lineage["version_reached"] and not lineage["missing_up"] + lineage["missing_down"],
+        }
+    return checks
 
 
 def print_report(report: dict[str, Any], console: Console) -> None:
@@ -164,7 +176,7 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     table = Table(title=f"{report['workload']}, seed {report['seed']}: the field (a simulation)")
     for column in ("version", unit, "incidents", f"incidents/{unit} (95 %)", f"gravest/{unit}"):
         table.add_column(column, justify="left" if column == "version" else "right")
-    for name in ("v1", "v2", "subtle"):
+    for name in [name for name in ("v1", "v2", "subtle") if name in report["field"]]:
         line = report["field"][name]
         table.add_row(
             name,
@@ -174,29 +186,33 @@ def print_report(report: dict[str, Any], console: Console) -> None:
             str(line["gravest_rate"]),
         )
     console.print(table)
-    console.print(
-        f"v1 → v2: {report['field']['reduction']:.0%} fewer incidents per {unit}, intervals "
-        f"{'apart' if report['field']['intervals_apart'] else 'NOT apart'}"
-    )
-    for name in ("v2", "bad", "subtle"):
+    if "reduction" in report["field"]:
+        apart = "apart" if report["field"]["intervals_apart"] else "NOT apart"
+        console.print(f"v1 → v2: {report['field']['reduction']:.0%} fewer incidents per {unit}, intervals {apart}")
+    for name in [name for name in ("v2", "bad", "subtle") if name in report]:
         console.print(f"[bold]gate, {name}:[/bold] {report[name]['gate_because']}")
-    console.print(
-        f"[bold]canary, subtle:[/bold] {report['subtle']['because']}\n"
-        f"  {report['subtle']['back_on_v2']} robots back on v2"
-    )
+    if "rollout" in report.get("subtle", {}):
+        console.print(
+            f"[bold]canary, subtle:[/bold] {report['subtle']['because']}\n"
+            f"  {report['subtle']['back_on_v2']} robots back on v2"
+        )
     _print_costs(report, console)
     for name, holds in report["checks"].items():
         console.print(f"  {'[green]yes[/green]' if holds else '[red]NO [/red]'} {name.replace('_', ' ')}")
 
 
 def _print_costs(report: dict[str, Any], console: Console) -> None:
-    overhead, cost, lineage = report["overhead"], report["cost"], report["lineage"]
+    overhead, cost = report["overhead"], report["cost"]
     steps = ", ".join(f"{name} {value:.0f} s" for name, value in report["step_seconds"].items())
     estimate = " (estimates)" if cost["energy_is_estimate"] else ""
     console.print(
         f"steps: {steps}; all {report['seconds']:.0f} s\n"
         f"one turn of the loop: {overhead['compute_s']} s of compute, {overhead['control_plane_s']} s of "
-        f"control plane\ncost: {cost['usd']} USD, {cost['energy_kj']} kJ in {cost['jobs']} jobs{estimate}\n"
-        f"lineage: {lineage['down_edges']} edges from event {lineage['event']} down to devices, "
-        f"{lineage['up_edges']} from device {lineage['device']} up to field events"
+        f"control plane\ncost: {cost['usd']} USD, {cost['energy_kj']} kJ in {cost['jobs']} jobs{estimate}"
     )
+    if "lineage" in report:
+        lineage = report["lineage"]
+        console.print(
+            f"lineage: {lineage['down_edges']} edges from event {lineage['event']} down to devices, "
+            f"{lineage['up_edges']} from device {lineage['device']} up to field events"
+        )

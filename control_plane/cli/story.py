@@ -38,8 +38,6 @@ class Story:
     host: FleetHost
     seed: int
     clients: dict[str, Client]
-    bad_recipe: str
-    subtle_recipe: str
     say: Say
     seconds: dict[str, float] = field(default_factory=dict)
     runs: dict[str, RunItem] = field(default_factory=dict)
@@ -60,9 +58,24 @@ class Story:
         self.host.start()
         self.host.wait_enrolled(self.clients["viewer"], lambda n: self.say(f"{n} robots have checked in", None))
 
-    def first_version(self) -> None:
+    @property
+    def bad_recipe(self) -> str | None:
+        recipe: str | None = self.spec.get("demo", {}).get("bad")
+        return recipe
+
+    @property
+    def subtle_recipe(self) -> str | None:
+        recipe: str | None = self.spec.get("demo", {}).get("subtle")
+        return recipe
+
+    @property
+    def improved(self) -> bool:
+        """Whether the gate let v2 pass."""
+        return str(self.runs["v2"].result["verdict"]) == "pass"
+
+    def first_version(self, recipe: str = "standard") -> None:
         """Step 2: train v1 on nominal data, gate it, release it, install it everywhere."""
-        run = self.ask("v1", because="a first version", recipe="standard")
+        run = self.ask("v1", because="a first version", recipe=recipe)
         self.finish_run("v1", run)
         self.versions["v1"] = self.version_of("v1")
         self.follow_rollout("v1", self.runs["v1"].result["rollout"], Phase.DONE)
@@ -93,11 +106,9 @@ class Story:
         raise StoryError("the field's incidents asked for no run")
 
     def improved_version(self, run: RunItem) -> None:
-        """Step 4, first half: the run that the field asked for trains v2 and the gate lets it pass."""
+        """Step 4, first half: the run that the field asked for trains v2 and puts it before the gate."""
         self.finish_run("v2", run)
         self.versions["v2"] = self.version_of("v2")
-        if self.runs["v2"].result["verdict"] != "pass":
-            raise StoryError(f"the gate did not let v2 pass: {self.runs['v2'].result['because']}")
 
     def roll_out_improved(self) -> None:
         """Step 4, second half: approval, canary, wider, everywhere."""

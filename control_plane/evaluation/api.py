@@ -2,6 +2,7 @@
 
 from control_plane.evaluation import service
 from control_plane.evaluation.schemas import (
+    CaseItem,
     EvaluationCreate,
     EvaluationItem,
     GateCreate,
@@ -45,6 +46,12 @@ async def list_evaluations(call: ViewerCall, after: Cursor = None, limit: Limit 
 async def get_evaluation(evaluation_id: str, call: ViewerCall) -> EvaluationItem:
     """Return one evaluation."""
     return await service.get_evaluation(call.session, evaluation_id)
+
+
+@api.get("/evaluations/{evaluation_id}/cases", name="list_cases")
+async def list_cases(evaluation_id: str, call: ViewerCall) -> list[CaseItem]:
+    """List an evaluation's cases."""
+    return await service.list_cases(call.session, evaluation_id)
 
 
 @api.post("/evaluations/{evaluation_id}/results", status_code=201, name="add_results")

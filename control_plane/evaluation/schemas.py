@@ -95,6 +95,18 @@ class EvaluationItem(Schema):
     created_at: datetime
 
 
+class CaseItem(Schema):
+    """One model in one scenario; `cluster` is what dependent scenarios share."""
+
+    scenario: str
+    cluster: str
+    seed: int | None
+    status: CaseStatus
+    metrics: dict[str, float]
+    evidence_sha256: str
+    job_key: str
+
+
 class ResultsCreate(Schema):
     job_key: str = Field(max_length=200)
     file: FileRef

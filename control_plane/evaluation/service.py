@@ -22,6 +22,7 @@ from control_plane.evaluation.domain import (
 )
 from control_plane.evaluation.models import Evaluation, Gate, Suite
 from control_plane.evaluation.schemas import (
+    CaseItem,
     EvaluationCreate,
     EvaluationItem,
     FileRef,
@@ -291,6 +292,13 @@ async def list_evaluations(session: Session, *, after: str | None = None, limit:
 
 async def get_evaluation(session: Session, evaluation_id: str) -> EvaluationItem:
     return await _item(session, await _find(session, evaluation_id))
+
+
+async def list_cases(session: Session, evaluation_id: str) -> list[CaseItem]:
+    """Return every case of one evaluation, by scenario."""
+    await _find(session, evaluation_id)
+    found = sorted(await store.cases(session, evaluation_id), key=lambda case: case.scenario)
+    return [CaseItem.model_validate(case, from_attributes=True) for case in found]
 
 
 async def list_suites(session: Session, model: str | None = None) -> list[SuiteItem]:
