@@ -33,6 +33,7 @@ class Relabelling:
     incident_weight: float = 1.5
     rounds: int = 3
     variants: int = 4  # of each incident, in each round
+    drives: int = 400  # in each round at most: the cost does not grow with a bad week
     imitate: bool = False
 
 
@@ -90,13 +91,14 @@ def vary(scenario: Scenario, seed: int) -> Scenario:
 
 def _again(incidents: Sequence[Clip], plan: Relabelling, seed: int) -> tuple[list[Scenario], list[str]]:
     """Each incident's vehicle again: as it was, varied, and from every start and profile of a device."""
-    scenarios, groups = list[Scenario](), list[str]()
+    pairs = list[tuple[str, Scenario]]()
     for one in incidents:
         varied = [vary(one.scenario, noise.seed_of(seed, one.cluster, i)) for i in range(plan.variants)]
-        for scenario in [one.scenario, *varied]:
-            scenarios.append(scenario)
-            groups.append(one.cluster)
-    return scenarios, groups
+        pairs += [(one.cluster, scenario) for scenario in (one.scenario, *varied)]
+    if len(pairs) > plan.drives:
+        chosen = noise.stream("drives", seed).permutation(len(pairs))[: plan.drives]
+        pairs = [pairs[index] for index in sorted(chosen)]
+    return [scenario for _, scenario in pairs], [cluster for cluster, _ in pairs]
 
 
 def every_start(case: str) -> list[Scenario]:

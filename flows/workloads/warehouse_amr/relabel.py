@@ -36,6 +36,7 @@ _LABEL_ROWS = 2048  # states labelled at once: bounds memory
 class Relabelling:
     incident_weight: float = 2.0
     resim_variants: int = 2  # of each incident, in each drive
+    resim_missions: int = 160  # in each drive at most: the cost does not grow with a bad week
     resim_drives: int = 2  # the first by the parent, the next by what has been learned so far
     home_missions: int = 40  # everyday missions driven beside the incidents, so that home is not forgotten
     student_epochs: int = 4
@@ -119,6 +120,9 @@ def resim_frames(incidents: list[Clip], policy: Policy, plan: Relabelling, seed:
         for clip in incidents
         for variant in range(plan.resim_variants)
     ]
+    if len(missions) > plan.resim_missions:
+        chosen = noise.stream("missions", seed).permutation(len(missions))[: plan.resim_missions]
+        missions = [missions[index] for index in sorted(chosen)]
     missions += [(f"home-{i}", draw(NOMINAL, noise.seed_of("home", seed, i))) for i in range(plan.home_missions)]
     found, seen = labelled([scenario for _, scenario in missions], Driver(policy, plan.teacher_share, label=True))
     features = {"scan": seen.scan, "vec": seen.vec, "label": seen.label}
