@@ -1,15 +1,16 @@
 """PUT and GET of signed, expiring URLs of the local object store. With S3 these routes do not exist: S3 has its own."""
 
+import asyncio
 import time
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 
 from control_plane.kit.errors import Invalid
-from control_plane.kit.http import APIRouter, Request, Response
-from control_plane.kit.objects import LocalStore
+from control_plane.kit.http import APIRouter, Request, Response, problem
+from control_plane.kit.objects import CorruptObjectError, LocalStore
 
-MAX_PIECES_S = 3600
+MAX_PUT_S = 3600
 
 
 def object_routes(store: LocalStore) -> APIRouter:
@@ -22,9 +23,14 @@ def object_routes(store: LocalStore) -> APIRouter:
         if grant.size is not None and int(request.headers.get("content-length", "-1")) != grant.size:
             raise Invalid(f"this URL is for exactly {grant.size} bytes; say so in Content-Length", code="wrong_size")
         try:
-            await store.put_file(request.stream(), sha256, max_size=grant.size or 0)
+            async with asyncio.timeout(MAX_PUT_S):
+                await store.put_file(request.stream(), sha256, max_size=grant.size or 0)
         except ClientDisconnect:
             return Response(status_code=400)
+        except CorruptObjectError as error:
+            raise Invalid(error.detail, code=error.code) from error
+        except TimeoutError:
+            return problem(408, "too_slow", f"the body did not arrive within {MAX_PUT_S} s")
         return Response(status_code=201)
 
     async def get(request: Request) -> Response:

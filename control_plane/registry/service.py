@@ -1,5 +1,6 @@
 """Register models and versions, cut releases, hand out artifacts."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -99,7 +100,7 @@ async def _check(objects: ObjectStore, model: Model, body: VersionCreate) -> dic
     for path, ref in body.files.items():
         data[path] = await objects.read(ref.sha256, max_size=MAX_BUNDLE_FILE_BYTES)
     try:
-        return check_bundle(model.contract, data)
+        return await asyncio.to_thread(check_bundle, model.contract, data)
     except BundleError as error:
         raise Invalid(str(error), code="bundle_refused") from error
 

@@ -1,5 +1,6 @@
 """Take telemetry in exactly once; take recordings if they are wanted and sound; give sums out."""
 
+import asyncio
 import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -33,6 +34,8 @@ from control_plane.telemetry.schemas import FieldEventItem, Rate, RateLine, Reco
 
 QUOTA = Quota(max_bytes=wire.LIMITS["recording_bytes"], per_hour=2000)
 UPLOAD_S = 900
+NOT_A_RECORDING = "these bytes are here already, as something else than a recording"
+"""Declined because what is rejected later is thrown away: a device must not name a model's file and have it deleted."""
 
 
 async def take_batch(session: Session, who: Identity, batch: wire.TelemetryBatch) -> wire.TelemetryReply:
@@ -83,13 +86,15 @@ async def announce(
     held = await store.find_recording(session, message.sha256)
     if held is not None and held.state == RecordingState.STORED:
         return wire.RecordingReply(state=wire.RecordingState.HAVE)
-    if held is not None and held.state in (RecordingState.DECLINED, RecordingState.REJECTED):
+    if held is not None and held.state == RecordingState.REJECTED:
         return wire.RecordingReply(state=wire.RecordingState.DECLINED, reason=held.reason)
     known_model = await lineage.is_known(session, Node(Kind.MODEL_VERSION, message.content_digest))
     recent = await store.recordings_last_hour(session, who.id)
     reason = why_decline(QUOTA, message.size_bytes, recent, known_model=known_model)
+    if held is None and await objects.exists(message.sha256):
+        reason = NOT_A_RECORDING
     state = RecordingState.DECLINED if reason else RecordingState.ANNOUNCED
-    await store.insert_recording(
+    await store.put_recording(
         session,
         {
             **message.model_dump(exclude={"sha256"}),
@@ -116,6 +121,8 @@ async def complete(session: Session, objects: ObjectStore, who: Identity, sha256
         raise NotFound("this device announced no such recording")
     if recording.state == RecordingState.STORED:
         return wire.RecordingReply(state=wire.RecordingState.HAVE)
+    if recording.state in (RecordingState.DECLINED, RecordingState.REJECTED):
+        return wire.RecordingReply(state=wire.RecordingState.DECLINED, reason=recording.reason)
     if await settle(objects, sha256, recording.size_bytes) is None:
         url = await objects.upload_url(sha256, recording.size_bytes, UPLOAD_S)
         return wire.RecordingReply(
@@ -136,7 +143,8 @@ async def complete(session: Session, objects: ObjectStore, who: Identity, sha256
 async def _look_into(objects: ObjectStore, recording: Recording) -> str | None:
     try:
         data = await objects.read(recording.sha256, max_size=wire.LIMITS["recording_bytes"])
-        recording.facts = inspect_recording(data, wire.LIMITS["recording_decoded_bytes"])
+        most = wire.LIMITS["recording_decoded_bytes"]
+        recording.facts = await asyncio.to_thread(inspect_recording, data, most)
     except (RecordingError, CorruptObjectError) as error:
         return str(error)
     return None
@@ -206,7 +214,7 @@ async def sums(
 
 
 async def increments(
-    session: Session, canary: str, kinds: Sequence[str], since: datetime, unit: str, bucket_s: float = 1.0
+    session: Session, canary: str, kinds: Sequence[str], since: datetime, unit: str, bucket_s: float = 5.0
 ) -> Sequence[Row]:
     return await store.increments(session, canary, kinds, since, unit, bucket_s)
 

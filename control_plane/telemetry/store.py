@@ -162,8 +162,17 @@ async def find_recording(session: Session, sha256: str, *, lock: bool = False) -
     return await session.scalar(query.with_for_update() if lock else query)
 
 
-async def insert_recording(session: Session, values: dict[str, Any]) -> None:
-    await session.execute(insert(Recording).values(values).on_conflict_do_nothing())
+async def put_recording(session: Session, values: dict[str, Any]) -> None:
+    """Insert; one that was declined before is judged anew, any other stays as it is."""
+    statement = insert(Recording).values(values)
+    anew = {key: values[key] for key in ("state", "reason", "device_id", "site", "size_bytes")}
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["sha256"],
+            set_=anew | {"announced_at": func.now()},
+            where=Recording.state == "declined",
+        )
+    )
 
 
 async def next_recording_number(session: Session) -> int:

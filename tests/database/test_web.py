@@ -15,7 +15,6 @@ from control_plane.kit.auth import Role, revoke_token
 from control_plane.review import service as review
 from control_plane.rollout import service as rollout
 from control_plane.rollout.schemas import RolloutItem
-from control_plane.web import web_routes
 from control_plane.web.session import COOKIE, MAX_AGE_S, MAX_FAILURES, Sealer
 from tests.browser.seed import EVIL, MODEL, Seeded, seed
 from tests.support.server import Server, open_server
@@ -40,8 +39,6 @@ class Site:
 @asynccontextmanager
 async def open_site(database_url: str, home: Path, *, seeded: bool) -> AsyncIterator[Site]:
     async with open_server(database_url, home) as server:
-        if not any(getattr(route, "path", "") == "/login" for route in server.app.routes):
-            server.app.include_router(web_routes())
         made = await seed(server.context, devices=6, history=2, canary=3) if seeded else Seeded()
         yield Site(server, made)
 

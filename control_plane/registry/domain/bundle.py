@@ -5,7 +5,7 @@ ONNX's own reference evaluator where it is small enough, must reproduce them.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,8 @@ def _check_contract_file(contract: Mapping[str, Any], data: bytes) -> None:
         held = strict_json(data, 1 << 20)
     except ValueError as error:
         raise BundleError(f"contract.json: {error}") from error
+    if not isinstance(held, dict):
+        raise BundleError("contract.json is not an object")
     for part in ("inputs", "outputs", "golden"):
         if json.dumps(held.get(part), sort_keys=True) != json.dumps(contract.get(part), sort_keys=True):
             raise BundleError(f"contract.json says other {part} than the registered model")
@@ -65,9 +67,21 @@ def _load_graph(data: bytes) -> Any:
         onnx.checker.check_model(model)
     except Exception as error:
         raise BundleError(f"model.onnx is not a sound ONNX model: {str(error)[:300]}") from error
-    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer):
+    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in _tensors(model)):
         raise BundleError("model.onnx keeps weights outside itself; bundle them")
     return model
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """Give every tensor of a model, wherever it stands: initialisers, attributes, branches, functions."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for item in [value] if hasattr(value, "ListFields") else value:
+            if isinstance(item, onnx.TensorProto):
+                yield item
+            else:
+                yield from _tensors(item)
 
 
 def _check_tensors(side: str, wanted: Any, given: Any, initializers: set[str]) -> None:
@@ -103,8 +117,9 @@ def _check_golden(value: Any, side: str, tensor: Mapping[str, Any]) -> None:
     name = f"{side}.{tensor['name']}"
     if value is None:
         raise BundleError(f"golden.safetensors lacks {name}")
-    shape = [w if w != "N" else value.shape[0] for w in tensor["shape"]]
-    if list(value.shape) != shape or str(value.dtype) != tensor["dtype"] or value.shape[0] < 1:
+    rows = value.shape[0] if value.ndim else 0
+    shape = [w if w != "N" else rows for w in tensor["shape"]]
+    if list(value.shape) != shape or str(value.dtype) != tensor["dtype"] or rows < 1:
         raise BundleError(f"golden {name} is {value.dtype}{list(value.shape)}, not {tensor['dtype']}{tensor['shape']}")
     if value.dtype.kind == "f" and not np.isfinite(value).all():
         raise BundleError(f"golden {name} holds NaN or infinities")

@@ -1,0 +1,20 @@
+"""The application in this process, and one enrolled device."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.device import Device, enrol
+from tests.support.server import Server, open_server
+
+
+@pytest.fixture
+async def server(database_url: str, tmp_path: Path) -> AsyncIterator[Server]:
+    async with open_server(database_url, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def device(server: Server) -> Device:
+    return await enrol(server)
