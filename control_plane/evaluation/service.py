@@ -13,6 +13,7 @@ from control_plane.evaluation.domain import (
     CaseResult,
     CaseStatus,
     GateDecision,
+    GatePolicy,
     PairedSuite,
     PlannedScenario,
     Side,
@@ -44,6 +45,7 @@ from control_plane.kit.uploads import settle
 from control_plane.lineage import service as lineage
 from control_plane.lineage.domain import Kind, Node
 from control_plane.registry import service as registry
+from control_plane.registry.schemas import ModelItem
 
 MAX_FILE_BYTES = 256 << 20
 MISSING_SHOWN = 10_000
@@ -181,6 +183,8 @@ async def _evidence(
             sides.append(side)
             used += [evaluation] if evaluation else []
         empty = Side("", suite.simulator, suite.digest, ())
+        if any(suite.name == other.suite for other in paired):
+            raise Invalid(f"two of these suites are called {suite.name!r}", code="suite_twice")
         paired.append(PairedSuite(suite.name, suite.kind, planned, sides[0] or empty, sides[1]))
     return paired, used
 
@@ -204,23 +208,21 @@ async def _side(session: Session, suite: Suite, content: str | None) -> tuple[Si
 async def ask_stop(session: Session, body: GateCreate) -> list[StopItem]:
     """Say for each suite whether more scenarios could still change the verdict."""
     model = await registry.get_model(session, body.model)
+    policy = _policy(model)
     paired, _ = await _evidence(session, body.candidate, body.champion, body.suites)
-    policy = parse_policy(model.gate)
     return [StopItem(enough=s.enough, because=s.because) for s in (stopping(policy, suite) for suite in paired)]
 
 
 async def ask_gate(session: Session, actor: str, body: GateCreate) -> GateItem:
     """Decide. The same evidence under the same policy is the same gate; every new one is counted."""
     model = await registry.get_model(session, body.model)
-    try:
-        policy = parse_policy(model.gate)
-    except ValueError as error:
-        raise Invalid(f"the gate policy of {body.model} is not understood: {error}") from error
+    policy = _policy(model)
     paired, used = await _evidence(session, body.candidate, body.champion, body.suites)
     counts = {p.suite: [len(p.candidate.results), len(p.champion.results) if p.champion else 0] for p in paired}
     evidence = {"evaluations": used, "suites": list(body.suites), "results": counts}
     policy_digest = digest_of(model.gate)
     key = digest_of({"candidate": body.candidate, "champion": body.champion, "policy": policy_digest} | evidence)
+    await store.lock_gates(session, body.model)
     found = await store.find_gate_by_key(session, key)
     if found is None:
         decision = decide_gate(policy, paired)
@@ -237,6 +239,13 @@ async def ask_gate(session: Session, actor: str, body: GateCreate) -> GateItem:
             attempt=found.attempt,
         )
     return _gate(found)
+
+
+def _policy(model: ModelItem) -> GatePolicy:
+    try:
+        return parse_policy(model.gate)
+    except ValueError as error:
+        raise Invalid(f"the gate policy of {model.name} is not understood: {error}") from error
 
 
 async def _write_gate(
@@ -257,7 +266,7 @@ async def _write_gate(
         policy=policy,
         policy_digest=policy_digest,
         evidence=evidence,
-        attempt=await store.count_gates(session, body.model) + 1,
+        attempt=await store.count_others(session, body.model, body.candidate) + 1,
         verdict=decision.verdict,
         because=decision.because,
         parts=[asdict(part) for part in decision.parts],

@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from control_plane.evaluation.models import Evaluation, EvaluationCase, Gate, Suite
-from control_plane.kit.db import Row, Session, rows
+from control_plane.kit.db import Row, Session, execute, rows
 
 
 async def insert_suite(session: Session, values: dict[str, Any]) -> bool:
@@ -79,8 +79,14 @@ async def find_gate(session: Session, gate_id: str) -> Gate | None:
     return await session.get(Gate, gate_id)
 
 
-async def count_gates(session: Session, model: str) -> int:
-    query = select(func.count(func.distinct(Gate.candidate))).where(Gate.model == model)
+async def lock_gates(session: Session, model: str) -> None:
+    """One gate of a model at a time, so that the same question asked twice at once is one gate and one attempt."""
+    await execute(session, "select pg_advisory_xact_lock(hashtextextended('gate:' || :model, 0))", model=model)
+
+
+async def count_others(session: Session, model: str, candidate: str) -> int:
+    """Count the other versions of a model that were put before the gate."""
+    query = select(func.count(func.distinct(Gate.candidate))).where(Gate.model == model, Gate.candidate != candidate)
     return int(await session.scalar(query) or 0)
 
 

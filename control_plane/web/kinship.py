@@ -149,4 +149,6 @@ def _label(names: Names, serials: Mapping[str, str], kind: Kind, name: str) -> s
         return names.label(name)
     if kind is Kind.DEVICE:
         return serials.get(name) or short_id(name)
+    if kind is Kind.FIELD_EVENT:
+        return name if len(name) <= 12 else f"…{name[-9:]}"
     return short_id(name) if "_" in name else name[:9]

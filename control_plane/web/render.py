@@ -56,6 +56,8 @@ def amount(value: float | None, digits: int = 3) -> str:
     """Write a number with a few digits that count, thousands apart."""
     if value is None:
         return NONE
+    if abs(value) >= 1e7:
+        return f"{value:.2e}".replace("e+0", "e").replace("e+", "e")
     if abs(value) >= 1000:
         return f"{value:,.0f}".replace(",", "\u202f")
     return f"{value:.{digits}g}"

@@ -81,16 +81,23 @@ def weigh(plan: Plan, increments: Sequence[Increment], spreads: Sequence[ArmSpre
 
 
 def _steps(ordered: Sequence[Increment], *, gravest: bool) -> list[TwoArmStep]:
-    """Turn increments into steps; events that came before their exposure wait for it, so that none is lost."""
-    waiting: dict[Stratum, tuple[int, int]] = {}
+    """Turn increments into steps, stratum by stratum; slices are joined until both arms have driven.
+
+    Whether slices are joined depends on exposure alone, never on events, so that each step's split of events between
+    the arms stays binomial; and no exposure and no event is dropped, however unevenly windows arrive.
+    """
+    waiting: dict[Stratum, TwoArmStep] = {}
     steps = []
     for item in ordered:
-        canary, control = waiting.pop(item.stratum, (0, 0))
-        canary += item.canary_gravest if gravest else item.canary_events
-        control += item.control_gravest if gravest else item.control_events
-        if item.canary_exposure > 0 and item.control_exposure > 0:
-            steps.append(TwoArmStep(item.canary_exposure, item.control_exposure, canary, control))
+        held = waiting.pop(item.stratum, TwoArmStep(0.0, 0.0, 0, 0))
+        joined = TwoArmStep(
+            held.treated_exposure + item.canary_exposure,
+            held.control_exposure + item.control_exposure,
+            held.treated_events + (item.canary_gravest if gravest else item.canary_events),
+            held.control_events + (item.control_gravest if gravest else item.control_events),
+        )
+        if joined.treated_exposure > 0 and joined.control_exposure > 0:
+            steps.append(joined)
         else:
-            late = (0 if item.canary_exposure > 0 else canary, 0 if item.control_exposure > 0 else control)
-            waiting[item.stratum] = late
+            waiting[item.stratum] = joined
     return steps

@@ -11,6 +11,7 @@ from control_plane.web.render import page
 from control_plane.web.session import COOKIE, MAX_AGE_S
 
 MAX_TOKEN = 200
+UNKNOWN = "This token is unknown or revoked. The folder “tokens” of the installation's home has one for each role."
 doors = pages()
 
 
@@ -41,7 +42,11 @@ async def login(request: Request) -> Response:
         await principal_of(request.state.session, token[:MAX_TOKEN])
     except Unauthenticated:
         desk.throttle.failed(address, clock.now())
-        return _form("This token is unknown or revoked. Make one with: fleetloop token create NAME", following, 401)
+        return _form(
+            "This token is unknown or revoked. The folder tokens of the installation's home has one for each role.",
+            following,
+            401,
+        )
     response = RedirectResponse(following, SEE_OTHER)
     response.set_cookie(
         COOKIE,

@@ -31,13 +31,14 @@ from control_plane.web.pages.doors import local
 from control_plane.web.render import amount, whole
 
 SHOWN_VERSIONS = 6
+SHOWN_ROLLOUTS = 20
 overview = pages()
 
 
 @overview.get("/")
 async def show_overview(call: SeeCall) -> Response:
     names = await load_names(call)
-    rollouts = (await rollout.list_rollouts(call.session, limit=20)).items
+    rollouts = (await rollout.list_rollouts(call.session, limit=SHOWN_ROLLOUTS)).items
     runs = (await pipelines.list_runs(call.session, limit=1)).items
     fleet_lines = await fleet.summary(call.session)
     sums = await field_sums(call)
@@ -161,5 +162,6 @@ def _release(rollouts: list[RolloutItem], live: RolloutItem | None) -> Station:
         detail = f"{live.phase.replace('_', ' ')}, stage {live.stage + 1} of {len(live.plan['stages'])}"
     elif rollouts:
         detail = f"newest: {rollouts[0].phase}"
+    figure = f"{len(rollouts)}{'+' if len(rollouts) == SHOWN_ROLLOUTS else ''}"
     href = f"/rollouts/{live.id}" if live else "/rollouts"
-    return Station("Release", href, f"{len(rollouts)}", "rollouts", detail, live is not None)
+    return Station("Release", href, figure, "rollouts", detail, live is not None)

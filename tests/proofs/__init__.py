@@ -1,0 +1,12 @@
+"""Long proofs of what we claim: `make prove [ARGS=name]` prints a JSON line for every figure.
+
+| name | what it proves |
+|---|---|
+| `errors` | error rates and power of gate and canary, by simulation |
+| `loop` | the whole demo, with three seeds |
+| `crash` | kill -9 of every process in mid-loop: nothing lost, nothing counted twice, no finished shard repeated |
+| `real` | the loop on recorded human traffic (needs FLEETLOOP_TRAFFIC_DATA=DIR) |
+
+Lines are {"proof", "figure", "unit", "bound", "ok", "seconds"}; the last run's are kept in docs/reference/claims.jsonl,
+from which the README's table is made.
+"""
