@@ -38,10 +38,7 @@ SERVE = """
 import sys, uvicorn
 from control_plane.kit.settings import Settings
 from control_plane.main import create_app
-from control_plane.web import web_routes
-app = create_app(Settings())
-app.include_router(web_routes())
-uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")
+uvicorn.run(create_app(Settings()), host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")
 """
 
 

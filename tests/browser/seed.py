@@ -4,7 +4,6 @@ v1 is the baseline; v2 was stopped by the gate; v3 passed it and is in its canar
 """
 
 import base64
-import io
 import json
 import random
 from collections.abc import Mapping, Sequence
@@ -12,14 +11,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-import numpy as np
-import onnx
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from mcap.writer import Writer
-from onnx import TensorProto, helper, numpy_helper
-from safetensors.numpy import save as save_safetensors
 
 from agents.protocol import v1 as wire
 from control_plane.datasets import service as datasets
@@ -53,26 +47,11 @@ from control_plane.telemetry import service as telemetry
 from control_plane.training import service as training
 from control_plane.training.domain import TrainingState
 from control_plane.training.schemas import TrainingCreate, TrainingFinish
+from tests.browser.parts import CONTRACT, GATE, bundle, mcap, result
 
 MODEL, CLASS, SITES = "warehouse-amr-drive", "sim-amr", ("hall", "annex", "cold_store")
 EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 KINDS = ("near_miss", "stuck", "collision", "hard_brake")
-CONTRACT: dict[str, Any] = {
-    "inputs": [
-        {"name": "scan", "dtype": "float32", "shape": ["N", 8], "unit": "range / 8 m"},
-    ],
-    "outputs": [{"name": "cmd", "dtype": "float32", "shape": ["N", 2], "unit": "m/s, rad/s"}],
-    "golden": {"rtol": 1e-4, "atol": 1e-5},
-}
-GATE = {
-    "alpha": 0.05,
-    "metric": "incident",
-    "parts": [
-        {"suite": "nominal", "rule": "non_inferior", "margin": 0.05},
-        {"suite": "regression", "rule": "improves"},
-        {"suite": "nominal", "rule": "mean_ratio_at_most", "metric": "duration_s", "bound": 1.1},
-    ],
-}
 
 
 @dataclass
@@ -178,29 +157,9 @@ async def _model(stage: Stage) -> None:
         await registry.put_model(session, "seed", MODEL, body)
 
 
-def _bundle(scale: float) -> dict[str, bytes]:
-    weights = (np.linspace(-1, 1, 16).reshape(8, 2) * scale).astype(np.float32)
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["scan", "w"], ["cmd"])],
-        "policy",
-        [helper.make_tensor_value_info("scan", TensorProto.FLOAT, ["N", 8])],
-        [helper.make_tensor_value_info("cmd", TensorProto.FLOAT, ["N", 2])],
-        [numpy_helper.from_array(weights, "w")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(model)
-    scan = np.linspace(0, 1, 16).reshape(2, 8).astype(np.float32)
-    golden = save_safetensors({"input.scan": scan, "output.cmd": scan @ weights})
-    return {
-        "model.onnx": model.SerializeToString(),
-        "contract.json": json.dumps(CONTRACT).encode(),
-        "golden.safetensors": golden,
-    }
-
-
 async def _version(stage: Stage, scale: float, label: str, **more: Any) -> VersionItem:
     files = {}
-    for path, data in _bundle(scale).items():
+    for path, data in bundle(scale).items():
         stored = await stage.context.objects.put_bytes(data)
         files[path] = FileRef(sha256=stored.sha256, size_bytes=len(data))
     async with stage.session() as session:
@@ -364,25 +323,13 @@ def _batch(stage: Stage, robot: Robot, at: datetime, rates: Mapping[str, float])
     return wire.TelemetryBatch(stream_id=f"stream-{robot.serial}", windows=(window,), events=tuple(events))
 
 
-def _mcap(text: str) -> bytes:
-    file = io.BytesIO()
-    writer = Writer(file)
-    writer.start()
-    schema = writer.register_schema("note", "jsonschema", b"{}")
-    channel = writer.register_channel("/scan", "json", schema)
-    for i in range(20):
-        writer.add_message(channel, log_time=i, data=text.encode(), publish_time=i)
-    writer.finish()
-    return file.getvalue()
-
-
 async def _data(stage: Stage, version: VersionItem) -> str:
     async with stage.session() as session:
         found = (await telemetry.list_events(session, limit=14)).items
     clips = []
     robots = {robot.who.id: robot for robot in stage.made.robots}
     for event in found:
-        data = _mcap(event.event_id)
+        data = mcap(event.event_id)
         stored = await stage.context.objects.put_bytes(data)
         who = robots[event.device_id].who
         announce = wire.RecordingAnnounce(
@@ -462,21 +409,6 @@ async def _file(stage: Stage, data: bytes) -> EvaluationFile:
     return EvaluationFile(sha256=stored.sha256, size_bytes=len(data))
 
 
-def _result(suite: str, i: int, count: int, model: str, *, fails: bool) -> str:
-    name = suite.split("|", maxsplit=1)[0]
-    plain = {
-        "suite": name,
-        "scenario": f"{name}-{i:04d}",
-        "seed": i,
-        "cluster": f"c{i % 150}",
-        "model_sha256": model,
-        "simulator": "mujoco-3.14/mjbatch-0.1.4",
-        "status": "ok",
-        "metrics": {"incident": float(fails), "duration_s": 20.0 + (i * 7 % 11) / 10, "reached": float(not fails)},
-    }
-    return json.dumps(plain | {"evidence_sha256": wire.digest_of(plain)})
-
-
 async def _judge(
     stage: Stage, suites: Sequence[str], candidate: VersionItem, champion: VersionItem, *, worse: float
 ) -> None:
@@ -499,7 +431,7 @@ async def _evaluate(stage: Stage, suite: str, name: str, count: int, version: Ve
     model = next(f["sha256"] for f in version.content["files"] if f["path"] == "model.onnx")
     share = {"nominal": rate, "regression": min(rate * 9, 0.9)}[name]
     rng = random.Random(version.version * 100 + count)
-    lines = [_result(name, i, count, model, fails=rng.random() < share) for i in range(count)]
+    lines = [result(name, i, count, model, fails=rng.random() < share) for i in range(count)]
     file = await _file(stage, "\n".join(lines).encode())
     async with stage.session() as session:
         results = ResultsCreate(job_key="simulate-1", file=file)
