@@ -45,6 +45,7 @@ from control_plane.rollout.models import RolloutRow
 from control_plane.telemetry import service as telemetry
 
 ACTOR = "rollout-reconciler"
+NO_WAY_BACK = "withdrawn; nothing came before it, so devices that have it keep it until the next release"
 
 
 async def tick(context: Context) -> int:
@@ -65,6 +66,8 @@ async def _step(context: Context, session: Session, row: RolloutRow) -> bool:
     seen = await _see(context, session, row, model)
     before = (row.phase, row.stage, row.because)
     decision = decide(_rollout(row), seen)
+    if decision.rollout.phase is Phase.HALTED and not await _way_back(session, row):
+        decision = replace(decision, because=NO_WAY_BACK)
     _write(row, decision)
     for action in decision.actions:
         await _act(context, session, row, action)
@@ -116,13 +119,20 @@ async def _see(context: Context, session: Session, row: RolloutRow, model: Model
     tally = await store.tally(session, row.id, row.content_digest, silent_s)
     counts = {name: int(tally[name]) for name in ("offered", "committed", "failed", "reverted", "silent")}
     deployments = Deployments(wanted=await _wanted(session, row), **counts)
+    holding = int(tally["holding"]) if await _way_back(session, row) else 0
     return replace(
         seen,
         deployments=deployments,
-        holding=int(tally["holding"]),
+        holding=holding,
         increments=await _increments(session, row, model),
         spreads=await _spreads(session, row, model),
     )
+
+
+async def _way_back(session: Session, row: RolloutRow) -> bool:
+    """Say whether devices have anything to go back to; a class's first release has nothing before it."""
+    classes = {baseline.device_class for baseline in await store.baselines(session)}
+    return row.champion is not None or bool(classes & set(row.device_classes))
 
 
 async def _wanted(session: Session, row: RolloutRow) -> int:

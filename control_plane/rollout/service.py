@@ -41,6 +41,7 @@ SETTLED = frozenset({wire.DeploymentPhase.COMMITTED, wire.DeploymentPhase.IDLE})
 async def create_rollout(session: Session, actor: str, body: RolloutCreate) -> RolloutItem:
     """Plan a release's way to devices; asks people for their approval if the release needs it."""
     release = await registry.get_release(session, body.release)
+    await store.lock_plans(session)
     busy = await store.live_for(session, release.device_classes)
     if busy is not None:
         raise Conflict(

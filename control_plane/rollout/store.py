@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
-from control_plane.kit.db import Row, Session, rows
+from control_plane.kit.db import Row, Session, execute, rows
 from control_plane.rollout.domain import ENDS
 from control_plane.rollout.models import Baseline, Deployment, RolloutDecision, RolloutRow
 
@@ -34,6 +34,11 @@ async def list_rollouts(session: Session, *, before: str | None, limit: int) -> 
 async def offering(session: Session) -> Sequence[RolloutRow]:
     query = select(RolloutRow).where(RolloutRow.offering).order_by(RolloutRow.counter.desc())
     return (await session.scalars(query)).all()
+
+
+async def lock_plans(session: Session) -> None:
+    """One rollout is made at a time, so that two asked for at once do not both find their devices free."""
+    await execute(session, "select pg_advisory_xact_lock(72004)")
 
 
 async def live_for(session: Session, device_classes: Sequence[str]) -> RolloutRow | None:

@@ -44,9 +44,7 @@ async def test_an_evaluation_asked_for_again_says_what_is_missing(server: Server
         assert (await server.call("POST", "/evaluations", json=body | change)).status_code == status
 
 
-async def test_results_that_do_not_prove_themselves_are_refused_whole(
-    server: Server, version: dict[str, Any]
-) -> None:
+async def test_results_that_do_not_prove_themselves_are_refused_whole(server: Server, version: dict[str, Any]) -> None:
     suite = await make_suite(server, 10)
     asked = {"content_digest": version["content_digest"], "suite": suite["digest"]}
     evaluation = (await server.ok("POST", "/evaluations", json=asked))["id"]

@@ -183,9 +183,7 @@ async def test_a_device_fetches_nothing_else(server: Server, device: Device) -> 
     assert (await device.send("GET", f"blobs/sha256/{'A' * 64}")).status_code == 422
 
 
-async def test_the_loop_goes_on_while_a_bundle_is_checked(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_loop_goes_on_while_a_bundle_is_checked(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Checking runs a graph; other requests must not wait for it."""
     await put_model(server)
     begun, go_on = asyncio.Event(), asyncio.Event()

@@ -64,6 +64,7 @@ class Device:
     seq: int = 0
     spooled: int = 0
     active: dict[str, Any] | None = None
+    deployment: dict[str, Any] | None = None
     floor: int = 0
 
     async def send(
@@ -93,6 +94,7 @@ class Device:
             "sent_at": datetime.now(UTC).isoformat(),
             "agent_version": "0.1.0",
             "active": self.active,
+            "deployment": self.deployment,
             "counter_floor": self.floor,
         } | changes
 
@@ -121,7 +123,7 @@ class Device:
     async def obey(self, contents: dict[str, str], phase: str = "committed") -> wire.ReleaseOrder | None:
         """Check in, do as told, and report it; `contents` maps release digests to content digests."""
         order = (await self.check_in()).order
-        if order is None or (self.active and self.active["release_digest"] == order.release_digest):
+        if order is None or (self.deployment and self.deployment["release_digest"] == order.release_digest):
             return order
         if phase == "committed":
             self.active = {
@@ -130,7 +132,8 @@ class Device:
                 "counter": order.counter,
             }
             self.floor = max(self.floor, order.counter)
-        await self.check_in(deployment=report(order, phase))
+        self.deployment = report(order, phase)
+        await self.check_in()
         return order
 
 
