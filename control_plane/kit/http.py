@@ -54,6 +54,28 @@ Limit = Annotated[int, Query(ge=1, le=500, description="how many items at most")
 Depth = Query(ge=1, le=50, description="how many edges deep")
 Cursor = Annotated[str | None, Query(max_length=500, description="`next` of the page before")]
 
+_PROBLEM: dict[str, Any] = {
+    "content": {
+        "application/problem+json": {
+            "schema": {
+                "type": "object",
+                "required": ["type", "title", "status", "code", "detail"],
+                "properties": {
+                    "type": {"type": "string", "format": "uri"},
+                    "title": {"type": "string"},
+                    "status": {"type": "integer"},
+                    "code": {"type": "string", "description": "stable, for programs"},
+                    "detail": {"type": "string", "description": "a sentence for people"},
+                },
+            }
+        }
+    }
+}
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    422: {"description": "What was sent does not make sense (RFC 9457)"} | _PROBLEM,
+    "default": {"description": "A problem (RFC 9457)"} | _PROBLEM,
+}
+
 
 def context_of(request: Request) -> Context:
     context: Context = request.app.state.context
@@ -75,7 +97,7 @@ class TransactionRoute(APIRoute):
 
 
 def router(tag: str, prefix: str = "") -> APIRouter:
-    return APIRouter(prefix=f"/api/v1{prefix}", tags=[tag], route_class=TransactionRoute)
+    return APIRouter(prefix=f"/api/v1{prefix}", tags=[tag], route_class=TransactionRoute, responses=PROBLEMS)
 
 
 @dataclass(frozen=True, slots=True)

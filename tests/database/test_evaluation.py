@@ -159,4 +159,4 @@ async def test_the_gate_says_when_it_has_seen_enough(server: Server, version: di
     assert [stop["enough"] for stop in await server.ok("POST", "/gates/stop", json=body)] == [False]
     await evaluate(server, version, suite, set())
     assert [stop["enough"] for stop in await server.ok("POST", "/gates/stop", json=body)] == [True]
-    assert SIMULATOR == suite["simulator"]
+    assert suite["simulator"] == SIMULATOR

@@ -585,3 +585,6 @@ def downgrade() -> None:
     op.drop_index("ix_audit_entry_subject", table_name="audit_entry")
     op.drop_table("audit_entry")
     # ### end Alembic commands ###
+    op.execute("drop function audit_refuse()")
+    for table in ("kit_outbox", "kit_idempotency", "kit_token"):
+        op.drop_table(table)
