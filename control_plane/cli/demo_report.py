@@ -45,6 +45,7 @@ def build_report(story: Story, seconds: float, seed: int) -> dict[str, Any]:
         report["lineage"] = _lineage(story)
     if "subtle" in story.rollouts:
         report["subtle"] |= _halt(story)
+    report["pairs"] = _pairs(story, "v2")
     report["checks"] = _checks(report, story)
     report["ok"] = all(report["checks"].values())
     return report
@@ -89,6 +90,26 @@ def _gate(story: Story, name: str) -> dict[str, Any]:
     gate = story.clients["viewer"].get_gate(story.runs[name].result["gate"])
     parts = [{"suite": p.suite, "rule": p.rule, "verdict": p.verdict, "because": p.because} for p in gate.parts]
     return {"verdict": gate.verdict, "gate_because": gate.because, "attempt": gate.attempt, "parts": parts}
+
+
+def _pairs(story: Story, name: str) -> dict[str, Any]:
+    """Return [scenario, cluster, champion's, candidate's] value of the gate's metric for every pair, by suite."""
+    viewer, metric = story.clients["viewer"], story.spec["gate"]["metric"]
+    gate = viewer.get_gate(story.runs[name].result["gate"])
+    sides: dict[str, dict[str, dict[str, list[Any]]]] = {}
+    for evaluation in (viewer.get_evaluation(found) for found in gate.evidence["evaluations"]):
+        side = "candidate" if evaluation.content_digest == gate.candidate else "champion"
+        sides.setdefault(evaluation.suite_name, {})[side] = {
+            case.scenario: [case.cluster, case.metrics.get(metric)] for case in viewer.list_cases(evaluation.id)
+        }
+    return {
+        suite: [
+            [scenario, before[0], before[1], found["candidate"][scenario][1]]
+            for scenario, before in found.get("champion", {}).items()
+            if scenario in found["candidate"]
+        ]
+        for suite, found in sides.items()
+    }
 
 
 def _halt(story: Story) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def fit(
                 batch = augment(batch, generator)
             value = (loss(batch) * batch["weight"]).mean()
             optimizer.zero_grad()
-            value.backward()  # type: ignore[no-untyped-call] - torch has no type here
+            value.backward()  # type: ignore[no-untyped-call]  # torch has no type here
             optimizer.step()
             pace.step()
             total += float(value.detach())

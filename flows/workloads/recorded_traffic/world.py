@@ -51,7 +51,7 @@ def to_json(scenario: Scenario) -> Json:
 def from_json(value: Mapping[str, object], where: str) -> Scenario:
     """Read a scenario that may come from a device: a case we have, and a start within it."""
     try:
-        scenario = Scenario(**value)  # type: ignore[arg-type] - checked right below
+        scenario = Scenario(**value)  # type: ignore[arg-type]  # checked right below
         bounded = abs(scenario.speed_delta_mps) <= 10 and 0 <= scenario.lag_s <= 2
         alive = 0 <= scenario.start_step <= library()[scenario.case].steps - MIN_LIFE_STEPS // 2
     except (TypeError, KeyError) as error:
