@@ -24,7 +24,7 @@ async def record(session: Session, actor: str, action: str, subject: str, becaus
 async def list_entries(
     session: Session, *, after: str | None = None, subject: str | None = None, limit: int = 50
 ) -> Page[AuditItem]:
-    cursor = decode_cursor(after)
+    cursor = decode_cursor(after, int)
     found = await store.list_entries(session, before=cursor[0] if cursor else None, subject=subject, limit=limit + 1)
     items = [AuditItem.model_validate(entry, from_attributes=True) for entry in found]
     return page_of(items, limit, lambda item: item.seq)

@@ -11,6 +11,8 @@ from control_plane.kit.pages import Page, decode_cursor, page_of
 from control_plane.lineage import service as lineage
 from control_plane.lineage.domain import Kind, Node
 
+MOST = 2**31
+
 
 async def publish(session: Session, actor: str, body: DatasetCreate) -> DatasetItem:
     """Publish; the same manifest published again is the version that is there."""
@@ -35,8 +37,10 @@ async def get(session: Session, digest: str) -> Dataset:
 
 
 async def list_versions(session: Session, *, after: str | None = None, limit: int = 50) -> Page[DatasetItem]:
-    cursor = decode_cursor(after)
-    skip = int(cursor[0]) if cursor else 0
+    cursor = decode_cursor(after, int)
+    skip = cursor[0] if cursor else 0
+    if not 0 <= skip < MOST:
+        raise Invalid("this cursor was not made by this API")
     found = [_item(v) for v in await store.list_versions(session, skip=skip, limit=limit + 1)]
     return page_of(found, limit, lambda _: skip + limit)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from control_plane.factory.models import Cluster, Job
@@ -44,7 +44,7 @@ async def list_jobs(
         query = query.where(Job.state == state)
     if before is not None:
         at = select(Job.created_at).where(Job.key == before[0]).scalar_subquery()
-        query = query.where(Job.created_at <= at, Job.key != before[0])
+        query = query.where(tuple_(Job.created_at, Job.key) < tuple_(at, before[0]))
     return (await session.scalars(query)).all()
 
 

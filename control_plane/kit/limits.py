@@ -35,16 +35,19 @@ class BodyLimit:
         if not declared.isdigit() or int(declared) > self.max_bytes:
             await _refuse(send, 413, "too_large", f"a body here has at most {self.max_bytes} bytes")
             return
-        started = _Started(send)
+        answer = _Answer(send)
         try:
-            await self.app(scope, self._bounded(receive), started.send)
-        except (BodyTooLarge, BodyTooSlow) as error:
-            if started.yes:
+            await self.app(scope, self._bounded(receive, answer), answer.send)
+        except (BodyTooLarge, BodyTooSlow):
+            if answer.started:
                 raise
-            slow = isinstance(error, BodyTooSlow)
-            await _refuse(send, 408 if slow else 413, "too_slow" if slow else "too_large", str(error))
+        if answer.failure is not None and not answer.started:
+            slow = isinstance(answer.failure, BodyTooSlow)
+            await _refuse(send, 408 if slow else 413, "too_slow" if slow else "too_large", str(answer.failure))
 
-    def _bounded(self, receive: Callable[[], Awaitable[Message]]) -> Callable[[], Awaitable[Message]]:
+    def _bounded(
+        self, receive: Callable[[], Awaitable[Message]], answer: "_Answer"
+    ) -> Callable[[], Awaitable[Message]]:
         deadline = asyncio.get_running_loop().time() + self.max_seconds
         total = 0
         finished = False
@@ -57,24 +60,30 @@ class BodyLimit:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
             except TimeoutError as error:
-                raise BodyTooSlow(f"the body did not arrive within {self.max_seconds:g} s") from error
+                answer.failure = BodyTooSlow(f"the body did not arrive within {self.max_seconds:g} s")
+                raise answer.failure from error
             total += len(message.get("body", b""))
             finished = message["type"] != "http.request" or not message.get("more_body", False)
             if total > self.max_bytes:
-                raise BodyTooLarge(f"a body here has at most {self.max_bytes} bytes")
+                answer.failure = BodyTooLarge(f"a body here has at most {self.max_bytes} bytes")
+                raise answer.failure
             return message
 
         return bounded
 
 
-class _Started:
+class _Answer:
+    """Passes the application's answer on, unless its body failed before: then what it made of that is not heard."""
+
     def __init__(self, send: Callable[[Message], Awaitable[None]]) -> None:
         self.inner = send
-        self.yes = False
+        self.started = False
+        self.failure: BodyTooLarge | BodyTooSlow | None = None
 
     async def send(self, message: Message) -> None:
-        self.yes = True
-        await self.inner(message)
+        if self.failure is None or self.started:
+            self.started = True
+            await self.inner(message)
 
 
 async def _refuse(send: Any, status: int, code: str, detail: str) -> None:

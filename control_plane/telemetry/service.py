@@ -160,7 +160,7 @@ async def list_events(
     limit: int = 50,
 ) -> Page[FieldEventItem]:
     """List newest first; with `since_number`, oldest first from there."""
-    cursor = decode_cursor(after)
+    cursor = decode_cursor(after, int)
     place = cursor[0] if cursor else None
     forward = since_number is not None
     found = await store.list_events(
@@ -185,7 +185,7 @@ async def list_recordings(
     limit: int = 50,
 ) -> Page[RecordingItem]:
     """List recordings in the order in which they were stored."""
-    cursor = decode_cursor(after)
+    cursor = decode_cursor(after, int)
     found = await store.list_recordings(
         session, state=state, trigger=trigger, after=cursor[0] if cursor else since_number, limit=limit + 1
     )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from control_plane.kit.db import Session
@@ -24,5 +24,5 @@ async def list_trainings(session: Session, *, before: str | None, limit: int) ->
     query = select(Training).order_by(Training.created_at.desc(), Training.key.desc()).limit(limit)
     if before is not None:
         at = select(Training.created_at).where(Training.key == before).scalar_subquery()
-        query = query.where(Training.created_at <= at, Training.key != before)
+        query = query.where(tuple_(Training.created_at, Training.key) < tuple_(at, before))
     return (await session.scalars(query)).all()
