@@ -173,7 +173,8 @@ async def _evidence(
     session: Session, candidate: str, champion: str | None, suites: Sequence[str]
 ) -> tuple[list[PairedSuite], list[str]]:
     """Collect both sides' results over each suite, and the evaluations they came from."""
-    paired, used = [], []
+    paired: list[PairedSuite] = []
+    used: list[str] = []
     for digest in suites:
         suite = await _find_suite(session, digest)
         planned = tuple(PlannedScenario(scenario, cluster) for scenario, cluster in suite.scenarios)
