@@ -31,13 +31,8 @@ class PrefectOrchestrator:
         return str(made["id"])
 
     async def get(self, orchestrator_id: str) -> str | None:
-        try:
-            found = await self._call("GET", f"flow_runs/{orchestrator_id}")
-        except Unavailable as error:
-            if "404" in str(error):
-                return None
-            raise
-        return str(found["state_type"])
+        found = await self._call("GET", f"flow_runs/{orchestrator_id}", missing_ok=True)
+        return None if found is None else str(found["state_type"])
 
     async def cancel(self, orchestrator_id: str) -> None:
         await self._call("POST", f"flow_runs/{orchestrator_id}/set_state", {"state": {"type": "CANCELLING"}})
@@ -49,13 +44,17 @@ class PrefectOrchestrator:
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    async def _call(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, missing_ok: bool = False
+    ) -> Any:
         try:
             answer = await self._client.request(method, path, json=body)
+            if missing_ok and answer.status_code == 404:
+                return None
             answer.raise_for_status()
-        except httpx.HTTPError as error:
+            return answer.json() if answer.content else None
+        except (httpx.HTTPError, ValueError) as error:  # a proxy in between may answer anything
             raise Unavailable(f"Prefect does not answer: {error!r}") from error
-        return answer.json() if answer.content else None
 
 
 class SubprocessOrchestrator:
