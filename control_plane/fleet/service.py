@@ -1,7 +1,9 @@
 """Let devices in, know them again, keep what they say of themselves."""
 
+import asyncio
 import base64
 import binascii
+import contextlib
 import hashlib
 import json
 import secrets
@@ -29,7 +31,7 @@ from control_plane.fleet.schemas import (
 )
 from control_plane.kit import clock
 from control_plane.kit.auth import hash_token
-from control_plane.kit.db import Session, execute
+from control_plane.kit.db import Database, Session, execute
 from control_plane.kit.errors import Conflict, Forbidden, Invalid, NotFound, Refused, Unauthenticated
 from control_plane.kit.ids import new_id
 from control_plane.kit.pages import Page, decode_cursor, page_of
@@ -145,6 +147,36 @@ def _check_signature(key: EllipticCurvePublicKey, signature: str, data: bytes, w
         raise Unauthenticated(f"the {what} is not signed by the device's key") from error
 
 
+class Sightings:
+    """Check-ins of this process on their way to the database: those that come while one write runs go with the next."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, tuple[dict[str, Any], asyncio.Future[bool]]] = {}
+        self._writer: asyncio.Task[None] | None = None
+
+    async def write(self, database: Database, device_id: str, values: dict[str, Any]) -> bool:
+        """Return once the check-in is committed; False if it was not written and must be judged alone."""
+        if device_id in self._waiting:
+            return False
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting[device_id] = values, future
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write_all(database))
+        return await future
+
+    async def _write_all(self, database: Database) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, {}
+            written: set[str] = set()
+            try:
+                with contextlib.suppress(Exception):  # whatever was wrong with one, each is judged alone and hears it
+                    written = await store.go_on(database, [values for values, _ in batch.values()])
+            finally:
+                for device_id, (_, future) in batch.items():
+                    if not future.done():
+                        future.set_result(device_id in written)
+
+
 class Identities:
     """Devices this process knows, so that a signed request costs no query. NOTIFY takes changed ones out."""
 
@@ -152,6 +184,7 @@ class Identities:
         self._known: dict[str, tuple[EllipticCurvePublicKey, Identity]] = {}
         self._most = most
         self._changes = 0
+        self.sightings = Sightings()
 
     def forget(self, device_id: str | None) -> None:
         self._changes += 1
@@ -160,8 +193,11 @@ class Identities:
         else:
             self._known.pop(device_id, None)
 
+    def known(self, device_id: str) -> tuple[EllipticCurvePublicKey, Identity] | None:
+        return self._known.get(device_id)
+
     async def of(self, session: Session, device_id: str) -> tuple[EllipticCurvePublicKey, Identity]:
-        found = self._known.get(device_id)
+        found = self.known(device_id)
         if found is None:
             changes = self._changes
             device = await store.find_device(session, device_id)
@@ -186,18 +222,55 @@ async def authenticate(
     Raises:
         Unauthenticated: no or wrong signature. Refused: the device is quarantined or retired.
     """
+    device_id, signature = _credentials(headers)
+    return _proven(await identities.of(session, device_id), signature, wire.signing_input(method, target, body))
+
+
+def recognise(identities: Identities, headers: Any, method: str, target: str, body: bytes) -> Identity | None:
+    """Do as `authenticate` does for a device that this process knows; return None for any other."""
+    device_id, signature = _credentials(headers)
+    found = identities.known(device_id)
+    return _proven(found, signature, wire.signing_input(method, target, body)) if found else None
+
+
+def _credentials(headers: Any) -> tuple[str, str]:
     device_id, signature = headers.get("fleetloop-device"), headers.get("fleetloop-signature")
     if not device_id or not signature or len(device_id) > 64 or len(signature) > 200:
         raise Unauthenticated("send Fleetloop-Device and Fleetloop-Signature")
-    key, identity = await identities.of(session, device_id)
-    _check_signature(key, signature, wire.signing_input(method, target, body), "request")
-    _must_be_active(device_id, identity.state)
+    return device_id, signature
+
+
+def _proven(found: tuple[EllipticCurvePublicKey, Identity], signature: str, signed: bytes) -> Identity:
+    key, identity = found
+    _check_signature(key, signature, signed, "request")
+    _must_be_active(identity.id, identity.state)
     return identity
 
 
 def _must_be_active(device_id: str, state: DeviceState) -> None:
     if state is not DeviceState.ACTIVE:
         raise Refused(f"device {device_id} is {state}", code=f"device_{state}")
+
+
+async def go_on(database: Database, identities: Identities, identity: Identity, message: wire.CheckIn) -> bool:
+    """Take a check-in that is beyond doubt, in one write with those of other devices; False: ask `see`."""
+    active = message.active
+    if max(message.counter_floor, active.counter if active else 0) > MAX_COUNTER:
+        return False
+    values = {
+        "id": identity.id,
+        "boot": message.boot_id,
+        "last_seq": message.seq,
+        "agent_version": message.agent_version,
+        "counter_floor": message.counter_floor,
+        "active_release": active.release_digest if active else None,
+        "active_content": active.content_digest if active else None,
+        "active_counter": active.counter if active else None,
+        "deployment": message.deployment.model_dump(mode="json") if message.deployment else None,
+        "spool": message.spool,
+        "platform": message.platform or None,
+    }
+    return await identities.sightings.write(database, identity.id, values)
 
 
 async def see(session: Session, identity: Identity, message: wire.CheckIn) -> int:

@@ -1,5 +1,6 @@
 """Rows of devices, classes and tokens."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from control_plane.fleet.models import Device, DeviceClass, EnrolmentToken
-from control_plane.kit.db import Row, Session, execute, row
+from control_plane.kit.db import Database, Row, Session, execute, row
 
 
 async def put_class(session: Session, name: str, values: dict[str, Any]) -> None:
@@ -90,6 +91,28 @@ async def update_seen(session: Session, device_id: str, values: dict[str, Any]) 
         id=device_id,
         **values,
     )
+
+
+async def go_on(database: Database, check_ins: Sequence[dict[str, Any]]) -> set[str]:
+    """Write check-ins of many devices at once; return the ids of those that were written.
+
+    Written is what is beyond doubt: an active device goes on in its newest boot, its sequence number grows, and its
+    counter floor does not lag behind ours. The disk is not waited for, as in `lock_seen`.
+    """
+    found = await database.fetch(
+        """update fleet_device d set last_seen_at = now(), last_seq = n.last_seq, agent_version = n.agent_version,
+               counter_floor = n.counter_floor, active_release = n.active_release, active_content = n.active_content,
+               active_counter = n.active_counter, deployment = n.deployment, spool = n.spool,
+               platform = coalesce(n.platform, d.platform)
+           from jsonb_to_recordset($1::jsonb) as n(id text, boot text, last_seq bigint, agent_version text,
+               counter_floor integer, active_release text, active_content text, active_counter integer,
+               deployment jsonb, spool jsonb, platform jsonb)
+           where d.id = n.id and d.state = 'active' and d.boots ->> 0 = n.boot and d.last_seq < n.last_seq
+               and d.counter_floor <= n.counter_floor
+           returning d.id, set_config('synchronous_commit', 'off', true)""",
+        json.dumps(check_ins, ensure_ascii=False),
+    )
+    return {one["id"] for one in found}
 
 
 async def summary(session: Session) -> Sequence[Any]:

@@ -4,7 +4,7 @@ One request or tick is one transaction; the edge commits (`Database.transaction`
 tables go through `rows` and `execute`, so that nobody else needs SQLAlchemy for them.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ from sqlalchemy import DateTime, MetaData, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import RowMapping, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
 Session = AsyncSession
@@ -61,6 +61,12 @@ class Database:
     async def transaction(self) -> AsyncIterator[Session]:
         async with self._sessions() as session, session.begin():
             yield session
+
+    async def fetch(self, statement: str, *values: Any) -> Sequence[Mapping[str, Any]]:
+        """Run one statement ($1, $2 ...) as a transaction of its own, in one round trip past SQLAlchemy."""
+        async with self.engine.connect() as connection:
+            found: Sequence[Mapping[str, Any]] = await (await _driver(connection)).fetch(statement, *values)
+            return found
 
     async def ready(self) -> bool:
         try:
@@ -120,8 +126,13 @@ async def execute(session: Session, statement: str, **values: Any) -> int:
 
 async def copy_rows(session: Session, table: str, columns: Sequence[str], records: Sequence[Sequence[Any]]) -> None:
     """COPY records into a table within the session's transaction; the fastest way in."""
-    raw = await (await session.connection()).get_raw_connection()
-    driver = raw.driver_connection
+    driver = await _driver(await session.connection())
+    await driver.copy_records_to_table(table, records=records, columns=list(columns))
+
+
+async def _driver(connection: AsyncConnection) -> Any:
+    """Return asyncpg's own connection."""
+    driver = (await connection.get_raw_connection()).driver_connection
     if driver is None:
         raise ConnectionError("the database connection is gone")
-    await driver.copy_records_to_table(table, records=records, columns=list(columns))
+    return driver

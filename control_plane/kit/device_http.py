@@ -45,11 +45,26 @@ def answer(message: BaseModel, status: int = 200) -> Response:
 
 def target_of(request: Request) -> str:
     """Return path and query as the device signed them."""
-    query = request.url.query
-    return f"{request.url.path}?{query}" if query else request.url.path
+    path, query = request.scope["path"], request.scope["query_string"].decode("latin-1")
+    return f"{path}?{query}" if query else path
 
 
-def device_route(handler: Handler) -> Callable[[Request], Awaitable[Any]]:
+class _Route:
+    """An ASGI app, which Starlette calls as it is; around a function it would build a second net for exceptions."""
+
+    def __init__(self, handler: Callable[[Request], Awaitable[Response]]) -> None:
+        self._handler = handler
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        response = await self._handler(Request(scope, receive))
+        await response(scope, receive, send)
+
+
+def plain_route(handler: Callable[[Request], Awaitable[Response]]) -> Any:
+    return _Route(handler)
+
+
+def device_route(handler: Handler) -> Any:
     """Give a handler its body and a transaction that commits before the answer leaves."""
 
     async def route(request: Request) -> Response:
@@ -57,4 +72,4 @@ def device_route(handler: Handler) -> Callable[[Request], Awaitable[Any]]:
         async with context_of(request).database.transaction() as session:
             return await handler(request, session, body)
 
-    return route
+    return _Route(route)

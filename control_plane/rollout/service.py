@@ -35,6 +35,7 @@ from control_plane.rollout.schemas import (
 MANIFEST_S = 3600
 SIGN_OF_LIFE_S = 5.0
 MOST_HEARD = 200_000
+MAX_AGE_S = 3.0
 SETTLED = frozenset({wire.DeploymentPhase.COMMITTED, wire.DeploymentPhase.IDLE})
 
 
@@ -146,6 +147,7 @@ class Board:
     tracked: frozenset[str] = frozenset()
     heard: dict[str, tuple[object, float]] = field(default_factory=dict)
     read_at: float = -1e9
+    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def forget(self) -> None:
         self.read_at = -1e9
@@ -154,18 +156,23 @@ class Board:
         """Say whether a device's report must be written: it is new, or the last one is old."""
         now = asyncio.get_running_loop().time()
         before, at = self.heard.get(device_id, (None, -1e9))
-        if before == said and now - at < SIGN_OF_LIFE_S:
-            return False
+        return before != said or now - at >= SIGN_OF_LIFE_S
+
+    def hear(self, device_id: str, said: object) -> None:
         if len(self.heard) >= MOST_HEARD:
             self.heard.clear()
-        self.heard[device_id] = (said, now)
-        return True
+        self.heard[device_id] = (said, asyncio.get_running_loop().time())
 
-    async def fresh(self, session: Session, max_age_s: float = 3.0) -> "Board":
-        now = asyncio.get_running_loop().time()
-        if now - self.read_at > max_age_s:
-            await _read_board(session, self)
-            self.read_at = now
+    @property
+    def is_fresh(self) -> bool:
+        return asyncio.get_running_loop().time() - self.read_at <= MAX_AGE_S
+
+    async def fresh(self, session: Session) -> "Board":
+        async with self.reading:  # one reads for all who wait
+            if not self.is_fresh:
+                begun = asyncio.get_running_loop().time()
+                await _read_board(session, self)
+                self.read_at = begun
         return self
 
     def order(self, who: Identity, floor: int) -> Order | None:
@@ -224,17 +231,23 @@ def sign_manifest(signer: Signer, who: Identity, message: wire.CheckIn, order: O
     return wire.seal_envelope(wire.DIRECTOR_PAYLOAD, payload, [signer.private])
 
 
+def tells_news(board: Board, who: Identity, message: wire.CheckIn, order: Order | None) -> bool:
+    """Say whether `track` would write anything."""
+    rollout_id = order.rollout_id if order is not None else None
+    if rollout_id is None and not board.tracked:
+        return False
+    return board.is_news(who.id, (rollout_id, message.active, message.deployment))
+
+
 async def track(session: Session, board: Board, who: Identity, message: wire.CheckIn, order: Order | None) -> None:
     """Keep a device's way through a rollout: what it was offered, how far it is, what it runs.
 
     Written when it says something new, and every few seconds as a sign of life.
     """
+    if not tells_news(board, who, message, order):
+        return
     rollout_id = order.rollout_id if order is not None else None
-    if rollout_id is None and not board.tracked:
-        return
-    said = (rollout_id, message.active, message.deployment)
-    if not board.is_news(who.id, said):
-        return
+    board.hear(who.id, (rollout_id, message.active, message.deployment))
     active = message.active.content_digest if message.active else None
     report = message.deployment
     if order is None or rollout_id is None:

@@ -32,7 +32,8 @@ class LocalCluster:
         self._client = client
         self._home = home
         self._holder = f"local-{os.getpid()}-{uuid4().hex[:8]}"
-        self._pool = ThreadPoolExecutor(slots or max(1, min(2, os.cpu_count() or 1)), "job")
+        self.slots = slots or max(1, min(2, os.cpu_count() or 1))
+        self._pool = ThreadPoolExecutor(self.slots, "job")
         self._futures: dict[str, Future[JobItem]] = {}
         self._lock = threading.Lock()
 

@@ -3,7 +3,7 @@
 import json
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from flows.steps.split import split_groups
 
 INGEST_WAIT_S = 30.0
 POLL_S = 0.5
+LONGEST_SHARD = 8  # times the workload's shard_scenarios
 
 
 def ingest(run: RunSession) -> list[Recorded]:
@@ -259,27 +260,17 @@ def _simulate_suite(
     candidate: VersionItem,
     champion: VersionItem | None,
 ) -> str:
-    size = run.workload.spec.shard_scenarios
-    ranges = sorted({r for evaluation in asked for r in shards_of(evaluation.missing, size)})
+    missing = sorted({place for evaluation in asked for place in evaluation.missing})
     question = GateCreate(
         model=run.workload.model,
         candidate=candidate.content_digest,
         champion=champion.content_digest if champion else None,
         suites=[suite.digest],
     )
-    for start, stop in ranges:
-        jobs = [
-            run.submit(
-                "simulate",
-                run.workload.spec.commands.simulate,
-                {"suite": suite.name, "start": start, "stop": min(stop, suite.scenarios)},
-                _prefixed("model", bundle_of(side))
-                | {"suite/suite.json": FileRef(sha256=suite.digest, size_bytes=suite.size_bytes)},
-                f"{suite.name} v{side.version}",
-            )
-            for side in sides
-        ]
-        for evaluation, job in zip(asked, run.run_jobs(jobs), strict=True):
+    for wave in waves_of(missing, run.workload.spec.shard_scenarios, max(1, run.cluster.slots // len(sides))):
+        work = [(evaluation, side, shard) for shard in wave for evaluation, side in zip(asked, sides, strict=True)]
+        jobs = run.run_jobs([_submit_shard(run, suite, side, shard) for _, side, shard in work])
+        for (evaluation, _, _), job in zip(work, jobs, strict=True):
             ref = (job.outputs or {})["results/results.jsonl"]
             run.client.add_results(
                 evaluation.id,
@@ -289,6 +280,32 @@ def _simulate_suite(
         if answer.enough:
             return answer.because
     return f"{suite.name}: every scenario has a result"
+
+
+def waves_of(missing: Sequence[int], size: int, jobs: int) -> Iterator[list[tuple[int, int]]]:
+    """Cut what is missing into waves of at most `jobs` shards for each side, so that every slot has something to do.
+
+    From the third wave on each doubles the evidence, up to a bound: the first answer comes early, and late jobs are
+    long enough that starting their processes costs little. Where a shard begins depends on nothing that is missing, so
+    that its job's key never varies.
+    """
+    begin, end = 0, size * jobs
+    while missing and begin <= max(missing):
+        wave = shards_of([place for place in missing if begin <= place < end], (end - begin) // jobs)
+        if wave:
+            yield wave
+        begin, end = end, end + min(end, size * jobs * LONGEST_SHARD)
+
+
+def _submit_shard(run: RunSession, suite: SuiteItem, side: VersionItem, shard: tuple[int, int]) -> JobItem:
+    inputs = {"suite/suite.json": FileRef(sha256=suite.digest, size_bytes=suite.size_bytes)}
+    return run.submit(
+        "simulate",
+        run.workload.spec.commands.simulate,
+        {"suite": suite.name, "start": shard[0], "stop": min(shard[1], suite.scenarios)},
+        _prefixed("model", bundle_of(side)) | inputs,
+        f"{suite.name} v{side.version}",
+    )
 
 
 def ask_gate(run: RunSession, candidate: VersionItem, champion: VersionItem | None, evaluated: Evaluated) -> GateItem:

@@ -1,0 +1,65 @@
+"""Check-ins per second of one API process with its PostgreSQL.
+
+Measured: real signed check-ins of many enrolled devices of a quiet fleet (an active release, spool counts, facts of
+the platform) over kept-alive connections; every one is authenticated, judged for freshness, written, and answered with
+a manifest signed for it. Ceiling: the bare ASGI app (tests/bench/bare.py), which reads the same bytes from the same
+client under the same uvicorn and answers as many bytes: what HTTP in Python costs here before we do anything.
+It can never be reached, because a check-in is a transaction: PostgreSQL's share of the same cores is in the value.
+"""
+
+from collections.abc import Iterable
+from uuid import uuid4
+
+from control_plane.cli.processes import free_port
+from tests.bench.figure import Figure, rate, say
+from tests.bench.rounds import bare_server, rounds_of
+from tests.bench.stage import CONTENT, Device, dumps, enrol, installation
+
+DEVICES, LANES, PER_DEVICE = 64, 32, 640
+ROUNDS, SECONDS = 5, 2.5
+
+
+def message(boot: str, seq: int) -> bytes:
+    return dumps(
+        {
+            "boot_id": boot,
+            "seq": seq,
+            "nonce": uuid4().hex,
+            "sent_at": "2026-01-01T00:00:00Z",
+            "agent_version": "0.1.0",
+            "active": {"release_digest": "d" * 64, "content_digest": CONTENT, "counter": 7},
+            "deployment": {"release_digest": "d" * 64, "counter": 7, "phase": "committed"},
+            "counter_floor": 7,
+            "spool": {"windows": 0, "events": 0, "bytes": 4096, "outbox_files": 0, "outbox_bytes": 0},
+            "platform": {"machine": "aarch64", "kernel": "5.15.148-tegra", "cores": 8, "memory_mb": 15655},
+        }
+    )
+
+
+def lanes_of(devices: list[Device]) -> list[list[bytes]]:
+    """Give each lane its devices' check-ins by turns, in order of seq."""
+    lanes: list[list[bytes]] = [[] for _ in range(LANES)]
+    boots = [f"b-{uuid4().hex[:20]}" for _ in devices]
+    for seq in range(PER_DEVICE):
+        for number, device in enumerate(devices):
+            body = message(boots[number], seq)
+            lanes[number % LANES].append(device.request("POST", "/device/v1/check-in", body))
+    return lanes
+
+
+def bench() -> Iterable[Figure]:
+    with installation() as stack:
+        say(f"check_in: enrolling {DEVICES} devices and signing {DEVICES * PER_DEVICE} check-ins ahead")
+        lanes, port = lanes_of(enrol(stack, DEVICES)), free_port()
+        with rounds_of(lanes) as rounds:
+            warm = rounds.run(stack.port, 1.5)
+            with bare_server(port, int(warm["body_bytes"])):
+                ours, bare, slowest = [], [], []
+                for number in range(ROUNDS):
+                    bare.append(rounds.rate(port, SECONDS, wrap=True))
+                    result = rounds.run(stack.port, SECONDS)
+                    ours.append(result["done"] / result["seconds"])
+                    slowest.append(result["p99_ms"])
+                    say(f"check_in: round {number + 1}: {ours[-1]:.0f}/s, bare {bare[-1]:.0f}/s")
+    note = f"{LANES} connections, {DEVICES} devices, p99 {sorted(slowest)[len(slowest) // 2]:.0f} ms"
+    yield rate("check_in", ours, bare, "check-ins/s", note)

@@ -1,0 +1,93 @@
+"""Telemetry rows per second through one API process.
+
+Measured: signed batches of exposure windows, from one device and from several, each answered after its commit.
+Ceiling: COPY of the same rows in batches of the same size, each committed, into the same partitioned table over one
+asyncpg connection, with the records ready as tuples: what PostgreSQL takes. Ours must also parse and check every field
+of the JSON, verify a signature, and keep the stream's place, so the ceiling cannot be reached.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+
+from control_plane.telemetry.store import WINDOW_COLUMNS
+from tests.bench.figure import Figure, rate, say
+from tests.bench.rounds import rounds_of
+from tests.bench.stage import CLASS, CONTENT, Device, dumps, enrol, installation
+
+ROUNDS, SECONDS = 4, 2.0
+CASES = ((1, 1000, 420), (8, 500, 140))  # devices, rows in a batch, batches signed ahead for each device
+COPIED_BATCHES = 60
+
+
+def windows(first: int, count: int) -> list[dict[str, Any]]:
+    """Windows as a robot's spool gives them: ten seconds each, now and then an incident."""
+    start = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=10 * count)
+    return [
+        {
+            "seq": first + i,
+            "content_digest": CONTENT,
+            "started_at": (start + timedelta(seconds=10 * i)).isoformat(),
+            "ended_at": (start + timedelta(seconds=10 * i + 10)).isoformat(),
+            "distance_m": 8.25 + i % 7,
+            "duration_s": 10.0,
+            "decisions": 100,
+            "energy_j": 51.5,
+            "counts": {"near_miss": 1} if i % 50 == 0 else {},
+            "latency_p50_ms": 1.25,
+            "latency_p99_ms": 3.5,
+        }
+        for i in range(count)
+    ]
+
+
+def lane_of(device: Device, rows: int, batches: int) -> list[bytes]:
+    stream = f"s-{uuid4().hex[:12]}"
+    bodies = (dumps({"stream_id": stream, "windows": windows(n * rows, rows)}) for n in range(batches))
+    return [device.request("POST", "/device/v1/telemetry", body) for body in bodies]
+
+
+def _records(device: Device, rows: int) -> list[list[tuple[Any, ...]]]:
+    stream, at = f"raw-{uuid4().hex[:12]}", datetime.now(UTC)
+
+    def record(w: dict[str, Any]) -> tuple[Any, ...]:
+        times = (datetime.fromisoformat(w["started_at"]), datetime.fromisoformat(w["ended_at"]))
+        amounts = (w["distance_m"], w["duration_s"], w["decisions"], w["energy_j"], json.dumps(w["counts"]))
+        head = (device.id, stream, w["seq"], at, "north", CLASS, CONTENT)
+        return (*head, *times, *amounts, w["latency_p50_ms"], w["latency_p99_ms"])
+
+    return [[record(w) for w in windows(n * rows, rows)] for n in range(COPIED_BATCHES)]
+
+
+async def copied(url: str, device: Device, rows: int) -> float:
+    """Return rows per second of plain COPY."""
+    connection = await asyncpg.connect(url)
+    batches = _records(device, rows)
+    begun = time.perf_counter()
+    for batch in batches:
+        await connection.copy_records_to_table("telemetry_window", records=batch, columns=WINDOW_COLUMNS)
+    seconds = time.perf_counter() - begun
+    await connection.close()
+    return rows * COPIED_BATCHES / seconds
+
+
+def bench() -> Iterable[Figure]:
+    with installation() as stack:
+        known = enrol(stack, max(count for count, _, _ in CASES))
+        for count, rows, batches in CASES:
+            devices, name = known[:count], f"telemetry_{count}x{rows}"
+            say(f"{name}: signing {count * batches} batches of {rows} rows ahead")
+            ours, raw = [], []
+            with rounds_of([lane_of(device, rows, batches) for device in devices]) as rounds:
+                rounds.run(stack.port, 1.0)
+                for number in range(ROUNDS):
+                    raw.append(asyncio.run(copied(str(stack.database_url), devices[0], rows)))
+                    ours.append(rounds.rate(stack.port, SECONDS) * rows)
+                    say(f"{name}: round {number + 1}: {ours[-1]:.0f} rows/s, COPY {raw[-1]:.0f} rows/s")
+            yield rate(name, ours, raw, "rows/s", f"{count} device(s), {rows} rows a batch")
