@@ -28,6 +28,10 @@ from control_plane.main import create_app
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
+EXITS = (
+    "0 done · 1 refused or failed · 2 used wrongly · 3 not found · 4 the control plane cannot be reached · "
+    "130 stopped by Ctrl-C"
+)
 CLAIMS = ("<!-- claims -->", "<!-- /claims -->")
 
 
@@ -58,13 +62,7 @@ def command_line() -> dict[Path, str]:
         lines += [f"## fleetloop {name}", "", (command.help or "").strip(), ""]
         rows = [_option(parameter) for parameter in command.params if parameter.name != "help"]
         lines += ["| option | meaning |", "|---|---|", *rows, ""] if rows else []
-    lines += [
-        "## Exit status",
-        "",
-        "0 done · 1 refused or failed · 2 used wrongly · 3 not found · "
-        "4 the control plane cannot be reached · 130 stopped by Ctrl-C",
-        "",
-    ]
+    lines += ["## Exit status", "", EXITS, ""]
     return {REFERENCE / "cli.md": "\n".join(lines)}
 
 
@@ -115,12 +113,13 @@ def claims() -> dict[Path, str]:
 
 
 def broken_links() -> list[str]:
-    found = []
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]:
-        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
-            if "://" not in target and not (page.parent / target).exists():
-                found.append(f"{page.relative_to(ROOT)} links to {target}, which is not there")
-    return found
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [
+        f"{page.relative_to(ROOT)} links to {target}, which is not there"
+        for page in pages
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
+        if "://" not in target and not (page.parent / target).exists()
+    ]
 
 
 def unlisted_decisions() -> list[str]:

@@ -1,4 +1,4 @@
-"""What all tests share: a real PostgreSQL, found or started once per worker, and a database of its own for each test."""
+"""What all tests share: a real PostgreSQL, found or started once per worker, and a database for each test."""
 
 import asyncio
 import os

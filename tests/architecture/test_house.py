@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MAX_LINES = 600
 MAX_FUNCTION_LINES = 40
+TEXTS = (".py", ".md", ".toml", ".yaml", ".yml", ".txt", ".lock", ".html", ".js", ".json", "Makefile")
 MIGRATIONS = "control_plane/migrations/versions/"
 
 
@@ -70,7 +72,7 @@ def test_nothing_names_a_machine_or_a_registry_host() -> None:
     words = ("/ro" + "ot/", "/wo" + "rk/", "py" + "pi.org", "files.python" + "hosted", "registry.npm" + "js")
     found = [
         f"{path.relative_to(ROOT)}: {word}"
-        for path in tracked(".py", ".md", ".toml", ".yaml", ".yml", ".txt", ".lock", ".html", ".js", ".json", "Makefile")
+        for path in tracked(*TEXTS)
         for word in words
         if word in path.read_text(errors="replace")
     ]
@@ -78,7 +80,5 @@ def test_nothing_names_a_machine_or_a_registry_host() -> None:
 
 
 def test_no_installed_distribution_brings_a_package_of_our_names() -> None:
-    from importlib.metadata import packages_distributions
-
     for name in ("agents", "flows", "control_plane"):
         assert set(packages_distributions().get(name, ["fleetloop"])) == {"fleetloop"}
