@@ -5,12 +5,13 @@
     make bench ARGS="overhead --report report.json"     # read the overhead of a demo's loop
 
 Each line on stdout is one figure: `{"name", "value", "unit", "ceiling", "ratio", "note"}`; progress goes to stderr.
-`ratio` is the share of what is possible (value / ceiling for rates, floor / value for costs), so 1 is perfect and more is
-better everywhere. The docstring of each module says what is measured, what its ceiling is, and why it cannot be reached.
+`ratio` is the share of what is possible (value / ceiling for rates, floor / value for costs), so 1 is perfect and more
+is better everywhere. The docstring of each module says what is measured, what its ceiling is, and why it cannot be
+reached.
 
 | bench | value | ceiling or floor | goal |
 |---|---|---|---|
-| check_in | check-ins/s of one API process and its PostgreSQL | bare ASGI app, same server, bytes and client | 0.15 |
+| check_in | check-ins/s of one API process and its PostgreSQL | bare ASGI app, same server, bytes, client | 0.15 |
 | telemetry | rows/s, one device and eight | COPY of the same rows into the same table | 0.2 |
 | download | MB/s of the agent's downloader from the API, whole and resumed | copy with sha256 of the same file | 0.6 |
 | agent | memory and idle CPU of one agent, and of a host with 36 | bare asyncio + httpx, as many plain GETs | none |
@@ -18,7 +19,8 @@ better everywhere. The docstring of each module says what is measured, what its 
 | overhead | seconds of one turn of the loop | its compute seconds | 0.9 |
 
 Absolute figures depend on the machine and on what else runs on it. Ratios are medians of rounds in which value and
-ceiling take turns, so a busy machine hits both; but a server with a database needs both cores and the bare one does not,
-so on a busy machine `check_in` and `telemetry` look worse than they are. Everything binds 127.0.0.1, keeps its files in a
-temporary folder and stops by itself; a killed bench takes its programs with it (kit/leash.py).
+ceiling take turns, so a busy machine hits both; but a server with a database needs both cores and the bare one does
+not, so on a busy machine `check_in` looks worse than it is: `check_in_cpu`, per CPU-second of the server process, does
+not mind. Everything binds 127.0.0.1, keeps its files in a temporary folder and stops by itself; a killed bench takes
+its programs with it (kit/leash.py).
 """

@@ -3,8 +3,8 @@
 Measured: 256 MB through GET /device/v1/blobs/sha256/..., into the agent's blob store: received over HTTP, hashed while
 it comes, written, made durable, renamed. `download_resumed` begins with half of it on disk from an earlier attempt, so
 the rest comes as a range and what lay there is hashed again. Ceiling: a plain copy of the same file that hashes it on
-the way and syncs it. On the local object store the server hashes every byte too before it says the blob is whole, and
-HTTP in Python moves every byte on both sides, all on the same cores, so the ceiling cannot be reached.
+the way and syncs it. HTTP in Python moves every byte on both sides, and server and agent share these cores, so the
+ceiling cannot be reached.
 """
 
 import asyncio

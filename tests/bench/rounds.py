@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 
 from tests.bench.stage import program
 
@@ -50,8 +51,9 @@ def rounds_of(lanes: list[list[bytes]]) -> Iterator[Rounds]:
 
 
 @contextmanager
-def bare_server(port: int, size: int) -> Iterator[None]:
-    with program("tests.bench.bare", str(port), str(size)):
+def bare_server(port: int, size: int) -> Iterator[int]:
+    """Give the process id of a bare server that answers."""
+    with program("tests.bench.bare", str(port), str(size)) as process:
         give_up = time.monotonic() + 20
         while time.monotonic() < give_up:
             try:
@@ -59,4 +61,8 @@ def bare_server(port: int, size: int) -> Iterator[None]:
                 break
             except OSError:
                 time.sleep(0.05)
-        yield
+        yield process.pid
+
+
+def cpu_s(pid: int) -> float:
+    return float(sum(psutil.Process(pid).cpu_times()[:2]))

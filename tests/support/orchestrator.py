@@ -1,9 +1,12 @@
 """An orchestrator that remembers what it was asked for, and a Prefect API small enough to read."""
 
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-
-import httpx
 
 from control_plane.kit.errors import Unavailable
 
@@ -37,30 +40,57 @@ class FakeOrchestrator:
 
 @dataclass
 class FakePrefect:
-    """The four REST calls that are made of Prefect, as Prefect 3 answers them."""
+    """The REST calls that are made of Prefect, as Prefect 3 answers them; `answer` overrides them all."""
 
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
-    answer: httpx.Response | None = None
+    answer: tuple[int, bytes] | None = None
 
-    def handle(self, request: httpx.Request) -> httpx.Response:
-        if self.answer is not None:
-            return self.answer
-        path = request.url.path.removeprefix("/api/")
-        body = httpx.Response(200, content=request.content or b"null").json()
+    def handle(self, path: str, body: Any) -> tuple[int, Any]:
         if path.startswith("deployments/name/"):
-            known = path in ("deployments/name/loop/fleetloop", "deployments/name/sleep/fleetloop")
-            return httpx.Response(200, json={"id": "d1"}) if known else httpx.Response(404, json={"detail": "none"})
+            return (200, {"id": "d1"}) if path == "deployments/name/loop/fleetloop" else (404, {"detail": "none"})
         if path == "deployments/d1/create_flow_run":
-            key = body["idempotency_key"]
-            made = self.runs.setdefault(key, {"id": f"404-{len(self.runs)}", "state_type": "SCHEDULED", **body})
-            return httpx.Response(201, json=made)
+            made = {"id": f"404-{len(self.runs)}", "state_type": "SCHEDULED", **body}
+            return 201, self.runs.setdefault(body["idempotency_key"], made)
         if path == "flow_runs/filter":
             wanted = body["flow_runs"]["state"]["type"]["any_"]
-            return httpx.Response(200, json=[run for run in self.runs.values() if run["state_type"] in wanted])
+            return 200, [run for run in self.runs.values() if run["state_type"] in wanted]
+        return self._run(path, body)
+
+    def _run(self, path: str, body: Any) -> tuple[int, Any]:
         run = next((run for run in self.runs.values() if path.split("/")[1] == run["id"]), None)
         if run is None:
-            return httpx.Response(404, json={"detail": "Flow run not found"})
+            return 404, {"detail": "Flow run not found"}
         if path.endswith("/set_state"):
             run["state_type"] = body["state"]["type"]
-            return httpx.Response(201, json={"status": "ACCEPT"})
-        return httpx.Response(200, json=run)
+            return 201, {"status": "ACCEPT"}
+        return 200, run
+
+    @contextmanager
+    def serve(self) -> Iterator[str]:
+        """Answer on a free port, in a thread; give the URL of the API."""
+        fake = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                if fake.answer is None:
+                    status, plain = fake.handle(self.path.removeprefix("/api/"), json.loads(data or b"null"))
+                    content = json.dumps(plain).encode()
+                else:
+                    status, content = fake.answer
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_POST = do_GET  # noqa: N815 - named by http.server
+
+            def log_message(self, *_: Any) -> None:
+                """Say nothing."""
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+            thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+            thread.start()
+            yield f"http://127.0.0.1:{server.server_address[1]}/api"
+            server.shutdown()
+            thread.join()

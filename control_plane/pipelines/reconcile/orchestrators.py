@@ -11,6 +11,7 @@ import httpx
 from control_plane.kit.errors import Unavailable
 
 DEPLOYMENT = "fleetloop"
+CLOSE_S = 5.0
 
 
 class PrefectOrchestrator:
@@ -94,8 +95,15 @@ class SubprocessOrchestrator:
         return [key for key, child in self._children.items() if child.returncode is None]
 
     async def close(self) -> None:
+        """End what still runs and see it off; who does not go when asked is killed."""
         for key in await self.list():
             await self.cancel(key)
+            child = self._children[key]
+            try:
+                await asyncio.wait_for(child.wait(), CLOSE_S)
+            except TimeoutError:
+                child.kill()
+                await child.wait()
 
 
 class NoOrchestrator:

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from control_plane.kit.errors import Unavailable
@@ -20,25 +20,25 @@ from tests.support.orchestrator import FakeOrchestrator, FakePrefect
 PARAMS: dict[str, Any] = {"run_id": "run_1", "attempt": 1, "params": {}, "server": "http://127.0.0.1:1"}
 
 
-def prefect(api: FakePrefect) -> PrefectOrchestrator:
-    made = PrefectOrchestrator("http://prefect.test/api")
-    made._client = httpx.AsyncClient(
-        base_url="http://prefect.test/api/", transport=httpx.MockTransport(api.handle), timeout=5
-    )
-    return made
+@asynccontextmanager
+async def prefect(api: FakePrefect) -> AsyncIterator[PrefectOrchestrator]:
+    with api.serve() as url:
+        made = PrefectOrchestrator(url)
+        yield made
+        await made.close()
 
 
 @pytest.fixture(params=["fake", "subprocess", "prefect"])
 async def orchestrator(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Any]:
-    if request.param == "fake":
-        made: Any = FakeOrchestrator()
-    elif request.param == "prefect":
-        made = prefect(FakePrefect())
-    else:
-        (tmp_path / "flows").mkdir()
-        (tmp_path / "flows" / "__init__.py").touch()
-        (tmp_path / "flows" / "run.py").write_text("import time\ntime.sleep(60)\n")
-        made = SubprocessOrchestrator({"PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1"})
+    if request.param == "prefect":
+        async with prefect(FakePrefect()) as adapter:
+            yield adapter
+        return
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows" / "__init__.py").touch()
+    (tmp_path / "flows" / "run.py").write_text("import time\ntime.sleep(60)\n")
+    environment = {"PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1"}
+    made: Any = FakeOrchestrator() if request.param == "fake" else SubprocessOrchestrator(environment)
     yield made
     await made.close()
 
@@ -70,23 +70,21 @@ async def test_nobody_starts_flows_where_nobody_is_configured() -> None:
 
 async def test_prefect_gets_parameters_and_key() -> None:
     api = FakePrefect()
-    made = await prefect(api).submit("loop", PARAMS, "key-1")
+    async with prefect(api) as adapter:
+        made = await adapter.submit("loop", PARAMS, "key-1")
+        with pytest.raises(Unavailable):
+            await adapter.submit("unknown", PARAMS, "key-2")
     run = api.runs["key-1"]
     assert (run["id"], run["parameters"], run["name"]) == (made, PARAMS, "run_1-1")
-    with pytest.raises(Unavailable):
-        await prefect(api).submit("unknown", PARAMS, "key-2")
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [httpx.Response(500), httpx.Response(502, text="<html>"), httpx.Response(200, text="<html>"), httpx.Response(429)],
-    ids=lambda answer: f"{answer.status_code}-{answer.text[:3]}",
-)
-async def test_whatever_stands_for_prefect_is_unavailable(answer: httpx.Response) -> None:
-    adapter = prefect(FakePrefect(answer=answer))
-    for call in (adapter.submit("loop", PARAMS, "k"), adapter.get("404-0"), adapter.list(), adapter.cancel("404-0")):
-        with pytest.raises(Unavailable):
-            await call
+@pytest.mark.parametrize("answer", [(500, b""), (502, b"<html>"), (200, b"<html>"), (429, b"")], ids=str)
+async def test_whatever_stands_for_prefect_is_unavailable(answer: tuple[int, bytes]) -> None:
+    async with prefect(FakePrefect(answer=answer)) as adapter:
+        calls = (adapter.submit("loop", PARAMS, "k"), adapter.get("404-0"), adapter.list())
+        for call in calls:
+            with pytest.raises(Unavailable):
+                await call
 
 
 async def test_a_prefect_that_is_not_there_is_unavailable() -> None:

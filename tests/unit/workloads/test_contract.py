@@ -55,7 +55,7 @@ def test_the_yaml_has_what_the_contract_asks_for(name: str) -> None:
 def test_every_command_is_a_module_that_exists(name: str) -> None:
     body = load(name)
     for command in [*body["commands"].values(), body["field"]]:
-        python, flag, module = command["run"]
+        python, flag, module, *_ = command["run"]
         assert (python, flag) == ("python", "-m")
         assert importlib.util.find_spec(module) is not None
 
