@@ -21,7 +21,7 @@ from tests.bench.figure import Figure, rate, say
 from tests.bench.small import session_of, small_workload
 from tests.bench.stage import installation, program
 
-SCENARIOS = 900
+SCENARIOS = 750
 ROUNDS = 2
 SLOTS = max(1, min(2, os.cpu_count() or 1))  # as many as LocalCluster takes by itself
 # A rule that stays open until the last scenario, so that both sides simulate all of them.

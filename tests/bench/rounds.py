@@ -32,7 +32,7 @@ class Rounds:
         if result["bad"]:
             raise RuntimeError(f"{result['bad']} requests were refused, the first with {result['first_bad']}")
         if not result["done"]:
-            raise RuntimeError("the requests signed ahead are used up")
+            raise RuntimeError("no request was answered in time, or those signed ahead are used up")
         if not wrap:
             self.at[port] = result["reached"]
         return result
