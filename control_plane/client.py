@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel, TypeAdapter
 
-from control_plane.audit.schemas import AuditCheck, AuditItem
+from control_plane.audit.schemas import AuditCheck, AuditItem, TokenCreate, TokenItem, TokenMade
 from control_plane.datasets.schemas import Dataset, DatasetCreate, DatasetItem
 from control_plane.evaluation.schemas import (
     CaseItem,
@@ -119,7 +119,7 @@ class Client:
                 method, f"{self.server}/api/v1{path}", content=content, headers=headers, params=params
             )
         )
-        return answer.json()
+        return answer.json() if answer.content else None
 
     def _patiently(self, call: Any) -> httpx.Response:
         give_up = time.monotonic() + self._patience_s
@@ -380,6 +380,15 @@ class Client:
 
     def list_audit(self, **query: Any) -> Iterator[AuditItem]:
         return self.pages(AuditItem, "/audit", **query)
+
+    def create_token(self, body: TokenCreate) -> TokenMade:
+        return self._one(TokenMade, "POST", "/tokens", body=body)
+
+    def list_tokens(self) -> list[TokenItem]:
+        return self._one(list[TokenItem], "GET", "/tokens")
+
+    def revoke_token(self, name: str) -> None:
+        self.request("DELETE", f"/tokens/{name}")
 
     def check_audit(self) -> AuditCheck:
         return self._one(AuditCheck, "GET", "/audit/check")

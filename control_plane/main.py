@@ -12,6 +12,7 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
+from control_plane.audit.api import access as access_api
 from control_plane.audit.api import api as audit_api
 from control_plane.datasets.api import api as datasets_api
 from control_plane.evaluation.api import api as evaluation_api
@@ -58,6 +59,7 @@ ROUTERS = (
     factory_api,
     lineage_api,
     audit_api,
+    access_api,
     fleet_device_api,
     telemetry_device_api,
     registry_device_api,

@@ -4,9 +4,10 @@ import asyncio
 import os
 from pathlib import Path
 
-from control_plane.kit.auth import Role, create_token
+from control_plane.kit.auth import create_token
 from control_plane.kit.db import Database
 from control_plane.kit.errors import Conflict
+from control_plane.kit.roles import Role
 
 NAMES = {
     "admin": Role.ADMIN,

@@ -10,11 +10,13 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from control_plane.audit.schemas import TokenCreate
 from control_plane.cli.output import console, guarded, show, show_one
 from control_plane.cli.stack import default_home
 from control_plane.cli.workloads import add_workload
 from control_plane.client import Client, ClientError
 from control_plane.fleet.schemas import EnrolmentTokenCreate
+from control_plane.kit.roles import Role
 from control_plane.pipelines.schemas import RunCreate, TriggerBody
 from control_plane.review.domain import ReviewState
 from control_plane.review.schemas import ReviewAnswerCreate
@@ -302,6 +304,30 @@ def enrolment_token(
     guarded(lambda: show_one(client().create_enrolment_token(body), as_json=as_json))
 
 
+def token(
+    name: Annotated[str, typer.Argument(help="who will call with it")],
+    role: Annotated[Role, typer.Option(help="what it may do")] = Role.VIEWER,
+    revoke: Annotated[bool, typer.Option("--revoke", help="revoke this name's token instead")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make an API token with a role, or revoke one, for example: fleetloop token ada --role approver."""
+
+    def command() -> None:
+        if revoke:
+            client("admin").revoke_token(name)
+            console.print(f"the token of {name} is revoked")
+            return
+        show_one(client("admin").create_token(TokenCreate(name=name, role=role)), as_json=as_json)
+
+    guarded(command)
+
+
+def tokens(as_json: Json = False) -> None:
+    """List who has an API token."""
+    columns = ("name", "role", "created_at", "revoked_at")
+    guarded(lambda: show(client("admin").list_tokens(), columns, as_json=as_json))
+
+
 def audit(
     check: Annotated[bool, typer.Option("--check", help="walk the chain and say whether it is intact")] = False,
     as_json: Json = False,
@@ -355,6 +381,8 @@ COMMANDS = (
     run,
     add,
     enrolment_token,
+    token,
+    tokens,
     audit,
     ledger,
 )

@@ -115,7 +115,7 @@ def _run(options: DemoOptions, console: Console, stack: Stack, spec: dict[str, A
     stack.start()
     console.print(
         f"control plane [link]{stack.url}[/link]   sign in with the token in "
-        f"{stack.home / 'tokens' / 'operator.token'}\n"
+        f"{stack.home / 'tokens' / 'admin.token'}\n"
         f"Prefect       [link]{stack.prefect_url}[/link]\n"
         "The field is a simulation; so every field figure below comes from simulated robots.\n"
     )

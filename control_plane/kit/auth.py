@@ -2,31 +2,13 @@
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
-from control_plane.kit.db import Session, execute, row
+from control_plane.kit.db import Row, Session, execute, row, rows
 from control_plane.kit.errors import Conflict, Forbidden, Unauthenticated
 from control_plane.kit.ids import new_id
-
-
-class Role(StrEnum):
-    """What a token may do. `admin` may do everything but approve in another's name."""
-
-    VIEWER = "viewer"
-    OPERATOR = "operator"
-    APPROVER = "approver"
-    PIPELINE = "pipeline"
-    ADMIN = "admin"
-
-
-MAY: dict[Role, frozenset[Role]] = {
-    Role.VIEWER: frozenset({Role.VIEWER}),
-    Role.OPERATOR: frozenset({Role.VIEWER, Role.OPERATOR}),
-    Role.APPROVER: frozenset({Role.VIEWER, Role.APPROVER}),
-    Role.PIPELINE: frozenset({Role.VIEWER, Role.PIPELINE}),
-    Role.ADMIN: frozenset(Role),
-}
+from control_plane.kit.roles import MAY, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +47,12 @@ async def create_token(session: Session, name: str, role: Role, token: str | Non
 async def revoke_token(session: Session, name: str) -> bool:
     statement = "update kit_token set revoked_at = now() where name = :name and revoked_at is null"
     return bool(await execute(session, statement, name=name))
+
+
+async def list_tokens(session: Session) -> Sequence[Row]:
+    """Return who has a token, without the tokens."""
+    statement = "select name, role, created_at, revoked_at from kit_token order by created_at, name limit 1000"
+    return await rows(session, statement)
 
 
 async def authenticate(session: Session, authorization: str | None) -> Principal:

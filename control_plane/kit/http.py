@@ -14,9 +14,10 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from control_plane.kit import errors
-from control_plane.kit.auth import Principal, Role, authenticate
+from control_plane.kit.auth import Principal, authenticate
 from control_plane.kit.context import Context
 from control_plane.kit.db import DATABASE_ERRORS, Row, Session, execute, is_bad_value, is_outage, row
+from control_plane.kit.roles import Role
 
 __all__ = [
     "APIRouter",

@@ -1,8 +1,8 @@
 """Rollouts: make one, follow it, say what you want of it."""
 
-from control_plane.kit.auth import Role
 from control_plane.kit.http import Cursor, Limit, OperatorCall, ViewerCall, WorkerCall, router
 from control_plane.kit.pages import Page
+from control_plane.kit.roles import Role
 from control_plane.rollout import service
 from control_plane.rollout.schemas import (
     BaselineItem,

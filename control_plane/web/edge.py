@@ -12,10 +12,11 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 
 from control_plane.kit import clock, errors
-from control_plane.kit.auth import MAY, Principal, Role, principal_of
+from control_plane.kit.auth import Principal, principal_of
 from control_plane.kit.context import Context
 from control_plane.kit.db import Session, is_outage
 from control_plane.kit.http import STATUS, APIRouter, Request, Response, context_of
+from control_plane.kit.roles import MAY, Role
 from control_plane.kit.signing import load_secret
 from control_plane.web.cached import Cache
 from control_plane.web.render import page

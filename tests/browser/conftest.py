@@ -17,7 +17,8 @@ import httpx
 import pytest
 
 from control_plane.kit import clock
-from control_plane.kit.auth import Role, create_token
+from control_plane.kit.auth import create_token
+from control_plane.kit.roles import Role
 from control_plane.kit.settings import Settings
 from control_plane.main import open_context
 from control_plane.telemetry import service as telemetry

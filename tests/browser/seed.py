@@ -29,9 +29,10 @@ from control_plane.fleet import service as fleet
 from control_plane.fleet.domain import DeviceState, Identity
 from control_plane.fleet.schemas import DeviceClassPut, EnrolmentTokenCreate
 from control_plane.kit import clock
-from control_plane.kit.auth import Principal, Role
+from control_plane.kit.auth import Principal
 from control_plane.kit.context import Context
 from control_plane.kit.db import Session
+from control_plane.kit.roles import Role
 from control_plane.pipelines import service as pipelines
 from control_plane.pipelines import store as pipeline_store
 from control_plane.pipelines.schemas import Heartbeat, PipelinePut, RunCreate, RunFinish, StepPut, TriggerBody

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.kit.auth import Role
+from control_plane.kit.roles import Role
 from control_plane.migrations.upgrade import upgrade
 from control_plane.rollout import reconcile
 from tests.support.device import Device, enrol, event, window

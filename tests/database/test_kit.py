@@ -10,9 +10,10 @@ from sqlalchemy.exc import DBAPIError
 
 from control_plane.audit import service as audit
 from control_plane.kit import outbox
-from control_plane.kit.auth import Role, create_token, revoke_token
+from control_plane.kit.auth import create_token, revoke_token
 from control_plane.kit.errors import Conflict
 from control_plane.kit.pages import encode_cursor
+from control_plane.kit.roles import Role
 from control_plane.kit.settings import Settings
 from tests.support.device import enrol
 from tests.support.rows import count, run, select

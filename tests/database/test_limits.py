@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.kit.auth import Role
+from control_plane.kit.roles import Role
 from tests.support.device import enrol, window
 from tests.support.live import Live, serve
 from tests.support.rows import count

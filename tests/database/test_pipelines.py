@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from control_plane.kit.auth import Role
+from control_plane.kit.roles import Role
 from control_plane.pipelines.reconcile import tick
 from tests.support.device import Device, event
 from tests.support.orchestrator import FakeOrchestrator

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from safetensors.numpy import save
 
 from agents.protocol.v1 import ReleaseManifest, digest_of
-from control_plane.kit.auth import Role
+from control_plane.kit.roles import Role
 from tests.support.bundle import MODEL, bundle, golden, graph
 from tests.support.device import Device
 from tests.support.registry import put_model, register, release, upload, upload_all

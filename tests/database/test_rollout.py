@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from control_plane.kit.auth import Role, create_token
+from control_plane.kit.auth import create_token
+from control_plane.kit.roles import Role
 from tests.support.device import enrol, report
 from tests.support.fleetwork import QUICK, Fleet, make_fleet
 from tests.support.gatework import evaluate, judge, make_suite

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from control_plane.kit.auth import Role
+from control_plane.kit.roles import Role
 from tests.support.server import open_server
 
 

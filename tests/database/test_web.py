@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from control_plane.kit import clock
-from control_plane.kit.auth import Role, revoke_token
+from control_plane.kit.auth import revoke_token
+from control_plane.kit.roles import Role
 from control_plane.review import service as review
 from control_plane.rollout import service as rollout
 from control_plane.rollout.schemas import RolloutItem

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from control_plane.kit.auth import Role
+from control_plane.kit.roles import Role
 from control_plane.rollout import reconcile
 from tests.support.device import Device, enrol
 from tests.support.registry import register, release

@@ -12,7 +12,8 @@ import httpx
 import uvicorn
 
 from control_plane.client import Client
-from control_plane.kit.auth import Role, create_token
+from control_plane.kit.auth import create_token
+from control_plane.kit.roles import Role
 from control_plane.kit.settings import Settings
 from control_plane.main import create_app
 from tests.support.server import Server

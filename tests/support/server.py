@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from control_plane.kit.auth import Role, create_token
+from control_plane.kit.auth import create_token
 from control_plane.kit.context import Context
+from control_plane.kit.roles import Role
 from control_plane.kit.settings import Settings
 from control_plane.main import create_app
 

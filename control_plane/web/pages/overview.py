@@ -5,10 +5,10 @@ from control_plane.evaluation import service as evaluation
 from control_plane.evaluation.schemas import EvaluationItem
 from control_plane.fleet import service as fleet
 from control_plane.fleet.schemas import FleetLine
-from control_plane.kit.auth import Role
 from control_plane.kit.errors import Invalid
 from control_plane.kit.http import Response
 from control_plane.kit.pages import Page
+from control_plane.kit.roles import Role
 from control_plane.pipelines import service as pipelines
 from control_plane.pipelines.domain import ENDS as RUN_ENDS
 from control_plane.pipelines.schemas import RunItem

@@ -7,9 +7,9 @@ from markupsafe import Markup
 
 from control_plane.evaluation import service as evaluation
 from control_plane.fleet import service as fleet
-from control_plane.kit.auth import Role
 from control_plane.kit.errors import Invalid
 from control_plane.kit.http import Cursor, Response
+from control_plane.kit.roles import Role
 from control_plane.kit.statistics import rate_interval
 from control_plane.registry import service as registry
 from control_plane.review import service as review
