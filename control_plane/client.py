@@ -5,10 +5,11 @@ again with back-off until `patience_s` is over, so a restarted API or database o
 """
 
 import hashlib
+import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import httpx
 from pydantic import BaseModel, TypeAdapter
@@ -79,6 +80,7 @@ from control_plane.telemetry.schemas import FieldEventItem, Rate, RateLine, Reco
 from control_plane.training.schemas import TrainingCreate, TrainingFinish, TrainingItem
 
 Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 CHUNK_BYTES = 1 << 20
 
 
@@ -114,29 +116,30 @@ class Client:
         headers |= {"Idempotency-Key": key} if key else {}
         params = {name: value for name, value in query.items() if value is not None}
         content = body.model_dump_json() if body else None
+        url = f"{self.server}/api/v1{path}"
         answer = self._patiently(
-            lambda: self._http.request(
-                method, f"{self.server}/api/v1{path}", content=content, headers=headers, params=params
-            )
+            lambda: _checked(self._http.request(method, url, content=content, headers=headers, params=params))
         )
         return answer.json() if answer.content else None
 
-    def _patiently(self, call: Any) -> httpx.Response:
+    def _patiently(self, call: Callable[[], Answer]) -> Answer:
+        """Call until it succeeds, is refused, or patience is over; what is called must bear repetition."""
         give_up = time.monotonic() + self._patience_s
-        for attempt in range(1000):
+        attempt = 0
+        while True:
             try:
-                answer: httpx.Response = call()
+                return call()
             except httpx.TransportError as error:
                 failure = ClientError(0, "unreachable", f"{self.server} does not answer: {error!r}")
-            else:
-                if answer.status_code != 503:
-                    return _checked(answer)
-                failure = _error(answer)
+            except ClientError as error:
+                if error.status != 503:
+                    raise
+                failure = error
             pause_s = 0.1 * 2 ** min(attempt, 4)
             if time.monotonic() + pause_s > give_up:
                 raise failure
             time.sleep(pause_s)
-        raise failure
+            attempt += 1
 
     def _one(self, kind: type[Item], method: str, path: str, **values: Any) -> Item:
         return TypeAdapter(kind).validate_python(self.request(method, path, **values))
@@ -167,24 +170,37 @@ class Client:
 
     def _put(self, url: str, path: Path, headers: dict[str, str]) -> httpx.Response:
         with path.open("rb") as file:
-            return self._http.put(url, content=iter(lambda: file.read(CHUNK_BYTES), b""), headers=headers)
+            return _checked(self._http.put(url, content=iter(lambda: file.read(CHUNK_BYTES), b""), headers=headers))
 
     def download(self, sha256: str, target: Path) -> None:
         """Get a file; it appears under its name only once its digest is right."""
+        self._patiently(lambda: self._download_once(sha256, target))
+
+    def _download_once(self, sha256: str, target: Path) -> None:
         ticket = self._one(ArtifactTicket, "GET", f"/artifacts/{sha256}")
         url = self._absolute(ticket.download_url or "")
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.partial")
+        # A name of its own: another download of the same file must not write into this one.
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name[:40]}.", delete=False) as file:
+            partial = Path(file.name)
+            try:
+                digest = self._stream_into(url, file)
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
+        if digest != sha256:
+            partial.unlink()
+            raise ClientError(0, "corrupt", f"{sha256} arrived with another digest")
+        partial.replace(target)
+
+    def _stream_into(self, url: str, file: IO[bytes]) -> str:
         digest = hashlib.sha256()
-        with self._http.stream("GET", url) as answer, partial.open("wb") as file:
+        with self._http.stream("GET", url) as answer:
             _checked(answer)
             for chunk in answer.iter_bytes(CHUNK_BYTES):
                 digest.update(chunk)
                 file.write(chunk)
-        if digest.hexdigest() != sha256:
-            partial.unlink()
-            raise ClientError(0, "corrupt", f"{sha256} arrived with another digest")
-        partial.replace(target)
+        return digest.hexdigest()
 
     def _absolute(self, url: str) -> str:
         return f"{self.server}{url}" if url.startswith("/") else url

@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ TEMPLATE = "fleetloop_template"
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_url() -> Iterator[str]:
     """A server's URL: FLEETLOOP_TEST_DATABASE_URL, else a container where Docker answers, else the embedded one."""
     given = os.environ.get("FLEETLOOP_TEST_DATABASE_URL")
     if given:
@@ -28,9 +29,11 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if _docker_answers():
         yield from _container()
         return
-    server = EmbeddedPostgres(tmp_path_factory.mktemp("pg"))
-    yield server.url
-    server.stop()
+    # A folder of its own, not pytest's: other sessions on the machine tidy up pytest's.
+    with tempfile.TemporaryDirectory(prefix="fl-pg-", ignore_cleanup_errors=True) as folder:
+        server = EmbeddedPostgres(Path(folder))
+        yield server.url
+        server.stop()
 
 
 def _docker_answers() -> bool:
