@@ -37,7 +37,6 @@ from control_plane.kit.ids import new_id
 from control_plane.kit.pages import Page, decode_cursor, page_of
 
 MAX_COUNTER = 2**31 - 1
-GATHER_S = 0.004  # how long a check-in waits for others to be written with
 
 
 async def put_class(session: Session, name: str, body: DeviceClassPut) -> DeviceClassItem:
@@ -149,7 +148,7 @@ def _check_signature(key: EllipticCurvePublicKey, signature: str, data: bytes, w
 
 
 class Sightings:
-    """Check-ins of this process on their way to the database: those that come within milliseconds go together."""
+    """Check-ins of this process on their way to the database: those that come while one write runs go with the next."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, tuple[dict[str, Any], asyncio.Future[bool]]] = {}
@@ -167,7 +166,6 @@ class Sightings:
 
     async def _write_all(self, database: Database) -> None:
         while self._waiting:
-            await asyncio.sleep(GATHER_S)
             batch, self._waiting = self._waiting, {}
             written: set[str] = set()
             try:
