@@ -21,6 +21,6 @@ reached.
 Absolute figures depend on the machine and on what else runs on it. Ratios are medians of rounds in which value and
 ceiling take turns, so a busy machine hits both; but a server with a database needs both cores and the bare one does
 not, so on a busy machine `check_in` looks worse than it is: `check_in_cpu`, per CPU-second of the server process, does
-not mind. Everything binds 127.0.0.1, keeps its files in a temporary folder and stops by itself, also at Ctrl-C and SIGTERM;
-only SIGKILL leaves the embedded PostgreSQL behind.
+not mind. Everything binds 127.0.0.1, keeps its files in a temporary folder and stops by itself, also at Ctrl-C and
+SIGTERM; only SIGKILL leaves the embedded PostgreSQL behind.
 """
