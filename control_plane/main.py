@@ -46,7 +46,12 @@ from control_plane.telemetry.device_api import device_api as telemetry_device_ap
 from control_plane.training.api import api as training_api
 from control_plane.web import web_routes
 
+# Device routes come first: they are called all the time, and routes are tried in order.
 ROUTERS = (
+    fleet_device_api,
+    telemetry_device_api,
+    registry_device_api,
+    rollout_device_api,
     fleet_api,
     telemetry_api,
     datasets_api,
@@ -60,10 +65,6 @@ ROUTERS = (
     lineage_api,
     audit_api,
     access_api,
-    fleet_device_api,
-    telemetry_device_api,
-    registry_device_api,
-    rollout_device_api,
 )
 MAX_BODY_BYTES = 16 << 20
 MAX_DEVICE_BODY_S = 10.0
