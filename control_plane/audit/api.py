@@ -37,7 +37,7 @@ async def create_token(body: TokenCreate, call: AdminCall) -> TokenMade:
     return await service.create_token(call.session, call.principal.name, body)
 
 
-@access.delete("/{name}", status_code=204, name="revoke_token")
-async def revoke_token(name: str, call: AdminCall) -> None:
+@access.delete("/{name}", name="revoke_token")
+async def revoke_token(name: str, call: AdminCall) -> TokenItem:
     """Revoke a name's token, at once."""
-    await service.revoke_token(call.session, call.principal.name, name)
+    return await service.revoke_token(call.session, call.principal.name, name)

@@ -48,10 +48,11 @@ async def create_token(session: Session, actor: str, body: TokenCreate) -> Token
     return TokenMade(name=body.name, role=body.role, token=token)
 
 
-async def revoke_token(session: Session, actor: str, name: str) -> None:
+async def revoke_token(session: Session, actor: str, name: str) -> TokenItem:
     if not await auth.revoke_token(session, name):
         raise NotFound(f"there is no token called {name!r} that is still good")
     await record(session, actor, "token.revoke", name)
+    return next(item for item in await list_tokens(session) if item.name == name)
 
 
 async def list_tokens(session: Session) -> list[TokenItem]:
