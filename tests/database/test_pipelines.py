@@ -6,9 +6,9 @@ import pytest
 
 from control_plane.kit.roles import Role
 from control_plane.pipelines.reconcile import tick
-from tests.support.device import Device, event
+from tests.support.device import Device, event, window
 from tests.support.orchestrator import FakeOrchestrator
-from tests.support.registry import put_model
+from tests.support.registry import put_model, register, release
 from tests.support.rows import run as run_sql
 from tests.support.server import Server
 
@@ -138,3 +138,22 @@ async def test_a_cancelled_run_is_not_listened_to(server: Server, orchestrator: 
     assert (await server.call("POST", f"{path}/cancel", json={"reason": "again"})).status_code == 409
     await tick(server.context, orchestrator)
     assert len(orchestrator.submitted) == 1
+
+
+async def test_a_rate_above_expected_is_that_of_the_running_version_only(
+    server: Server, device: Device, orchestrator: FakeOrchestrator
+) -> None:
+    versions = [await register(server, scale) for scale in (2.0, 3.0)]
+    low, high = sorted(version["content_digest"] for version in versions)
+    made = await release(server, low)
+    statement = "insert into rollout_baseline (device_class, release, content_digest, counter) values ('c', :r, :c, 1)"
+    await run_sql(server, statement, r=made["digest"], c=low)
+    await put_pipeline(server, trigger={"expected_rate": 0.001})
+    # The other version's name sorts last and it had no incident: its rate must not stand for the running one's.
+    await device.telemetry(windows=[window(0, high, 1000.0)])
+    await tick(server.context, orchestrator)
+    assert await runs(server) == []
+    await device.telemetry(windows=[window(1, low, 1000.0, collision=30)], events=[event(2, content=low)])
+    await tick(server.context, orchestrator)
+    [asked] = await runs(server)
+    assert "above 0.001" in asked["because"]

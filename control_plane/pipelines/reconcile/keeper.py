@@ -17,6 +17,7 @@ from control_plane.pipelines import service, store
 from control_plane.pipelines.domain import Care, Evidence, RunState, SeenRun, Trigger, care_for, why_run
 from control_plane.pipelines.models import Pipeline, PipelineRun
 from control_plane.registry import service as registry
+from control_plane.rollout import service as rollout
 from control_plane.telemetry import service as telemetry
 
 ACTOR = "pipeline-reconciler"
@@ -78,11 +79,18 @@ async def _evidence(session: Session, pipeline: Pipeline, trigger: Trigger) -> t
     new, cursor = await telemetry.count_events_since(session, pipeline.event_cursor, kinds)
     rate_low = None
     if trigger.expected_rate is not None:
-        contents = [line.content_digest for line in await telemetry.sums(session)]
-        newest = max(contents, default=None)
-        rate_low = (await telemetry.rate(session, newest, kinds, model.exposure)).low if newest else None
+        running = await _running(session, pipeline.model)
+        rate_low = (await telemetry.rate(session, running, kinds, model.exposure)).low if running else None
     open_run = bool(await store.open_runs(session, pipeline.name))
     return Evidence(clock.now(), new, rate_low, pipeline.last_run_at, open_run), cursor
+
+
+async def _running(session: Session, model: str) -> str | None:
+    """Return the content that a model's devices run when no rollout says otherwise."""
+    for baseline in await rollout.list_baselines(session):
+        if (await registry.get_version(session, baseline.content_digest)).model == model:
+            return baseline.content_digest
+    return None
 
 
 async def _care(context: Context, session: Session, orchestrator: Orchestrator, run: PipelineRun) -> int:
