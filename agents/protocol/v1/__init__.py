@@ -5,7 +5,8 @@ Rules:
 - whatever is signed travels and is stored as bytes and is never serialised again;
 - JSON is read strictly (`strict_json`): duplicate keys, NaN and over-size are refused.
 
-This package holds no behaviour beyond validation, canonical bytes and signature envelopes.
+This package holds no behaviour beyond validation, canonical bytes, signature envelopes and the question whether a
+release may be installed. `statement`, `trust` and `admission` are imported by name: a robot application needs none.
 """
 
 from agents.protocol.v1.canonical import canonical_json, digest_of, sha256_hex, strict_json

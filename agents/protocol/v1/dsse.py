@@ -63,18 +63,29 @@ def open_envelope(
     Raises:
         EnvelopeError: another payload type, broken base64, or too few good signatures.
     """
+    payload, good = read_envelope(envelope, payload_type, trusted)
+    if len(good) < threshold:
+        raise EnvelopeError(f"{len(good)} of {threshold} needed signatures by trusted keys")
+    return payload
+
+
+def read_envelope(
+    envelope: Envelope, payload_type: str, trusted: Mapping[str, Ed25519PublicKey]
+) -> tuple[bytes, frozenset[str]]:
+    """Return the payload and the ids of the trusted keys that really signed it, maybe none.
+
+    Raises:
+        EnvelopeError: another payload type, or broken base64.
+    """
     if envelope.payload_type != payload_type:
         raise EnvelopeError(f"payload type is {envelope.payload_type!r}, expected {payload_type!r}")
     payload = _decode(envelope.payload)
     encoded = pre_authentication_encoding(payload_type, payload)
-    good = {
+    return payload, frozenset(
         key_id(key)
         for signature in envelope.signatures
         if (key := trusted.get(signature.keyid)) is not None and _holds(key, signature, encoded)
-    }
-    if len(good) < threshold:
-        raise EnvelopeError(f"{len(good)} of {threshold} needed signatures by trusted keys")
-    return payload
+    )
 
 
 def _decode(text: str) -> bytes:

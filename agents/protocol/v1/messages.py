@@ -54,6 +54,7 @@ class EnrolReply(Frozen):
     device_id: Identifier
     director_keys: tuple[str, ...]
     certificate_pem: str | None = None
+    trust_root: str | None = Field(default=None, max_length=512_000)
     next_check_in_s: float
 
 
@@ -98,6 +99,7 @@ class CheckIn(Frozen):
     active: ActiveRelease | None = None
     deployment: DeploymentReport | None = None
     counter_floor: int = Field(default=0, ge=0)
+    trust_revision: int = Field(default=0, ge=0, le=2**53)
     spool: dict[str, Amount] = Field(default_factory=dict, max_length=32)
     platform: dict[str, Any] = Field(default_factory=dict, max_length=64)
 

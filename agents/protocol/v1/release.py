@@ -59,16 +59,27 @@ class ReleaseManifest(Frozen):
 
 
 class ReleaseOrder(Frozen):
-    """The release a device should run, as the director names it."""
+    """The release a device should run, as the director names it.
+
+    `stage_fraction`: how wide the rollout's stage is that the device belongs to. `safe_state`: what must hold on the
+    device before it switches (`safe_state` module); the device's own rule holds as well. `shadow_s`: how long the
+    candidate must run beside the active model first.
+    """
 
     release_digest: Sha256
     size_bytes: int = Field(ge=1, le=1 << 20)
     counter: int = Field(ge=1)
     rollout_id: str | None = Field(default=None, max_length=64)
+    stage_fraction: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
+    safe_state: str | None = Field(default=None, max_length=500)
+    shadow_s: float = Field(default=0.0, ge=0, le=7 * 86400, allow_inf_nan=False)
 
 
 class DirectorManifest(Frozen):
-    """Signed on demand for one device and one check-in; the device refuses it for any other."""
+    """Signed on demand for one device and one check-in; the device refuses it for any other.
+
+    `revision` is the version of the TUF timestamp that is published: a device that has seen a lower one looks at once.
+    """
 
     schema_: Literal["fleetloop.director/v1"] = Field(default="fleetloop.director/v1", alias="schema")
     device_id: str = Field(max_length=64)
@@ -76,4 +87,5 @@ class DirectorManifest(Frozen):
     seq: int = Field(ge=0)
     issued_at: datetime
     expires_at: datetime
+    revision: int = Field(default=0, ge=0)
     order: ReleaseOrder | None
