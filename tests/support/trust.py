@@ -104,9 +104,6 @@ def gate_result(
     )  # fmt: skip
 
 
-test_result.__test__ = False  # type: ignore[attr-defined] # pytest would collect it by its name
-
-
 def approval(manifest: ReleaseManifest, name: str, **changes: Any) -> Approval:
     values: dict[str, Any] = {
         "release_digest": release_digest(manifest),
