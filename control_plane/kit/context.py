@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from control_plane.kit.certificates import Authority
 from control_plane.kit.db import Database
 from control_plane.kit.objects import ObjectStore
 from control_plane.kit.settings import Settings
@@ -15,3 +16,4 @@ class Context:
     database: Database
     objects: ObjectStore
     signers: Mapping[str, Signer]
+    device_ca: Authority | None = None

@@ -7,6 +7,7 @@ Problem
 ├── Refused       it makes sense, but the rules forbid it
 ├── Unauthenticated / Forbidden
 ├── TooLarge      more than is read
+├── TooMany       more often than is answered
 └── Unavailable   try again later
 """
 
@@ -50,6 +51,16 @@ class Forbidden(Problem):
 
 class TooLarge(Problem):
     code = "too_large"
+
+
+class TooMany(Problem):
+    """Asked too often; `retry_after_s` says when to come back."""
+
+    code = "too_many_requests"
+
+    def __init__(self, detail: str, retry_after_s: float, *, code: str | None = None) -> None:
+        super().__init__(detail, code=code, retry_after_s=retry_after_s)
+        self.retry_after_s = retry_after_s
 
 
 class Unavailable(Problem):

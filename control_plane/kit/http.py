@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -48,6 +49,7 @@ STATUS: dict[type[errors.Problem], int] = {
     errors.Unauthenticated: 401,
     errors.Forbidden: 403,
     errors.TooLarge: 413,
+    errors.TooMany: 429,
     errors.Unavailable: 503,
 }
 Made = TypeVar("Made", bound=BaseModel)
@@ -174,7 +176,8 @@ def problem(status: int, code: str, detail: str, **extra: object) -> Response:
         "detail": detail,
         **extra,
     }
-    headers = {"Retry-After": "2"} if status == 503 else None
+    wait_s = extra.get("retry_after_s", 2 if status == 503 else None)
+    headers = {"Retry-After": str(math.ceil(wait_s))} if isinstance(wait_s, (int, float)) else None
     return JSONResponse(body, status, headers=headers, media_type="application/problem+json")
 
 

@@ -24,6 +24,32 @@ class Settings(BaseSettings):
     tick_s: float = Field(default=1.0, gt=0, description="how often reconcilers look, if nothing wakes them")
     approvals_needed: int = Field(default=1, ge=0, le=10, description="people who must approve a release")
     bootstrap_token: SecretStr | None = Field(default=None, description="admin token made at first start if unset")
+    trust_domain: str = Field(
+        default="fleetloop",
+        pattern="^[a-z0-9][a-z0-9.-]{0,99}$",
+        description="of device names, spiffe://DOMAIN/device/ID",
+    )
+    device_ca: Path | None = Field(
+        default=None, description="key and certificates of the device authority (PEM); HOME/keys/device-ca.pem if unset"
+    )
+    device_names: str = Field(
+        default="localhost,127.0.0.1", description="names and addresses devices reach their port by, in its certificate"
+    )
+    device_auth: str = Field(
+        default="either",
+        pattern="^(mtls|signature|either)$",
+        description="what proves a device: its TLS certificate, a signature on each request, or either of them",
+    )
+    device_rate_per_s: float = Field(
+        default=20.0, gt=0, description="requests a second that one device may keep up, per API process; then 429"
+    )
+    require_signed: bool = Field(
+        default=False, description="take recordings only with a statement about them that the device signed"
+    )
+    proxy_secret: SecretStr | None = Field(
+        default=None,
+        description="what a proxy on the proxied port says in Fleetloop-Proxy-Secret; not on a unix socket",
+    )
     heartbeat_timeout_s: float = Field(default=20.0, gt=0, description="a run silent for so long is asked for again")
 
     @property

@@ -97,7 +97,7 @@ async def announce(
     await store.put_recording(
         session,
         {
-            **message.model_dump(exclude={"sha256"}),
+            **message.model_dump(exclude={"sha256", "signed"}),
             "sha256": message.sha256,
             "device_id": who.id,
             "site": who.site,

@@ -1,4 +1,4 @@
-"""DSSE envelopes with ed25519 keys (https://github.com/secure-systems-lab/dsse, protocol v1.0.2).
+"""DSSE envelopes (https://github.com/secure-systems-lab/dsse, protocol v1.0.2): ed25519 keys, and P-256 for devices.
 
 The payload is carried as exact bytes: what was signed is what is read.
 """
@@ -6,14 +6,18 @@ The payload is carried as exact bytes: what was signed is what is read.
 import base64
 import binascii
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import BaseModel, ConfigDict, Field
 
 DIRECTOR_PAYLOAD = "application/vnd.fleetloop.director.v1+json"
+REPORT_PAYLOAD = "application/vnd.fleetloop.install-report.v1+json"
+RECORDING_PAYLOAD = "application/vnd.fleetloop.recording.v1+json"
 
 
 class EnvelopeError(ValueError):
@@ -86,6 +90,43 @@ def read_envelope(
         for signature in envelope.signatures
         if (key := trusted.get(signature.keyid)) is not None and _holds(key, signature, encoded)
     )
+
+
+def device_key_id(public: EllipticCurvePublicKey) -> str:
+    """Name a device's key: the sha256 of its SubjectPublicKeyInfo, in hex."""
+    return hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
+def seal_device_envelope(payload_type: str, payload: bytes, keyid: str, sign: Callable[[bytes], str]) -> Envelope:
+    """Seal with a device's key; `sign` returns the base64 of a DER ECDSA signature with SHA-256."""
+    signature = Signature(keyid=keyid, sig=sign(pre_authentication_encoding(payload_type, payload)))
+    return Envelope(payload_type=payload_type, payload=base64.b64encode(payload).decode(), signatures=(signature,))
+
+
+def open_device_envelope(envelope: Envelope, payload_type: str, key: EllipticCurvePublicKey) -> bytes:
+    """Return the payload once the device's P-256 key has signed it.
+
+    Raises:
+        EnvelopeError: another payload type, broken base64, another curve, or no good signature by this key.
+    """
+    if envelope.payload_type != payload_type:
+        raise EnvelopeError(f"payload type is {envelope.payload_type!r}, expected {payload_type!r}")
+    if not isinstance(key.curve, SECP256R1):
+        raise EnvelopeError("a device key is on P-256")
+    payload, keyid = _decode(envelope.payload), device_key_id(key)
+    encoded = pre_authentication_encoding(payload_type, payload)
+    for signature in envelope.signatures:
+        if signature.keyid == keyid and _signed_by_device(key, signature, encoded):
+            return payload
+    raise EnvelopeError("no good signature by this device's key")
+
+
+def _signed_by_device(key: EllipticCurvePublicKey, signature: Signature, encoded: bytes) -> bool:
+    try:
+        key.verify(_decode(signature.sig), encoded, ECDSA(SHA256()))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def _decode(text: str) -> bytes:

@@ -3,7 +3,10 @@
 | route | request | answer |
 |---|---|---|
 | POST enrol | EnrolRequest | EnrolReply |
+| POST renew | RenewRequest | RenewReply |
+| GET ca | | certificates (PEM) of the device authority |
 | POST check-in | CheckIn | CheckInReply |
+| POST reports | Envelope of an InstallReport | ReportReply |
 | POST telemetry | TelemetryBatch | TelemetryReply |
 | POST recordings | RecordingAnnounce | RecordingReply |
 | POST recordings/SHA256/complete | empty | RecordingReply |
@@ -46,16 +49,29 @@ class EnrolRequest(Frozen):
     site: Name
     labels: Labels = Field(default_factory=dict)
     agent_version: str = Field(max_length=40)
+    csr_pem: str | None = Field(default=None, max_length=4000)
 
 
 class EnrolReply(Frozen):
-    """`director_keys` are raw ed25519 public keys in hex; `certificate_pem` is for the mTLS of a later server."""
+    """`director_keys` are raw ed25519 public keys in hex; the certificate is there if a `csr_pem` came."""
 
     device_id: Identifier
     director_keys: tuple[str, ...]
     certificate_pem: str | None = None
+    ca_pem: str | None = Field(default=None, max_length=32_000)
     trust_root: str | None = Field(default=None, max_length=512_000)
     next_check_in_s: float
+
+
+class RenewRequest(Frozen):
+    """Signed with the device's present key; the request for a fresh key is signed with that key as well."""
+
+    csr_pem: str = Field(max_length=4000)
+
+
+class RenewReply(Frozen):
+    certificate_pem: str = Field(max_length=8000)
+    ca_pem: str = Field(max_length=32_000)
 
 
 class DeploymentPhase(str, Enum):
@@ -86,6 +102,23 @@ class DeploymentReport(Frozen):
     reason: Identifier | None = None
     detail: str = Field(default="", max_length=500)
     qualification: dict[str, Amount] = Field(default_factory=dict, max_length=32)
+
+
+class InstallReport(Frozen):
+    """What a device swears to about one deployment; signed by its key in a DSSE envelope (`REPORT_PAYLOAD`)."""
+
+    device_id: Identifier
+    report_id: Identifier
+    at: AwareDatetime
+    agent_version: str = Field(max_length=40)
+    deployment: DeploymentReport
+    active: ActiveRelease | None = None
+
+
+class ReportReply(Frozen):
+    """The statement is durable; `envelope_sha256` names its exact bytes."""
+
+    envelope_sha256: Sha256
 
 
 class CheckIn(Frozen):
@@ -152,7 +185,10 @@ class TelemetryReply(Frozen):
     next_batch_s: float
 
 
-class RecordingAnnounce(Frozen):
+class RecordingStatement(Frozen):
+    """What a device swears to about one recording; signed by its key in a DSSE envelope (`RECORDING_PAYLOAD`)."""
+
+    device_id: Identifier
     sha256: Sha256
     size_bytes: int = Field(ge=1, le=2**40)
     trigger: Kind
@@ -160,6 +196,19 @@ class RecordingAnnounce(Frozen):
     content_digest: Sha256
     started_at: AwareDatetime
     ended_at: AwareDatetime
+
+
+class RecordingAnnounce(Frozen):
+    """`signed` holds a RecordingStatement that says the same."""
+
+    sha256: Sha256
+    size_bytes: int = Field(ge=1, le=2**40)
+    trigger: Kind
+    event_id: Identifier | None = None
+    content_digest: Sha256
+    started_at: AwareDatetime
+    ended_at: AwareDatetime
+    signed: Envelope | None = None
 
 
 class RecordingState(str, Enum):
