@@ -7,8 +7,9 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from agents.link.client import DeviceClient
+from agents.link.errors import LinkError
 from agents.link.keys import DeviceKey
-from agents.protocol.v1 import EnrolReply, EnrolRequest, canonical_json, enrol_proof, strict_json
+from agents.protocol.v1 import EnrolReply, EnrolRequest, canonical_json, enrol_proof, sha256_hex, strict_json
 from agents.sdk.files import read_bounded, write_whole
 from agents.sdk.layout import StateDir
 
@@ -26,6 +27,7 @@ class Enrolment(BaseModel):
     device_class: str
     site: str
     labels: dict[str, str] = Field(default_factory=dict)
+    trust_root_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
 
 
 class Identity(BaseModel):
@@ -67,11 +69,12 @@ async def enrol(http: httpx.AsyncClient, state: StateDir, wish: Enrolment) -> Id
         public_key_pem=key.public_pem,
         proof=key.sign(enrol_proof(token, key.public_pem)),
         agent_version=AGENT_VERSION,
-        **wish.model_dump(exclude={"server", "token"}),
+        **wish.model_dump(exclude={"server", "token", "trust_root_sha256"}),
     )
     reply = await DeviceClient(http, wish.server, key, None).post(
         "enrol", request.model_dump_json().encode(), EnrolReply
     )
+    _pin_root(state, wish, reply.trust_root)
     identity = Identity(
         server=wish.server,
         device_class=wish.device_class,
@@ -82,9 +85,29 @@ async def enrol(http: httpx.AsyncClient, state: StateDir, wish: Enrolment) -> Id
     return identity
 
 
+def _pin_root(state: StateDir, wish: Enrolment, root: str | None) -> None:
+    """Keep the root of trust that everything else is judged by from now on; the first one stays."""
+    path = root_path(state)
+    if path.exists():
+        return
+    if root is None:
+        raise LinkError("no_trust_root", "the server gave no root of trust; run 'fleetloop keys init' there")
+    if wish.trust_root_sha256 not in (None, sha256_hex(root.encode())):
+        raise LinkError("wrong_trust_root", "the server's root of trust is not the one that the operator pinned")
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_whole(path, root.encode(), durable=True, mode=0o600)
+
+
+def root_path(state: StateDir) -> Path:
+    return state.private / "trust" / "root.json"
+
+
 def _store(state: StateDir, identity: Identity, wish: Enrolment) -> None:
     write_whole(_path(state), canonical_json(identity.model_dump(mode="json")), durable=True, mode=0o600)
-    public: dict[str, Any] = {"device_id": identity.device_id, **wish.model_dump(exclude={"server", "token"})}
+    public: dict[str, Any] = {
+        "device_id": identity.device_id,
+        **wish.model_dump(exclude={"server", "token", "trust_root_sha256"}),
+    }
     # Last: the application starts when it sees this file.
     write_whole(state.device_json, canonical_json(public), durable=True)
 

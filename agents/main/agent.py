@@ -18,16 +18,29 @@ import httpx
 
 from agents.capture import Outbox, RecordingSender, TelemetrySender
 from agents.link import BlobStore, DeviceClient, Downloader, Identity, Uploader
-from agents.link.identity import load_key
+from agents.link.identity import load_key, root_path
 from agents.main.check_in import CheckIns
 from agents.main.configuration import Configuration
+from agents.main.trusting import TrustKeeper
 from agents.platform import PlatformFacts
 from agents.protocol.v1 import canonical_json
 from agents.sdk.files import write_whole
 from agents.sdk.layout import StateDir
 from agents.sdk.signals import Signals
 from agents.sdk.spool import Spool
-from agents.update import DirectorCheck, DirectorOnly, Journal, Qualifier, Slots, UpdateEffects, UpdateLoop
+from agents.update import (
+    Anchor,
+    DeviceRepository,
+    DirectorCheck,
+    Journal,
+    Qualifier,
+    SignedByAll,
+    Slots,
+    Trust,
+    TufProcess,
+    UpdateEffects,
+    UpdateLoop,
+)
 
 _BUSY_TICK_S: Final = 1.0
 _SETTLED_TICK_S: Final = 30.0
@@ -46,7 +59,9 @@ class Agent:
         LockedError: another agent holds it.
     """
 
-    def __init__(self, state: StateDir, identity: Identity, http: httpx.AsyncClient, qualifier: Qualifier) -> None:
+    def __init__(
+        self, state: StateDir, identity: Identity, http: httpx.AsyncClient, qualifier: Qualifier, tuf: TufProcess
+    ) -> None:
         self.identity = identity
         self._state = state
         self._lock = _locked(state.private / "agent.lock")
@@ -56,13 +71,15 @@ class Agent:
         blobs.prepare()
         slots = Slots(state, blobs)
         downloader = Downloader(client, blobs, configuration.download_limits())
+        anchor = Anchor(root_path(state).parent)
+        trust = Trust(anchor, DeviceRepository(tuf, anchor, f"{client.route('tuf')}"), downloader)
         effects = UpdateEffects(
             slots=slots,
             downloader=downloader,
             signals=Signals(state.signals),
             qualifier=qualifier,
             device_class=identity.device_class,
-            trust=DirectorOnly(),
+            trust=SignedByAll(trust, identity.device_class),
         )
         journal = Journal(state.private / "journal.db")
         if journal.recovered:
@@ -76,12 +93,14 @@ class Agent:
         )
         self._check_ins = CheckIns(
             client,
-            DirectorCheck(identity.device_id, identity.director_keys),
+            DirectorCheck(identity.device_id, anchor.director_keys, anchor.heard_time),
             self._update,
             self._numbers,
             PlatformFacts(state.root).now,
+            anchor,
             boot_id=f"b-{uuid.uuid4().hex[:20]}",
         )
+        self._trusting = TrustKeeper(trust, self._update, self._check_ins.hurry.set)
         self._downloader = downloader
         self._status_error: str | None = None
         self._status_at_s = float("-inf")
@@ -92,6 +111,7 @@ class Agent:
             await self._update.check_slots()
             await _together(
                 self._updating(),
+                _repeated(self._trusting.once, self._check_ins.trust_outdated),
                 _repeated(self._checked_in, self._check_ins.hurry),
                 _repeated(self._telemetry.send_once),
                 _repeated(self._recordings.send_once),
@@ -135,6 +155,7 @@ class Agent:
         return {
             "checked_in_at": at.isoformat() if at else None,
             "check_in_error": self._check_ins.last_error,
+            "trust_error": self._trusting.last_error,
             "telemetry_error": self._telemetry.last_error,
             "recordings_error": self._recordings.last_error,
         }

@@ -11,14 +11,17 @@ from typing import Any, Final
 from agents.link import Backoff, DeviceClient, LinkError
 from agents.link.identity import AGENT_VERSION
 from agents.protocol.v1 import LIMITS, ActiveRelease, CheckIn, CheckInReply
-from agents.update import DirectorCheck, RefusedError, Slot, UpdateLoop
+from agents.update import Anchor, DirectorCheck, RefusedError, Slot, UpdateLoop
 
 _LEAST_S: Final = 0.2
 _log = logging.getLogger("fleetloop.agent")
 
 
 class CheckIns:
-    """`hurry` asks for the next check-in at once. One device checks in one at a time."""
+    """`hurry` asks for the next check-in at once; `trust_outdated` is set when there is newer trust metadata.
+
+    One device checks in one at a time.
+    """
 
     def __init__(
         self,
@@ -27,15 +30,18 @@ class CheckIns:
         update: UpdateLoop,
         numbers: Callable[[], dict[str, float]],
         facts: Callable[[], Mapping[str, Any]],
+        anchor: Anchor,
         *,
         boot_id: str,
     ) -> None:
         self._client, self._director, self._update = client, director, update
         self._numbers, self._facts, self._boot_id = numbers, facts, boot_id
+        self._anchor = anchor
         self._backoff = Backoff(1.0, 60.0)
         self._seq = 0
         self._refusals = 0
         self.hurry = asyncio.Event()
+        self.trust_outdated = asyncio.Event()
         self.last_error: str | None = None
         self.last_at: datetime | None = None
 
@@ -44,12 +50,17 @@ class CheckIns:
         nonce, asked_at_s = secrets.token_urlsafe(24), time.monotonic()
         try:
             reply = await self._client.post("check-in", self._message(nonce), CheckInReply)
-            self._update.ordered(self._director.accept(reply.manifest, nonce), asked_at_s)
+            order = self._director.accept(reply.manifest, nonce)
         except LinkError as error:
             return self._failed(str(error), error.retry_after_s)
         except RefusedError as error:
             self._refusals += 1
+            if error.reason == "bad_signature":
+                self.trust_outdated.set()  # the director may have a new key
             return self._failed(f"manifest refused, {error.reason}: {error}", None)
+        self._update.ordered(order, asked_at_s)
+        if order.revision > self._anchor.revision:
+            self.trust_outdated.set()
         self._backoff.succeeded()
         self.last_error, self.last_at = None, datetime.now(timezone.utc)
         return self._backoff.spread(reply.next_check_in_s, _LEAST_S)
@@ -75,6 +86,7 @@ class CheckIns:
             active=_active(self._update.running()),
             deployment=self._update.report(),
             counter_floor=state.floor,
+            trust_revision=self._anchor.revision,
             spool=self._numbers(),
             platform=facts,
         )

@@ -13,6 +13,7 @@ from agents.link import Backoff, Identity, LinkError, enrol, new_http
 from agents.link.identity import read_enrolment
 from agents.main.agent import Agent, LockedError
 from agents.sdk.layout import StateDir
+from agents.update import TufProcess
 
 _SCAN_S: Final = 1.0
 _log = logging.getLogger("fleetloop.agent")
@@ -23,30 +24,32 @@ async def run_one(state: StateDir) -> None:
     identity = Identity.load(state)
     if identity is None:
         raise FileNotFoundError(f"{state.root} is not enrolled")
-    pool = QualifierPool()
+    pool, tuf = QualifierPool(), TufProcess()
     async with new_http() as http:
         try:
-            await Agent(state, identity, http, pool).run()
+            await Agent(state, identity, http, pool, tuf).run()
         finally:
             await pool.close()
+            await tuf.close()
 
 
 async def run_host(root: Path, max_agents: int) -> None:
     """Run an agent for every state directory under `root`, also those that appear later, until cancelled."""
-    pool, tasks = QualifierPool(), dict[Path, "asyncio.Task[None]"]()
+    pool, tuf, tasks = QualifierPool(), TufProcess(), dict[Path, "asyncio.Task[None]"]()
     async with new_http(connections=max(20, max_agents)) as http:
         try:
             while True:
                 _bury(tasks)
                 for path in await asyncio.to_thread(_state_dirs, root):
                     if path not in tasks and len(tasks) < max_agents:
-                        tasks[path] = asyncio.create_task(_kept_alive(StateDir(path), http, pool))
+                        tasks[path] = asyncio.create_task(_kept_alive(StateDir(path), http, pool, tuf))
                 await asyncio.sleep(_SCAN_S)
         finally:
             for task in tasks.values():
                 task.cancel()
             await asyncio.gather(*tasks.values(), return_exceptions=True)
             await pool.close()
+            await tuf.close()
 
 
 def _bury(tasks: dict[Path, "asyncio.Task[None]"]) -> None:
@@ -55,13 +58,13 @@ def _bury(tasks: dict[Path, "asyncio.Task[None]"]) -> None:
         _log.error("%s: failed and starts again", path.name, exc_info=tasks.pop(path).exception())
 
 
-async def _kept_alive(state: StateDir, http: httpx.AsyncClient, pool: QualifierPool) -> None:
+async def _kept_alive(state: StateDir, http: httpx.AsyncClient, pool: QualifierPool, tuf: TufProcess) -> None:
     """Enrol if needed and run; whatever ends one agent ends only that one, for a while."""
     backoff = Backoff(1.0, 60.0, random.SystemRandom())
     while True:
         try:
             identity = await _identity(state, http)
-            await Agent(state, identity, http, pool).run()
+            await Agent(state, identity, http, pool, tuf).run()
         except LinkError as error:
             wait_s = backoff.failed(error.retry_after_s)
             _log.warning("%s: %s; again in %.0f s", state.root.name, error, wait_s)

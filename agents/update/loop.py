@@ -15,7 +15,7 @@ from agents.link import Backoff, LinkError
 from agents.protocol.v1 import DeploymentPhase, DeploymentReport
 from agents.update.effects import Effects, Release
 from agents.update.journal import Journal
-from agents.update.machine import Action, Decision, Policy, Seen, Slot, decide
+from agents.update.machine import Action, Decision, Policy, Seen, Slot, Target, decide
 from agents.update.qualify import Verdict
 from agents.update.trust import Order, RefusedError
 
@@ -57,6 +57,7 @@ class UpdateLoop:
         self._order: Order | None = None
         self._order_until_s = 0.0
         self._damaged: frozenset[tuple[str, int, str]] = frozenset()
+        self._revoked: frozenset[str] = frozenset()
         self._just_started = True
         self._trial_since_s = clock()
         self._found = _Findings()
@@ -71,6 +72,12 @@ class UpdateLoop:
         changed = self._order is None or self._order.target != order.target
         self._order, self._order_until_s = order, asked_at_s + order.life_s
         if changed or not self.settled:
+            self.wake.set()
+
+    def revoke(self, digests: frozenset[str]) -> None:
+        """Take over which contents and releases must not run."""
+        if digests != self._revoked:
+            self._revoked = digests
             self.wake.set()
 
     async def advance(self) -> None:
@@ -119,6 +126,7 @@ class UpdateLoop:
             order_fresh=order is not None and self._clock() < self._order_until_s,
             link=linked,
             damaged=self._damaged,
+            revoked=self._revoked,
             content_digest=found.release.manifest.content_digest if found.release else None,
             complete=found.complete,
             refusal=found.refusal.reason if found.refusal else None,
@@ -214,7 +222,7 @@ class UpdateLoop:
         asyncio.get_running_loop().call_soon(self.wake.set)
 
     async def _fetch(self) -> None:
-        found, target = self._found, self.state.target
+        found, target = self._found, self._target()
         if target is None:
             return
         if found.release is None:
@@ -222,6 +230,11 @@ class UpdateLoop:
         else:
             await self._effects.fetch_files(found.release)
             found.complete = True
+
+    def _target(self) -> Target | None:
+        """Return the target as it was ordered last: its stage may be wider by now."""
+        order = self._order.target if self._order else None
+        return order if order == self.state.target else self.state.target
 
     async def _qualify(self) -> None:
         found, slot = self._found, self.state.candidate

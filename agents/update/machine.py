@@ -21,12 +21,16 @@ KNOWN_BAD_MAX: Final = 64
 
 @dataclass(frozen=True)
 class Target:
-    """The release the director ordered."""
+    """The release the director ordered. How it is to be taken may change while it stays the same target."""
 
     release_digest: str
     size_bytes: int
     counter: int
     rollout_id: str | None = None
+    stage_fraction: float | None = field(default=None, compare=False)
+    safe_state: str | None = field(default=None, compare=False)
+    shadow_s: float = field(default=0.0, compare=False)
+    revision: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class Seen:
     """Everything outside the journal, as it is now.
 
     `order_known`: a director manifest was accepted since the start; `order_fresh`: it has not expired.
+    `revoked`: digests of contents and releases that must not run.
     `content_digest`: of the target's release, once its manifest was read and trusted. `complete`: its blobs are here.
     `refusal`: why the target must not be installed. `trouble`: why an action cannot finish now (it is tried again).
     `health`: the application's word on the active model since the switch. `just_started`: first look of this process.
@@ -84,6 +89,7 @@ class Seen:
     order_fresh: bool = False
     link: tuple[str, int, str] | None = None
     damaged: frozenset[tuple[str, int, str]] = frozenset()
+    revoked: frozenset[str] = frozenset()
     content_digest: str | None = None
     complete: bool = False
     refusal: str | None = None
@@ -193,6 +199,20 @@ def _drops_damaged_fallback(state: State, _seen: Seen) -> State:
     return replace(state, fallback=None)
 
 
+def _is_revoked(slot: Slot | None, seen: Seen) -> bool:
+    return slot is not None and bool({slot.release_digest, slot.content_digest} & seen.revoked)
+
+
+def _leaves_revoked(state: State, seen: Seen) -> State:
+    fallback = None if _is_revoked(state.fallback, seen) else state.fallback
+    left = replace(_remembers(state, state.active), active=fallback, fallback=None, candidate=None, starts=0)
+    return replace(left, phase=P.REVERTED, reason="revoked", detail="the release was revoked")
+
+
+def _refuses_revoked(state: State, _seen: Seen) -> State:
+    return replace(state, phase=P.REFUSED, reason="revoked", detail="the release was revoked", candidate=None)
+
+
 def _withdraws_trial(state: State, _seen: Seen) -> State:
     return replace(_cleared(state, P.IDLE, None, "withdrawn"), active=state.fallback, fallback=None)
 
@@ -295,6 +315,12 @@ TABLE: Final[tuple[Row, ...]] = (
         lambda s, w, _p: s.active is not None and s.active.link in w.damaged, _drops_damaged_active, (_A.SWITCH,)),
     Row(None, "the fallback slot is damaged and is no fallback any more",
         lambda s, w, _p: s.fallback is not None and s.fallback.link in w.damaged, _drops_damaged_fallback),
+    Row(None, "the active release was revoked: it is left at once",
+        lambda s, w, _p: _is_revoked(s.active, w), _leaves_revoked, (_A.SWITCH,)),
+    Row(None, "the fallback was revoked and is no fallback any more",
+        lambda s, w, _p: _is_revoked(s.fallback, w), _drops_damaged_fallback),
+    Row(None, "the release on its way here was revoked",
+        lambda s, w, _p: _is_revoked(s.candidate, w), _refuses_revoked),
     Row(_in(P.TRIAL), "the order was withdrawn during the trial: back to the previous model",
         lambda s, w, _p: _replaced(s, w), _withdraws_trial, (_A.SWITCH,)),
     Row(None, "the link is not what the journal says: a switch was cut short",

@@ -3,11 +3,13 @@
 Freshness comes from the nonce, not from the clock: a device's clock may be years off. A manifest that echoes the nonce
 was signed after we asked; it then lives for `expires_at - issued_at`, counted on our monotonic clock from the asking.
 
-`TrustPolicy` is the place for what a release itself must prove (TUF listing, provenance, gate, approvals); today's
-policy, `DirectorOnly`, asks for nothing beyond the director's word.
+`TrustPolicy` is the place for what a release itself must prove: `admission.SignedByAll` asks for the TUF listing,
+provenance, gate and approvals.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -20,8 +22,7 @@ from agents.protocol.v1 import (
     EnvelopeError,
     ReleaseManifest,
     digest_of,
-    key_id,
-    open_envelope,
+    read_envelope,
     sha256_hex,
     strict_json,
 )
@@ -46,14 +47,21 @@ class Order:
 
     target: Target | None
     life_s: float
+    revision: int = 0
+
+
+Keys = Callable[[], Mapping[str, Ed25519PublicKey]]
+HeardTime = Callable[[datetime, str], None]
 
 
 class DirectorCheck:
-    """Manifests for one device, by pinned keys; it remembers the last `seq` so that none is taken twice."""
+    """Manifests for one device, by the keys that the trust policy names now; none is taken twice.
 
-    def __init__(self, device_id: str, director_keys: tuple[str, ...]) -> None:
-        keys = [Ed25519PublicKey.from_public_bytes(bytes.fromhex(each)) for each in director_keys]
-        self._device_id, self._trusted = device_id, {key_id(key): key for key in keys}
+    `heard_time` is told each manifest's time of signing and its key.
+    """
+
+    def __init__(self, device_id: str, keys: Keys, heard_time: HeardTime | None = None) -> None:
+        self._device_id, self._keys, self._heard_time = device_id, keys, heard_time
         self._last_seq = -1
 
     def accept(self, envelope: Envelope, nonce: str) -> Order:
@@ -62,7 +70,7 @@ class DirectorCheck:
         Raises:
             RefusedError: another key, device, nonce, a repeated seq, no life left, or not valid at all.
         """
-        manifest = self._opened(envelope)
+        manifest, key = self._opened(envelope)
         if manifest.device_id != self._device_id:
             raise RefusedError("other_device", f"the manifest is for device {manifest.device_id[:64]!r}")
         if manifest.nonce != nonce:
@@ -72,20 +80,37 @@ class DirectorCheck:
             raise RefusedError("old_seq", f"seq {manifest.seq} does not follow {self._last_seq}")
         life_s = _life_s(manifest)
         self._last_seq = manifest.seq
-        order = manifest.order
-        if order is None:
-            return Order(None, life_s)
-        return Order(Target(order.release_digest, order.size_bytes, order.counter, order.rollout_id), life_s)
+        if self._heard_time is not None:
+            self._heard_time(manifest.issued_at, key)
+        return Order(_target(manifest), life_s, manifest.revision)
 
-    def _opened(self, envelope: Envelope) -> DirectorManifest:
+    def _opened(self, envelope: Envelope) -> tuple[DirectorManifest, str]:
         try:
-            payload = open_envelope(envelope, DIRECTOR_PAYLOAD, self._trusted)
+            payload, signers = read_envelope(envelope, DIRECTOR_PAYLOAD, self._keys())
         except EnvelopeError as error:
             raise RefusedError("bad_signature", str(error)) from error
+        if not signers:
+            raise RefusedError("bad_signature", "the manifest is not signed by a director that the trust policy names")
         try:
-            return DirectorManifest.model_validate(strict_json(payload, MANIFEST_BYTES))
+            return DirectorManifest.model_validate(strict_json(payload, MANIFEST_BYTES)), min(signers)
         except (ValueError, ValidationError) as error:
             raise RefusedError("bad_manifest", str(error)[:300]) from error
+
+
+def _target(manifest: DirectorManifest) -> Target | None:
+    order = manifest.order
+    if order is None:
+        return None
+    return Target(
+        order.release_digest,
+        order.size_bytes,
+        order.counter,
+        order.rollout_id,
+        stage_fraction=order.stage_fraction,
+        safe_state=order.safe_state,
+        shadow_s=order.shadow_s,
+        revision=manifest.revision,
+    )
 
 
 def _life_s(manifest: DirectorManifest) -> float:
@@ -134,10 +159,3 @@ class TrustPolicy(Protocol):
 
     async def admit(self, target: Target, release: ReleaseManifest, release_bytes: bytes) -> None:
         """Raise RefusedError (for good) or LinkError (try again) unless the release may be installed."""
-
-
-class DirectorOnly:
-    """The director's signature suffices: until TUF and attestations are checked here."""
-
-    async def admit(self, target: Target, release: ReleaseManifest, release_bytes: bytes) -> None:
-        """Admit everything that `read_release` let through."""

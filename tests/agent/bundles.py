@@ -67,6 +67,6 @@ def release(server: FleetServer, counter: int, content: dict[str, bytes], **chan
         **changes,
     }
     data = canonical_json(said)
-    server.put(data)
+    server.put_release(data)
     order = ReleaseOrder(release_digest=sha256_hex(data), size_bytes=len(data), counter=counter, rollout_id="r-1")
     return Built(order, said["content_digest"])

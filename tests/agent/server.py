@@ -20,13 +20,15 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from agents.protocol.v1 import (
     DIRECTOR_PAYLOAD,
     CheckIn,
     DirectorManifest,
     EnrolRequest,
+    Envelope,
+    ReleaseManifest,
     ReleaseOrder,
     TelemetryBatch,
     canonical_json,
@@ -36,6 +38,10 @@ from agents.protocol.v1 import (
     signing_input,
     strict_json,
 )
+from agents.protocol.v1.admission import bundle_bytes
+from agents.protocol.v1.trust import Revocations, attestations_path, release_path
+from tests.support.trust import MEDIA, Ring, public_hex, vouched
+from tests.support.tuf_repository import TufRepository
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -50,7 +56,14 @@ class Request:
 
 @dataclass
 class FleetServer:
-    director: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
+    """`ring` holds the keys of all who vouch; whatever release is put here is vouched for, unless in `unvouched`."""
+
+    ring: Ring = field(default_factory=Ring)
+    tuf: TufRepository = field(default_factory=TufRepository)
+    policy: dict[str, Any] = field(default_factory=dict)
+    revocations: Revocations | None = None
+    vouches: dict[str, list[Envelope]] = field(default_factory=dict)
+    releases: dict[str, bytes] = field(default_factory=dict)
     faults: set[str] = field(default_factory=set)
     blobs: dict[str, bytes] = field(default_factory=dict)
     order: ReleaseOrder | None = None
@@ -73,13 +86,34 @@ class FleetServer:
     url: str = ""
 
     @property
-    def director_hex(self) -> str:
-        return self.director.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
+    def director(self) -> Ed25519PrivateKey:
+        return self.ring.director
 
     def put(self, data: bytes) -> str:
         digest = sha256_hex(data)
         self.blobs[digest] = data
         return digest
+
+    def put_release(self, data: bytes, envelopes: list[Envelope] | None = None) -> str:
+        """List a release with its attestations, all of them unless others are given."""
+        digest = self.put(data)
+        manifest = ReleaseManifest.model_validate_json(data)
+        self.releases[digest] = data
+        self.vouches[digest] = vouched(self.ring, manifest, device_class="test") if envelopes is None else envelopes
+        self.publish()
+        return digest
+
+    def publish(self) -> None:
+        listed = {release_path(digest): data for digest, data in self.releases.items()}
+        bundles = {attestations_path(digest): bundle_bytes(lines) for digest, lines in self.vouches.items()}
+        policy = self.ring.policy(**{"media_types": ("x", *MEDIA), "version": 1, **self.policy})
+        self.tuf.show(policy, self.revocations, listed | bundles)
+        for data in self.tuf.blobs():
+            self.put(data)
+
+    @property
+    def revision(self) -> int:
+        return self.tuf.versions["timestamp"]
 
     async def __call__(self, scope: dict[str, Any], receive: Callable[[], Any], send: Send) -> None:
         if scope["type"] != "http":
@@ -105,6 +139,9 @@ class FleetServer:
         elif route.startswith("/put/"):
             self.uploads[route.removeprefix("/put/")] = request.body
             await _send(send, 200, b"")
+        elif route.startswith("tuf/"):
+            found = self.tuf.metadata(route.removeprefix("tuf/"))
+            await _send(send, 404 if found is None else 200, found or b"none")
         elif not self._signed(request):
             await _send(send, 401, b"bad signature")
         elif route.startswith("blobs/sha256/"):
@@ -151,9 +188,15 @@ class FleetServer:
             return
         device_id = f"d-{wish.serial}"
         self.devices[device_id], self.serials[device_id] = key, wish.serial
-        await self._json(
-            send, {"device_id": device_id, "director_keys": [self.director_hex], "next_check_in_s": self.period_s}
-        )
+        if not self.tuf.files:
+            self.publish()
+        reply = {
+            "device_id": device_id,
+            "director_keys": [public_hex(self.director)],
+            "trust_root": self.tuf.root.decode(),
+            "next_check_in_s": self.period_s,
+        }
+        await self._json(send, reply)
 
     def _signed(self, request: Request) -> bool:
         key = self.devices.get(request.headers.get("fleetloop-device", ""))
@@ -188,6 +231,7 @@ class FleetServer:
             seq=1 if "old_seq" in self.faults else check_in.seq,
             issued_at=now,
             expires_at=now + timedelta(seconds=-1 if "expired" in self.faults else self.life_s),
+            revision=self.revision,
             order=self.orders.get(device_id, self.order),
         )
         return manifest.model_dump_json(by_alias=True).encode()

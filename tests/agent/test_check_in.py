@@ -5,14 +5,16 @@ from pathlib import Path
 import pytest
 
 from agents.link import DeviceClient, Identity
+from agents.link.identity import root_path
 from agents.main.check_in import CheckIns
 from agents.platform import PlatformFacts, jetson
 from agents.protocol.v1 import DeploymentPhase as P
 from agents.sdk import StateDir
-from agents.update import DirectorCheck, UpdateLoop
+from agents.update import Anchor, DirectorCheck, UpdateLoop
 from tests.agent.bundles import files, release
 from tests.agent.server import FleetServer
 from tests.agent.test_update_crash import Bench
+from tests.support.trust import id_of
 
 
 @pytest.fixture
@@ -21,9 +23,13 @@ def update(state: StateDir, client: DeviceClient, server: FleetServer) -> Update
 
 
 @pytest.fixture
-def check_ins(client: DeviceClient, identity: Identity, update: UpdateLoop, tmp_path: Path) -> CheckIns:
-    director = DirectorCheck(identity.device_id, identity.director_keys)
-    return CheckIns(client, director, update, lambda: {"rows": 3.0}, PlatformFacts(tmp_path).now, boot_id="b-1")
+def check_ins(
+    client: DeviceClient, identity: Identity, update: UpdateLoop, server: FleetServer, state: StateDir, tmp_path: Path
+) -> CheckIns:
+    keys = {id_of(server.director): server.director.public_key()}
+    director = DirectorCheck(identity.device_id, lambda: keys)
+    facts, anchor = PlatformFacts(tmp_path).now, Anchor(root_path(state).parent)
+    return CheckIns(client, director, update, lambda: {"rows": 3.0}, facts, anchor, boot_id="b-1")
 
 
 @pytest.mark.parametrize(

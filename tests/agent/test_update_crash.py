@@ -10,9 +10,10 @@ from pydantic import TypeAdapter
 from agents.inference import Verdict
 from agents.link import BlobStore, DeviceClient, Downloader, DownloadLimits
 from agents.protocol.v1 import DeploymentPhase as P
+from agents.protocol.v1 import ReleaseManifest, sha256_hex
 from agents.sdk import StateDir
 from agents.sdk.signals import Signals
-from agents.update import DirectorOnly, Journal, Policy, Slot, Slots, State, Target, UpdateEffects, UpdateLoop
+from agents.update import Journal, Policy, Slot, Slots, State, Target, UpdateEffects, UpdateLoop
 from agents.update.slots import empty
 from agents.update.trust import Order
 from tests.agent.bundles import Built, files, release
@@ -74,6 +75,13 @@ class CutEffects(UpdateEffects):
         self._fuse.point("after collect")
 
 
+class Believes:
+    """What is trusted is tested elsewhere."""
+
+    async def admit(self, target: Target, release: ReleaseManifest, release_bytes: bytes) -> None:
+        assert sha256_hex(release_bytes) == target.release_digest
+
+
 class Judge:
     def __init__(self, ok: bool = True) -> None:
         self.ok = ok
@@ -105,7 +113,7 @@ class Bench:
             signals=self.signals,
             qualifier=self.judge,
             device_class="test",
-            trust=DirectorOnly(),
+            trust=Believes(),
         )
         return UpdateLoop(journal, effects, self.slots.running(), policy, lambda: self.time_s)
 

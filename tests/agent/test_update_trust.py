@@ -3,14 +3,13 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from agents.protocol.v1 import DIRECTOR_PAYLOAD, canonical_json, digest_of, seal_envelope, sha256_hex
+from agents.protocol.v1 import DIRECTOR_PAYLOAD, canonical_json, digest_of, key_id, seal_envelope, sha256_hex
 from agents.update import DirectorCheck, RefusedError, Target
 from agents.update.trust import read_release
 
 KEY = Ed25519PrivateKey.generate()
-PUBLIC = KEY.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
+KEYS = {key_id(KEY.public_key()): KEY.public_key()}
 NONCE = "n" * 32
 START = datetime(2020, 1, 1)  # noqa: DTZ001
 ORDER = {"release_digest": "a" * 64, "size_bytes": 10, "counter": 3}
@@ -30,11 +29,11 @@ def manifest(**changes: Any) -> dict[str, Any]:
 
 
 def accept(payload: bytes, key: Ed25519PrivateKey = KEY, kind: str = DIRECTOR_PAYLOAD) -> Target | None:
-    return DirectorCheck("d-1", (PUBLIC,)).accept(seal_envelope(kind, payload, [key]), NONCE).target
+    return DirectorCheck("d-1", lambda: KEYS).accept(seal_envelope(kind, payload, [key]), NONCE).target
 
 
 def test_a_good_manifest_is_believed_whatever_the_clock_says() -> None:
-    check = DirectorCheck("d-1", (PUBLIC,))
+    check = DirectorCheck("d-1", lambda: KEYS)
     order = check.accept(seal_envelope(DIRECTOR_PAYLOAD, canonical_json(manifest()), [KEY]), NONCE)
     assert order.target == Target("a" * 64, 10, 3)
     assert order.life_s == 3600
@@ -75,7 +74,7 @@ def test_a_payload_that_reads_in_two_ways_is_refused(bad: bytes) -> None:
 
 
 def test_no_manifest_is_taken_twice() -> None:
-    check = DirectorCheck("d-1", (PUBLIC,))
+    check = DirectorCheck("d-1", lambda: KEYS)
     first = seal_envelope(DIRECTOR_PAYLOAD, canonical_json(manifest(seq=5)), [KEY])
     check.accept(first, NONCE)
     with pytest.raises(RefusedError) as refused:
@@ -86,7 +85,7 @@ def test_no_manifest_is_taken_twice() -> None:
 def test_a_life_has_an_end_whatever_the_director_says() -> None:
     far = (START + timedelta(days=20_000)).isoformat() + "Z"
     envelope = seal_envelope(DIRECTOR_PAYLOAD, canonical_json(manifest(expires_at=far)), [KEY])
-    assert DirectorCheck("d-1", (PUBLIC,)).accept(envelope, NONCE).life_s == 7 * 24 * 3600
+    assert DirectorCheck("d-1", lambda: KEYS).accept(envelope, NONCE).life_s == 7 * 24 * 3600
 
 
 CONTENT = {

@@ -123,11 +123,13 @@ def sealed(kind: str, digest: str, predicate: Predicate, *keys: Ed25519PrivateKe
     return seal_envelope(STATEMENT_PAYLOAD, statement_bytes("driver", digest, kind, predicate), keys)
 
 
-def vouched(ring: Ring, manifest: ReleaseManifest, people: tuple[str, ...] = ("ada", "bo")) -> list[Envelope]:
+def vouched(
+    ring: Ring, manifest: ReleaseManifest, people: tuple[str, ...] = ("ada", "bo"), *, device_class: str = CLASS
+) -> list[Envelope]:
     """Return everything that a release needs."""
     return [
         sealed(PROVENANCE, manifest.content_digest, provenance(), ring.trainer),
-        sealed(TEST_RESULT, manifest.content_digest, gate_result(), ring.gate),
+        sealed(TEST_RESULT, manifest.content_digest, gate_result(device_class=device_class), ring.gate),
         *(approved(ring, manifest, name) for name in people),
     ]
 

@@ -1,0 +1,57 @@
+"""The question put to every release: is it listed, and have trainer, gate and people signed for it?"""
+
+from datetime import datetime
+from typing import Final
+
+from agents.link import LinkError
+from agents.protocol.v1 import ReleaseManifest
+from agents.protocol.v1.admission import BUNDLE_BYTES, NotAdmittedError, Wish, admit, read_bundle
+from agents.protocol.v1.trust import attestations_path, release_path
+from agents.update.machine import Target
+from agents.update.refresh import Listed, Trust
+from agents.update.trust import RefusedError
+
+_RELEASE: Final = "the release that the director ordered"
+
+
+class SignedByAll:
+    """TUF, provenance, gate and people, each with keys of their own; see `agents.protocol.v1.admission`."""
+
+    def __init__(self, trust: Trust, device_class: str) -> None:
+        self._trust, self._device_class = trust, device_class
+
+    async def admit(self, target: Target, release: ReleaseManifest, release_bytes: bytes) -> None:
+        """Return if the release may be installed.
+
+        Raises:
+            RefusedError: not under this counter. LinkError: not now.
+        """
+        paths = release_path(target.release_digest), attestations_path(target.release_digest)
+        listed = await self._trust.look_up(*paths)
+        self._must_match(target, listed[paths[0]], release_bytes)
+        attestations = listed[paths[1]]
+        if attestations is None:
+            raise RefusedError("no_attestations", f"{_RELEASE} is listed without attestations")
+        bundle = await self._trust.fetch(attestations, BUNDLE_BYTES)
+        self.judge(target, release, bundle, self._trust.anchor.now())
+
+    def judge(self, target: Target, release: ReleaseManifest, bundle: bytes, at: datetime) -> None:
+        """Return if policy, revocations and attestations let the release in at this time."""
+        anchor = self._trust.anchor
+        if anchor.policy is None:
+            raise LinkError("no_trust_policy", "no trust policy has been read yet")
+        wish = Wish(release, target.release_digest, self._device_class, at, target.stage_fraction)
+        try:
+            admit(anchor.policy, anchor.revocations, wish, read_bundle(bundle))
+        except NotAdmittedError as error:
+            if error.passing:
+                raise LinkError(error.reason, str(error)) from error
+            raise RefusedError(error.reason, str(error)) from error
+
+    def _must_match(self, target: Target, listed: Listed | None, release_bytes: bytes) -> None:
+        if listed is None:
+            if self._trust.anchor.revision < target.revision:
+                raise LinkError("not_listed_yet", f"{_RELEASE} is not in the repository yet")
+            raise RefusedError("not_listed", f"{_RELEASE} is not in the repository")
+        if (listed.sha256, listed.length_bytes) != (target.release_digest, len(release_bytes)):
+            raise RefusedError("listed_otherwise", f"{_RELEASE} has another digest in the repository")
