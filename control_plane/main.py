@@ -9,7 +9,6 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import uvicorn
 from fastapi import FastAPI
 
 from control_plane.audit.api import access as access_api
@@ -19,8 +18,10 @@ from control_plane.evaluation.api import api as evaluation_api
 from control_plane.factory.api import api as factory_api
 from control_plane.fleet.api import api as fleet_api
 from control_plane.fleet.device_api import device_api as fleet_device_api
-from control_plane.fleet.service import Identities
-from control_plane.kit import clock
+from control_plane.fleet.domain import AuthMode
+from control_plane.fleet.service import Identities, Rules
+from control_plane.kit import clock, tls
+from control_plane.kit.certificates import load_authority
 from control_plane.kit.context import Context
 from control_plane.kit.db import Database
 from control_plane.kit.errors import Invalid
@@ -88,7 +89,11 @@ def open_context(settings: Settings, *, pool_size: int = 10) -> Context:
     if settings.database_url is None:
         raise Invalid("FLEETLOOP_DATABASE_URL is not set; 'fleetloop up' starts an embedded PostgreSQL")
     signers = {name: load_signer(settings.keys, name) for name in ("director",)}
-    return Context(settings, Database(settings.database_url, pool_size=pool_size), open_objects(settings), signers)
+    authority = load_authority(
+        settings.device_ca or settings.keys / "device-ca.pem", settings.trust_domain, clock.now()
+    )
+    database = Database(settings.database_url, pool_size=pool_size)
+    return Context(settings, database, open_objects(settings), signers, authority)
 
 
 def create_app(settings: Settings, *, max_body_s: float = MAX_DEVICE_BODY_S) -> FastAPI:
@@ -103,7 +108,8 @@ def create_app(settings: Settings, *, max_body_s: float = MAX_DEVICE_BODY_S) -> 
         redoc_url=None,
         openapi_url="/api/openapi.json",
     )
-    app.state.context, app.state.identities, app.state.board = context, Identities(), Board()
+    rules = Rules(AuthMode(settings.device_auth), context.device_ca, settings.device_rate_per_s)
+    app.state.context, app.state.identities, app.state.board = context, Identities(rules), Board()
     for router in ROUTERS:
         app.include_router(router)
     if isinstance(context.objects, LocalStore):
@@ -159,21 +165,38 @@ def _forget_all(app: FastAPI) -> None:
     app.state.board.forget()
 
 
+def listeners_of(app: FastAPI, arguments: argparse.Namespace) -> list[tls.Listener]:
+    """Return who listens where: people by plain HTTP, devices by mutual TLS or through a proxy."""
+    context: Context = app.state.context
+    found = [tls.plain(app, arguments.host, arguments.port)]
+    if arguments.device_port is not None:
+        if context.device_ca is None:
+            raise Invalid("there is no device authority to serve TLS with")
+        names = [name.strip() for name in context.settings.device_names.split(",") if name.strip()]
+        found.append(tls.mutual_tls(app, arguments.device_host, arguments.device_port, context.device_ca, names))
+    if arguments.proxied_socket is not None:
+        found.append(tls.behind_proxy(app, socket=arguments.proxied_socket))
+    if arguments.proxied_port is not None:
+        if context.settings.proxy_secret is None:
+            raise Invalid("a proxied port needs FLEETLOOP_PROXY_SECRET; a proxied socket does not")
+        found.append(tls.behind_proxy(app, host=arguments.host, port=arguments.proxied_port))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="fleetloop's API server")
-    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--host", default="127.0.0.1", help="where people and flows come in, by plain HTTP")
     parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--device-host", default="127.0.0.1", help="where devices come in, by mutual TLS")
+    parser.add_argument("--device-port", type=int, help="none if unset")
+    parser.add_argument("--proxied-socket", type=Path, help="unix socket on which nginx or Envoy hands devices on")
+    parser.add_argument("--proxied-port", type=int, help="the same as a port, with FLEETLOOP_PROXY_SECRET")
     arguments = parser.parse_args()
     log_to_stderr()
-    uvicorn.run(
-        create_app(Settings()),
-        host=arguments.host,
-        port=arguments.port,
-        log_config=None,
-        access_log=False,
-        timeout_keep_alive=75,
-        h11_max_incomplete_event_size=64 << 10,
-    )
+    app = create_app(Settings())
+    listeners = listeners_of(app, arguments)
+    with asyncio.Runner(loop_factory=listeners[0].config.get_loop_factory()) as runner:
+        runner.run(tls.serve(app, listeners))
 
 
 if __name__ == "__main__":

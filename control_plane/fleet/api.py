@@ -2,6 +2,9 @@
 
 from control_plane.fleet import service
 from control_plane.fleet.schemas import (
+    ConflictDecision,
+    ConflictItem,
+    DeniedKeyItem,
     DeviceClassItem,
     DeviceClassPut,
     DeviceItem,
@@ -9,8 +12,10 @@ from control_plane.fleet.schemas import (
     EnrolmentTokenCreate,
     EnrolmentTokenItem,
     FleetLine,
+    KeyDeny,
+    StatementItem,
 )
-from control_plane.kit.http import AdminCall, Cursor, Limit, OperatorCall, ViewerCall, router
+from control_plane.kit.http import AdminCall, Cursor, Limit, OperatorCall, Response, ViewerCall, router
 from control_plane.kit.pages import Page
 
 api = router("fleet")
@@ -31,7 +36,9 @@ async def put_class(name: str, body: DeviceClassPut, call: AdminCall) -> DeviceC
 @api.post("/enrolment-tokens", status_code=201, name="create_enrolment_token")
 async def create_token(body: EnrolmentTokenCreate, call: OperatorCall) -> EnrolmentTokenItem:
     """Make a single-use token for one device."""
-    return await call.once(body, lambda: service.create_token(call.session, call.principal.name, body))
+    return await call.once(
+        body, lambda: service.create_token(call.session, call.principal.name, body, call.context.device_ca)
+    )
 
 
 @api.get("/devices", name="list_devices")
@@ -62,3 +69,41 @@ async def get_device(device_id: str, call: ViewerCall) -> DeviceItem:
 async def patch_device(device_id: str, body: DevicePatch, call: OperatorCall) -> DeviceItem:
     """Quarantine, retire or readmit a device."""
     return await service.patch_device(call.session, call.principal.name, device_id, body)
+
+
+@api.get("/denied-keys", name="list_denied_keys")
+async def list_denied(call: ViewerCall) -> list[DeniedKeyItem]:
+    """List device keys that nobody is heard with any more."""
+    return await service.list_denied(call.session)
+
+
+@api.put("/denied-keys/{key_sha256}", name="deny_device_key")
+async def deny_key(key_sha256: str, body: KeyDeny, call: OperatorCall) -> DeniedKeyItem:
+    """Deny a device key, from the next request on and for ever."""
+    return await service.deny_key(call.session, call.principal.name, key_sha256, body)
+
+
+@api.get("/enrolment-conflicts", name="list_enrolment_conflicts")
+async def list_conflicts(call: ViewerCall) -> list[ConflictItem]:
+    """List enrolments of a known serial with another key."""
+    return await service.list_conflicts(call.session)
+
+
+@api.post("/enrolment-conflicts/{conflict_id}/decision", name="decide_enrolment_conflict")
+async def decide_conflict(conflict_id: str, body: ConflictDecision, call: OperatorCall) -> ConflictItem:
+    """Say whether the new key is the device's from now on."""
+    return await service.decide_conflict(call.session, call.principal.name, conflict_id, body)
+
+
+@api.get("/device-statements", name="list_device_statements")
+async def list_statements(
+    call: ViewerCall, device_id: str | None = None, subject: str | None = None, limit: Limit = 50
+) -> list[StatementItem]:
+    """List what devices signed, newest first: install reports by release digest, recordings by sha256."""
+    return await service.list_statements(call.session, device_id, subject, limit)
+
+
+@api.get("/device-statements/{sha256}", name="get_device_statement")
+async def get_statement(sha256: str, call: ViewerCall) -> Response:
+    """Return a statement as the bytes that the device sent (a DSSE envelope)."""
+    return Response(await service.statement(call.session, sha256), media_type="application/vnd.in-toto+json")

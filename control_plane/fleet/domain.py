@@ -1,15 +1,22 @@
 """What may enrol, and which check-ins are believed.
 
-A check-in is fresh if its boot is new or its sequence number is higher than the last one of the same boot. A boot that
-was over and speaks again is a replay or a clone.
+A check-in is fresh if its boot is new or its sequence number is higher than the last one of the same boot.
+
+One device never sends two messages with one number, and of a boot that is over at most one message can still be on its
+way (a device has one check-in in flight). So two things prove that two computers share a key: the last number again
+with another nonce, and a second new number of a boot that is over. A replayed message repeats its nonce and its number:
+whoever replays cannot have a device locked out.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 KEPT_BOOTS = 8
+LATE_MOST = 1
+RENEWABLE = timedelta(days=400)
+TOKEN_FAILURES_MOST = 5
 
 
 class DeviceState(StrEnum):
@@ -22,6 +29,22 @@ class Freshness(StrEnum):
     FRESH = "fresh"
     REPLAYED = "replayed"
     OLD_BOOT = "old_boot"
+    LATE = "late"
+    CLONED = "cloned"
+
+
+class AuthMode(StrEnum):
+    """What proves that a request comes from a device."""
+
+    MTLS = "mtls"
+    SIGNATURE = "signature"
+    EITHER = "either"
+
+
+class ConflictState(StrEnum):
+    PENDING = "pending"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +55,7 @@ class Identity:
     device_class: str
     site: str
     state: DeviceState
+    key_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +76,71 @@ class Token:
     serial: str | None
     expires_at: datetime
     used_by: str | None
+    failures: int = 0
 
 
-def freshness(boots: Sequence[str], last_seq: int, boot_id: str, seq: int) -> Freshness:
-    """Judge a check-in; `boots` are the ids seen, newest first."""
-    if not boots or boot_id not in boots:
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What was heard of a device: boots, newest first; the last number and nonce of the newest; where others ended.
+
+    `ends` maps a boot that is over to its last number and how many messages of it came late.
+    """
+
+    boots: Sequence[str] = ()
+    last_seq: int = -1
+    last_nonce: str | None = None
+    ends: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+
+def freshness(heard: Heard, boot_id: str, seq: int, nonce: str) -> Freshness:
+    """Judge a check-in."""
+    if boot_id not in heard.boots:
         return Freshness.FRESH
-    if boot_id != boots[0]:
-        return Freshness.OLD_BOOT
-    return Freshness.FRESH if seq > last_seq else Freshness.REPLAYED
+    if boot_id != heard.boots[0]:
+        last, late = heard.ends.get(boot_id, (seq, 0))
+        if seq <= last:
+            return Freshness.OLD_BOOT
+        return Freshness.LATE if late < LATE_MOST else Freshness.CLONED
+    if seq == heard.last_seq and heard.last_nonce not in (None, nonce):
+        return Freshness.CLONED
+    return Freshness.FRESH if seq > heard.last_seq else Freshness.REPLAYED
 
 
-def with_boot(boots: Sequence[str], boot_id: str) -> list[str]:
-    """Return the boots with the speaking one first."""
-    return [boot_id, *(b for b in boots if b != boot_id)][:KEPT_BOOTS]
+def with_check_in(heard: Heard, boot_id: str, seq: int, nonce: str) -> Heard:
+    """Return what is known after a fresh check-in."""
+    boots = [boot_id, *(boot for boot in heard.boots if boot != boot_id)][:KEPT_BOOTS]
+    ends = {boot: end for boot, end in heard.ends.items() if boot in boots and boot != boot_id}
+    if heard.boots and heard.boots[0] != boot_id:
+        ends[heard.boots[0]] = (heard.last_seq, 0)
+    return Heard(boots, seq, nonce, ends)
+
+
+def with_late(heard: Heard, boot_id: str, seq: int) -> Heard:
+    """Return what is known after a message of a boot that is over."""
+    _, late = heard.ends.get(boot_id, (seq, 0))
+    return Heard(heard.boots, heard.last_seq, heard.last_nonce, {**heard.ends, boot_id: (seq, late + 1)})
+
+
+@dataclass(slots=True)
+class Allowance:
+    """A token bucket: `rate_per_s` can be kept up, ten seconds' worth at once."""
+
+    rate_per_s: float
+    level: float
+    at_s: float
+
+    @classmethod
+    def full(cls, rate_per_s: float, now_s: float) -> "Allowance":
+        return cls(rate_per_s, rate_per_s * 10, now_s)
+
+    def take(self, now_s: float) -> float:
+        """Use one up; return the seconds until there is one again, 0 if there was."""
+        self.level = min(self.rate_per_s * 10, self.level + (now_s - self.at_s) * self.rate_per_s)
+        self.at_s = now_s
+        if self.level < 1:
+            return (1 - self.level) / self.rate_per_s
+        self.level -= 1
+        return 0.0
 
 
 def why_not(token: Token | None, device_class: str, site: str, serial: str, now: datetime) -> str | None:
@@ -74,6 +149,8 @@ def why_not(token: Token | None, device_class: str, site: str, serial: str, now:
         return "this enrolment token is unknown"
     if token.used_by is not None:
         return "this enrolment token was used already"
+    if token.failures >= TOKEN_FAILURES_MOST:
+        return "this enrolment token was tried by too many that it is not for"
     if token.expires_at < now:
         return "this enrolment token has expired"
     for name, bound, given in (

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, func
+from sqlalchemy import BigInteger, ForeignKey, Index, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from control_plane.kit.db import Base
@@ -28,6 +28,7 @@ class EnrolmentToken(Base):
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
     used_by: Mapped[str | None]
+    failures: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 class Device(Base):
@@ -47,6 +48,9 @@ class Device(Base):
     last_seen_at: Mapped[datetime | None]
     boots: Mapped[list[str]]
     last_seq: Mapped[int] = mapped_column(BigInteger, default=-1)
+    last_nonce: Mapped[str | None]
+    boot_ends: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    certificate_expires_at: Mapped[datetime | None]
     counter_floor: Mapped[int] = mapped_column(default=0)
     active_release: Mapped[str | None]
     active_content: Mapped[str | None] = mapped_column(index=True)
@@ -54,3 +58,67 @@ class Device(Base):
     deployment: Mapped[dict[str, Any] | None]
     platform: Mapped[dict[str, Any]]
     spool: Mapped[dict[str, Any]]
+
+
+class Certificate(Base):
+    """Every certificate the authority gave to a device."""
+
+    __tablename__ = "fleet_certificate"
+
+    serial: Mapped[str] = mapped_column(primary_key=True)
+    device_id: Mapped[str] = mapped_column(ForeignKey("fleet_device.id"), index=True)
+    key_sha256: Mapped[str]
+    because: Mapped[str]
+    issued_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime]
+
+
+class DeniedKey(Base):
+    """A key nobody is heard with any more, by the sha256 of its SubjectPublicKeyInfo."""
+
+    __tablename__ = "fleet_denied_key"
+
+    key_sha256: Mapped[str] = mapped_column(primary_key=True)
+    device_id: Mapped[str | None]
+    reason: Mapped[str]
+    compromised_since: Mapped[datetime | None]
+    denied_by: Mapped[str]
+    denied_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class EnrolmentConflict(Base):
+    """Somebody enrols with the serial of a known device and another key: a person decides whose it is."""
+
+    __tablename__ = "fleet_enrolment_conflict"
+    __table_args__ = (UniqueConstraint("device_id", "key_sha256"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    device_id: Mapped[str] = mapped_column(ForeignKey("fleet_device.id"), index=True)
+    serial: Mapped[str]
+    public_key_pem: Mapped[str]
+    key_sha256: Mapped[str]
+    token_hash: Mapped[str] = mapped_column(ForeignKey("fleet_enrolment_token.hash"))
+    asked_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    state: Mapped[str]
+    decided_by: Mapped[str | None]
+    decided_at: Mapped[datetime | None]
+    reason: Mapped[str | None]
+
+
+class Statement(Base):
+    """What a device swore to, as the bytes it sent: a DSSE envelope of an install report or of a recording."""
+
+    __tablename__ = "fleet_statement"
+    __table_args__ = (
+        UniqueConstraint("device_id", "kind", "statement_id"),
+        Index("ix_fleet_statement_subject", "subject"),
+    )
+
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    device_id: Mapped[str] = mapped_column(ForeignKey("fleet_device.id"))
+    kind: Mapped[str]
+    statement_id: Mapped[str]
+    subject: Mapped[str]
+    key_sha256: Mapped[str]
+    body: Mapped[bytes]
+    received_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Any
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
-from control_plane.fleet.domain import DeviceState
+from control_plane.fleet.domain import ConflictState, DeviceState
 from control_plane.kit.pages import Schema
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
@@ -37,6 +37,9 @@ class EnrolmentTokenItem(Schema):
     site: str | None
     serial: str | None
     expires_at: datetime
+    ca_sha256: str | None = Field(
+        default=None, description="fingerprint of the device authority, for the first contact"
+    )
 
 
 class DeviceItem(Schema):
@@ -48,6 +51,8 @@ class DeviceItem(Schema):
     state: DeviceState
     agent_version: str
     enrolled_at: datetime
+    key_sha256: str = ""
+    certificate_expires_at: datetime | None = None
     last_seen_at: datetime | None
     counter_floor: int
     active_release: str | None
@@ -61,6 +66,52 @@ class DeviceItem(Schema):
 class DevicePatch(Schema):
     state: DeviceState
     reason: str = Field(min_length=1, max_length=500)
+
+
+class KeyDeny(Schema):
+    """`compromised_since` says from when on what this key signed is not to be believed."""
+
+    reason: str = Field(min_length=1, max_length=500)
+    compromised_since: AwareDatetime | None = None
+
+
+class DeniedKeyItem(KeyDeny):
+    key_sha256: str
+    device_id: str | None
+    denied_by: str
+    denied_at: datetime
+
+
+class ConflictItem(Schema):
+    """Somebody enrolled with the serial of a known device and another key."""
+
+    id: str
+    device_id: str
+    serial: str
+    key_sha256: str
+    asked_at: datetime
+    state: ConflictState
+    decided_by: str | None
+    decided_at: datetime | None
+    reason: str | None
+
+
+class ConflictDecision(Schema):
+    """Accepting gives the device the new key and denies the old one."""
+
+    accept: bool
+    reason: str = Field(min_length=1, max_length=500)
+
+
+class StatementItem(Schema):
+    """One statement that a device signed; its bytes are at `/device-statements/SHA256`."""
+
+    sha256: str
+    device_id: str
+    kind: str
+    subject: str
+    key_sha256: str
+    received_at: datetime
 
 
 class FleetLine(Schema):

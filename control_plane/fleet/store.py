@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from control_plane.fleet.models import Device, DeviceClass, EnrolmentToken
+from control_plane.fleet.models import DeniedKey, Device, DeviceClass, EnrolmentConflict, EnrolmentToken, Statement
 from control_plane.kit.db import Database, Row, Session, execute, row
 
 
@@ -73,16 +74,39 @@ async def lock_seen(session: Session, device_id: str) -> Row | None:
     """
     return await row(
         session,
-        """select state, boots, last_seq, counter_floor, set_config('synchronous_commit', 'off', true)
-           from fleet_device where id = :id for update""",
+        """select state, key_sha256, boots, last_seq, last_nonce, boot_ends, counter_floor,
+               exists (select 1 from fleet_denied_key k where k.key_sha256 = d.key_sha256) as denied,
+               set_config('synchronous_commit', 'off', true)
+           from fleet_device d where id = :id for update""",
         id=device_id,
     )
+
+
+async def standing(session: Session, device_id: str) -> Row | None:
+    """Return what decides whether a device is heard at all."""
+    return await row(
+        session,
+        """select state, key_sha256, exists (select 1 from fleet_denied_key k where k.key_sha256 = d.key_sha256) as denied
+           from fleet_device d where id = :id""",
+        id=device_id,
+    )
+
+
+async def put_boot_ends(session: Session, device_id: str, ends: str) -> None:
+    query = "update fleet_device set boot_ends = cast(:ends as jsonb) where id = :id"
+    await execute(session, query, id=device_id, ends=ends)
+
+
+async def tell(session: Session, device_id: str) -> None:
+    """Have every process forget what it knows of a device, once this transaction is committed."""
+    await execute(session, "select pg_notify('fleetloop_device', :id)", id=device_id)
 
 
 async def update_seen(session: Session, device_id: str, values: dict[str, Any]) -> None:
     await execute(
         session,
         """update fleet_device set last_seen_at = now(), boots = cast(:boots as jsonb), last_seq = :last_seq,
+               last_nonce = :last_nonce, boot_ends = cast(:boot_ends as jsonb),
                agent_version = :agent_version, counter_floor = :counter_floor, active_release = :active_release,
                active_content = :active_content, active_counter = :active_counter,
                deployment = cast(:deployment as jsonb), spool = cast(:spool as jsonb),
@@ -96,18 +120,22 @@ async def update_seen(session: Session, device_id: str, values: dict[str, Any]) 
 async def go_on(database: Database, check_ins: Sequence[dict[str, Any]]) -> set[str]:
     """Write check-ins of many devices at once; return the ids of those that were written.
 
-    Written is what is beyond doubt: an active device goes on in its newest boot, its sequence number grows, and its
-    counter floor does not lag behind ours. The disk is not waited for, as in `lock_seen`.
+    Written is what is beyond doubt: an active device goes on in its newest boot with a key that is not denied, its
+    sequence number grows, and its counter floor does not lag behind ours. The disk is not waited for, as in
+    `lock_seen`.
     """
     found = await database.fetch(
-        """update fleet_device d set last_seen_at = now(), last_seq = n.last_seq, agent_version = n.agent_version,
+        """update fleet_device d set last_seen_at = now(), last_seq = n.last_seq, last_nonce = n.nonce,
+               agent_version = n.agent_version,
                counter_floor = n.counter_floor, active_release = n.active_release, active_content = n.active_content,
                active_counter = n.active_counter, deployment = n.deployment, spool = n.spool,
                platform = coalesce(n.platform, d.platform)
-           from jsonb_to_recordset($1::jsonb) as n(id text, boot text, last_seq bigint, agent_version text,
-               counter_floor integer, active_release text, active_content text, active_counter integer,
-               deployment jsonb, spool jsonb, platform jsonb)
-           where d.id = n.id and d.state = 'active' and d.boots ->> 0 = n.boot and d.last_seq < n.last_seq
+           from jsonb_to_recordset($1::jsonb) as n(id text, key text, boot text, last_seq bigint, nonce text,
+               agent_version text, counter_floor integer, active_release text, active_content text,
+               active_counter integer, deployment jsonb, spool jsonb, platform jsonb)
+           where d.id = n.id and d.state = 'active' and d.key_sha256 = n.key and d.boots ->> 0 = n.boot
+               and not exists (select 1 from fleet_denied_key k where k.key_sha256 = d.key_sha256)
+               and d.last_seq < n.last_seq
                and d.counter_floor <= n.counter_floor
            returning d.id, set_config('synchronous_commit', 'off', true)""",
         json.dumps(check_ins, ensure_ascii=False),
@@ -119,3 +147,80 @@ async def summary(session: Session) -> Sequence[Any]:
     columns = (Device.device_class, Device.site, Device.active_content)
     query = select(*columns, func.count().label("devices")).group_by(*columns).order_by(*columns)
     return (await session.execute(query)).all()
+
+
+async def count_token_failure(session: Session, token_hash: str) -> None:
+    query = "update fleet_enrolment_token set failures = failures + 1 where hash = :hash and used_by is null"
+    await execute(session, query, hash=token_hash)
+
+
+async def use_token(session: Session, token_hash: str, device_id: str) -> None:
+    query = "update fleet_enrolment_token set used_at = now(), used_by = :device where hash = :hash"
+    await execute(session, query, hash=token_hash, device=device_id)
+
+
+async def find_by_key(session: Session, key_sha256: str) -> Device | None:
+    return await session.scalar(select(Device).where(Device.key_sha256 == key_sha256))
+
+
+async def is_denied(session: Session, key_sha256: str) -> bool:
+    return await session.get(DeniedKey, key_sha256) is not None
+
+
+async def deny_key(
+    session: Session, key_sha256: str, device_id: str | None, reason: str, since: datetime | None, actor: str
+) -> None:
+    """Add a key; one that is denied already may be told to be so from an earlier time on."""
+    values = {"device_id": device_id, "reason": reason, "compromised_since": since, "denied_by": actor}
+    statement = insert(DeniedKey).values(key_sha256=key_sha256, **values)
+    earlier = func.least(DeniedKey.compromised_since, statement.excluded.compromised_since)
+    await session.execute(
+        statement.on_conflict_do_update(index_elements=["key_sha256"], set_={"compromised_since": earlier})
+    )
+
+
+async def list_denied(session: Session) -> Sequence[DeniedKey]:
+    return (await session.scalars(select(DeniedKey).order_by(DeniedKey.denied_at.desc()).limit(1000))).all()
+
+
+async def find_conflict(session: Session, conflict_id: str) -> EnrolmentConflict | None:
+    return await session.get(EnrolmentConflict, conflict_id, with_for_update=True)
+
+
+async def find_conflict_of(session: Session, device_id: str, key_sha256: str) -> EnrolmentConflict | None:
+    query = select(EnrolmentConflict).where(
+        EnrolmentConflict.device_id == device_id, EnrolmentConflict.key_sha256 == key_sha256
+    )
+    return await session.scalar(query)
+
+
+async def list_conflicts(session: Session) -> Sequence[EnrolmentConflict]:
+    query = select(EnrolmentConflict).order_by(EnrolmentConflict.asked_at.desc()).limit(500)
+    return (await session.scalars(query)).all()
+
+
+async def insert_statement(session: Session, values: dict[str, Any]) -> bool:
+    """Add a statement unless it, or another one of the same name, is there."""
+    made = await session.scalar(insert(Statement).values(**values).on_conflict_do_nothing().returning(Statement.sha256))
+    return made is not None
+
+
+async def find_statement_of(session: Session, device_id: str, kind: str, statement_id: str) -> str | None:
+    query = select(Statement.sha256).where(
+        Statement.device_id == device_id, Statement.kind == kind, Statement.statement_id == statement_id
+    )
+    return await session.scalar(query)
+
+
+async def list_statements(session: Session, device_id: str | None, subject: str | None, limit: int) -> Sequence[Row]:
+    columns = (Statement.sha256, Statement.device_id, Statement.kind, Statement.subject, Statement.key_sha256)
+    query = select(*columns, Statement.received_at).order_by(Statement.received_at.desc()).limit(limit)
+    if device_id is not None:
+        query = query.where(Statement.device_id == device_id)
+    if subject is not None:
+        query = query.where(Statement.subject == subject)
+    return (await session.execute(query)).mappings().all()
+
+
+async def statement_body(session: Session, sha256: str) -> bytes | None:
+    return await session.scalar(select(Statement.body).where(Statement.sha256 == sha256))

@@ -2,10 +2,11 @@
 
 import base64
 import binascii
+import contextlib
 import hmac
 import json
 import urllib.parse
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from agents.protocol.v1 import LIMITS, strict_json
 from control_plane.kit.certificates import MAX_CERTIFICATE_BYTES
 from control_plane.kit.db import Session
-from control_plane.kit.errors import Forbidden, Invalid, TooLarge, Unauthenticated
+from control_plane.kit.errors import Forbidden, Invalid, Problem, TooLarge, Unauthenticated
 from control_plane.kit.http import Request, Response, context_of
 from control_plane.kit.tls import PEER, PROXIED
 
@@ -148,6 +149,18 @@ class _Route:
         await response(scope, receive, send)
 
 
+@contextlib.asynccontextmanager
+async def remembering(request: Request) -> AsyncIterator[None]:
+    """Around a transaction: write what a refusal wants remembered after the transaction is undone."""
+    try:
+        yield
+    except Problem as problem:
+        if problem.afterwards is not None:
+            async with context_of(request).database.transaction() as session:
+                await problem.afterwards(session)
+        raise
+
+
 def plain_route(handler: Callable[[Request], Awaitable[Response]]) -> Any:
     return _Route(handler)
 
@@ -157,7 +170,7 @@ def device_route(handler: Handler) -> Any:
 
     async def route(request: Request) -> Response:
         body = await request.body()
-        async with context_of(request).database.transaction() as session:
+        async with remembering(request), context_of(request).database.transaction() as session:
             return await handler(request, session, body)
 
     return _Route(route)

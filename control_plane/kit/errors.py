@@ -11,11 +11,16 @@ Problem
 └── Unavailable   try again later
 """
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 
 class Problem(Exception):  # noqa: N818 - RFC 9457's word
     """A failure with a stable `code` and a sentence for people."""
 
     code = "problem"
+    afterwards: Callable[[Any], Awaitable[None]] | None = None
+    """What to write once the request's own transaction is undone: a refusal may have to be remembered."""
 
     def __init__(self, detail: str, *, code: str | None = None, **extra: object) -> None:
         super().__init__(detail)

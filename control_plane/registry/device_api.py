@@ -6,7 +6,7 @@ from starlette.responses import StreamingResponse
 
 from control_plane.fleet import service as fleet
 from control_plane.kit.db import Session
-from control_plane.kit.device_http import device_route, target_of
+from control_plane.kit.device_http import device_route, proof_of
 from control_plane.kit.errors import Invalid
 from control_plane.kit.http import APIRouter, Request, Response, context_of
 from control_plane.registry import service
@@ -16,9 +16,7 @@ RANGE = re.compile(r"^bytes=(\d{1,18})-(\d{0,18})$")
 
 
 async def _blob(request: Request, session: Session, body: bytes) -> Response:
-    await fleet.authenticate(
-        session, request.app.state.identities, request.headers, request.method, target_of(request), body
-    )
+    await fleet.authenticate(session, request.app.state.identities, proof_of(request, body))
     sha256 = request.path_params["sha256"]
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise Invalid("a blob is named by its sha256 in lower-case hex", code="malformed")

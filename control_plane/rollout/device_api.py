@@ -3,7 +3,7 @@
 from agents.protocol import v1 as wire
 from control_plane.fleet import service as fleet
 from control_plane.fleet.domain import Identity
-from control_plane.kit.device_http import answer, parse, plain_route, target_of
+from control_plane.kit.device_http import answer, parse, plain_route, proof_of, remembering
 from control_plane.kit.http import APIRouter, Request, Response, context_of
 from control_plane.rollout import service
 from control_plane.rollout.domain import Order
@@ -22,11 +22,11 @@ async def _check_in(request: Request) -> Response:
 
 
 async def _who(request: Request, body: bytes) -> Identity:
-    signed = (request.app.state.identities, request.headers, request.method, target_of(request), body)
-    who = fleet.recognise(*signed)
+    identities, proof = request.app.state.identities, proof_of(request, body)
+    who = fleet.recognise(identities, proof)
     if who is None:
         async with context_of(request).database.transaction() as session:
-            who = await fleet.authenticate(session, *signed)
+            who = await fleet.authenticate(session, identities, proof)
     return who
 
 
@@ -41,7 +41,7 @@ async def _order(request: Request, who: Identity, message: wire.CheckIn) -> Orde
     quiet = not service.tells_news(board, who, message, order)
     if quiet and await fleet.go_on(database, state.identities, who, message):
         return order
-    async with database.transaction() as session:
+    async with remembering(request), database.transaction() as session:
         order = board.order(who, await fleet.see(session, who, message))
         await service.track(session, board, who, message, order)
     return order

@@ -4,7 +4,7 @@ from agents.protocol import v1 as wire
 from control_plane.fleet import service as fleet
 from control_plane.fleet.domain import Identity
 from control_plane.kit.db import Session
-from control_plane.kit.device_http import answer, device_route, parse, target_of
+from control_plane.kit.device_http import answer, device_route, parse, proof_of
 from control_plane.kit.errors import Invalid
 from control_plane.kit.http import APIRouter, Request, Response, context_of
 from control_plane.telemetry import service
@@ -13,9 +13,7 @@ device_api = APIRouter(tags=["device"])
 
 
 async def _who(request: Request, session: Session, body: bytes) -> Identity:
-    return await fleet.authenticate(
-        session, request.app.state.identities, request.headers, request.method, target_of(request), body
-    )
+    return await fleet.authenticate(session, request.app.state.identities, proof_of(request, body))
 
 
 async def _telemetry(request: Request, session: Session, body: bytes) -> Response:
@@ -26,6 +24,8 @@ async def _telemetry(request: Request, session: Session, body: bytes) -> Respons
 async def _recordings(request: Request, session: Session, body: bytes) -> Response:
     who = await _who(request, session, body)
     message = parse(wire.RecordingAnnounce, body)
+    required = context_of(request).settings.require_signed
+    await fleet.check_recording(session, request.app.state.identities, who, message, required=required)
     reply = await service.announce(session, context_of(request).objects, who, message)
     return answer(reply, 201 if reply.state is wire.RecordingState.WANTED else 200)
 

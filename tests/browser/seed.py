@@ -136,7 +136,8 @@ async def _enrol(session: Session, serial: str, site: str) -> Robot:
         agent_version="0.1.0",
     )
     device_id = await fleet.enrol(session, request)
-    return Robot(Identity(device_id, CLASS, site, DeviceState.ACTIVE), serial, key)
+    who = Identity(device_id, CLASS, site, DeviceState.ACTIVE, wire.device_key_id(key.public_key()))
+    return Robot(who, serial, key)
 
 
 async def _model(stage: Stage) -> None:

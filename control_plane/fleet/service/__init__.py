@@ -1,0 +1,48 @@
+"""Let devices in, know them again, keep what they say of themselves."""
+
+from control_plane.fleet.service.check_ins import CLONE_REVIEW, MAX_COUNTER, go_on, quarantine_clone, see
+from control_plane.fleet.service.devices import get_device, list_devices, members, patch_device, summary
+from control_plane.fleet.service.enrolment import (
+    CONFLICT_REVIEW,
+    create_token,
+    decide_conflict,
+    enrol,
+    list_classes,
+    list_conflicts,
+    put_class,
+)
+from control_plane.fleet.service.identities import Identities, Rules, authenticate, recognise
+from control_plane.fleet.service.keys import certify, deny_key, list_denied, renew
+from control_plane.fleet.service.statements import check_recording, list_statements, statement, take_report
+
+__all__ = [
+    "CLONE_REVIEW",
+    "CONFLICT_REVIEW",
+    "MAX_COUNTER",
+    "Identities",
+    "Rules",
+    "authenticate",
+    "certify",
+    "check_recording",
+    "create_token",
+    "decide_conflict",
+    "deny_key",
+    "enrol",
+    "get_device",
+    "go_on",
+    "list_classes",
+    "list_conflicts",
+    "list_denied",
+    "list_devices",
+    "list_statements",
+    "members",
+    "patch_device",
+    "put_class",
+    "quarantine_clone",
+    "recognise",
+    "renew",
+    "see",
+    "statement",
+    "summary",
+    "take_report",
+]

@@ -1,0 +1,57 @@
+"""Devices as people and other slices see them."""
+
+from control_plane.audit import service as audit
+from control_plane.fleet import store
+from control_plane.fleet.domain import DeviceState, Member
+from control_plane.fleet.models import Device
+from control_plane.fleet.schemas import DeviceItem, DevicePatch, FleetLine
+from control_plane.fleet.service.enrolment import forget_boots
+from control_plane.kit.db import Session
+from control_plane.kit.errors import NotFound
+from control_plane.kit.pages import Page, decode_cursor, page_of
+
+
+async def patch_device(session: Session, actor: str, device_id: str, body: DevicePatch) -> DeviceItem:
+    device = await store.find_device(session, device_id, lock=True)
+    if device is None:
+        raise NotFound(f"there is no device {device_id}")
+    if body.state is DeviceState.ACTIVE and device.state == DeviceState.QUARANTINED:
+        forget_boots(device)
+    device.state = body.state
+    await store.tell(session, device_id)
+    await audit.record(session, actor, f"device.{body.state}", device_id, body.reason)
+    return _item(device)
+
+
+async def get_device(session: Session, device_id: str) -> DeviceItem:
+    device = await store.find_device(session, device_id)
+    if device is None:
+        raise NotFound(f"there is no device {device_id}")
+    return _item(device)
+
+
+async def list_devices(
+    session: Session,
+    *,
+    site: str | None = None,
+    device_class: str | None = None,
+    after: str | None = None,
+    limit: int = 50,
+) -> Page[DeviceItem]:
+    cursor = decode_cursor(after)
+    found = await store.list_devices(
+        session, site=site, device_class=device_class, after=cursor[0] if cursor else None, limit=limit + 1
+    )
+    return page_of([_item(device) for device in found], limit, lambda item: item.id)
+
+
+async def members(session: Session, device_classes: list[str], sites: list[str] | None) -> list[Member]:
+    return [Member(*found) for found in await store.members(session, device_classes, sites)]
+
+
+async def summary(session: Session) -> list[FleetLine]:
+    return [FleetLine.model_validate(line, from_attributes=True) for line in await store.summary(session)]
+
+
+def _item(device: Device) -> DeviceItem:
+    return DeviceItem.model_validate(device, from_attributes=True)

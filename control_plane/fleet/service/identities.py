@@ -1,0 +1,203 @@
+"""Who a request comes from: a client certificate of our authority, or a signature by the enrolled key."""
+
+import base64
+import binascii
+import time
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from agents.protocol import v1 as wire
+from control_plane.fleet import store
+from control_plane.fleet.domain import Allowance, AuthMode, DeviceState, Identity
+from control_plane.fleet.service.sightings import Sightings
+from control_plane.kit import clock
+from control_plane.kit.certificates import Authority, Presented
+from control_plane.kit.db import Row, Session
+from control_plane.kit.device_http import Proof
+from control_plane.kit.errors import Invalid, Refused, TooMany, Unauthenticated
+
+FAILURES_MOST, FAILURES_WINDOW_S, ADDRESSES_MOST = 20, 60.0, 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """`authority` judges certificates; without one there are none."""
+
+    mode: AuthMode = AuthMode.EITHER
+    authority: Authority | None = None
+    rate_per_s: float = 20.0
+
+
+@dataclass(slots=True)
+class Known:
+    key: EllipticCurvePublicKey
+    identity: Identity
+    denied: bool
+    allowance: Allowance
+
+
+class Identities:
+    """Devices this process knows, so that a request costs no parsing. NOTIFY takes changed ones out.
+
+    The cache saves work and decides nothing: whoever writes for a device looks at its row (`standing`, `go_on`), so a
+    quarantine or a denied key counts from the very next request, also where a notification was lost.
+    """
+
+    def __init__(self, rules: Rules | None = None, most: int = 200_000) -> None:
+        self.rules = rules or Rules()
+        self._known: dict[str, Known] = {}
+        self._most = most
+        self._changes = 0
+        self.sightings = Sightings()
+        self.failures = Failures()
+
+    def forget(self, device_id: str | None) -> None:
+        self._changes += 1
+        if device_id is None:
+            self._known.clear()
+        else:
+            self._known.pop(device_id, None)
+
+    def known(self, device_id: str) -> Known | None:
+        return self._known.get(device_id)
+
+    async def of(self, session: Session, device_id: str) -> Known:
+        found = self.known(device_id)
+        if found is None:
+            changes = self._changes
+            device = await store.find_device(session, device_id)
+            if device is None:
+                raise Unauthenticated("this device is not enrolled")
+            found = Known(
+                public_key(device.public_key_pem),
+                Identity(device.id, device.device_class, device.site, DeviceState(device.state), device.key_sha256),
+                await store.is_denied(session, device.key_sha256),
+                Allowance.full(self.rules.rate_per_s, time.monotonic()),
+            )
+            if len(self._known) >= self._most:
+                self._known.clear()
+            if changes == self._changes:  # what was read may be older than what a notification just took out
+                self._known[device_id] = found
+        return found
+
+
+class Failures:
+    """Failed enrolments by address: whoever guesses tokens is not heard for a while, and nobody else suffers."""
+
+    def __init__(self) -> None:
+        self._by_address: dict[str, tuple[int, float]] = {}
+
+    def check(self, address: str) -> None:
+        count, since_s = self._by_address.get(address, (0, 0.0))
+        left_s = since_s + FAILURES_WINDOW_S - time.monotonic()
+        if count >= FAILURES_MOST and left_s > 0:
+            raise TooMany("too many failed enrolments from this address", left_s)
+
+    def count(self, address: str) -> None:
+        now_s = time.monotonic()
+        count, since_s = self._by_address.get(address, (0, now_s))
+        if now_s - since_s > FAILURES_WINDOW_S:
+            count, since_s = 0, now_s
+        if len(self._by_address) >= ADDRESSES_MOST:
+            self._by_address.clear()
+        self._by_address[address] = (count + 1, since_s)
+
+
+async def authenticate(session: Session, identities: Identities, proof: Proof, *, renewing: bool = False) -> Identity:
+    """Return whose request it is; the device's row is asked, so what was decided about it counts at once.
+
+    `renewing` takes the signature of a device whose certificate is over, whatever the mode.
+
+    Raises:
+        Unauthenticated: nothing proves who speaks. Refused: the device or its key is not heard. TooMany: too often.
+    """
+    claim = _claim(identities.rules, proof, renewing=renewing)
+    cached = identities.known(claim.device_id)
+    found = cached or await identities.of(session, claim.device_id)
+    who = _proven(found, claim, proof)
+    if cached is not None:
+        must_stand(who, await store.standing(session, who.id))
+    return who
+
+
+def recognise(identities: Identities, proof: Proof) -> Identity | None:
+    """Do as `authenticate` does for a device that this process knows, without its row; return None for any other."""
+    claim = _claim(identities.rules, proof, renewing=False)
+    found = identities.known(claim.device_id)
+    return _proven(found, claim, proof) if found else None
+
+
+def must_stand(who: Identity, row: Row | None) -> None:
+    """Refuse a device whose row says otherwise than what its request was judged by."""
+    if row is None or row["key_sha256"] != who.key_sha256:
+        raise Unauthenticated("this device has another key now")
+    if row["denied"]:
+        raise _denied(who.id)
+    must_be_active(who.id, DeviceState(row["state"]))
+
+
+def must_be_active(device_id: str, state: DeviceState) -> None:
+    if state is not DeviceState.ACTIVE:
+        raise Refused(f"device {device_id} is {state}", code=f"device_{state}")
+
+
+def public_key(pem: str) -> EllipticCurvePublicKey:
+    try:
+        key = load_pem_public_key(pem.encode())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise Invalid("public_key_pem is not a PEM public key") from error
+    if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
+        raise Invalid("public_key_pem must be a P-256 key")
+    return key
+
+
+def check_signature(key: EllipticCurvePublicKey, signature: str, data: bytes, what: str) -> None:
+    try:
+        key.verify(base64.b64decode(signature, validate=True), data, ECDSA(hashes.SHA256()))
+    except (InvalidSignature, binascii.Error, ValueError) as error:
+        raise Unauthenticated(f"the {what} is not signed by the device's key") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """Who a request says it is from; `certificate` proves it, else a signature has to."""
+
+    device_id: str
+    certificate: Presented | None = None
+
+
+def _claim(rules: Rules, proof: Proof, *, renewing: bool) -> _Claim:
+    if proof.certificate and rules.mode is not AuthMode.SIGNATURE and rules.authority is not None:
+        presented = rules.authority.judge(proof.certificate, clock.now())
+        if proof.device_id not in (None, presented.device_id):
+            raise Unauthenticated("the certificate is of another device than the request says")
+        return _Claim(presented.device_id, presented)
+    if rules.mode is AuthMode.MTLS and not renewing:
+        raise Unauthenticated("come by TLS with the device's certificate", code="certificate_missing")
+    if not proof.device_id or not proof.signature or len(proof.device_id) > 64 or len(proof.signature) > 200:
+        raise Unauthenticated("send Fleetloop-Device and Fleetloop-Signature")
+    return _Claim(proof.device_id)
+
+
+def _proven(found: Known, claim: _Claim, proof: Proof) -> Identity:
+    identity = found.identity
+    if claim.certificate is None:
+        signed = wire.signing_input(proof.method, proof.target, proof.body)
+        check_signature(found.key, proof.signature or "", signed, "request")
+    elif claim.certificate.spki_sha256 != identity.key_sha256:
+        raise Unauthenticated("this certificate is for a key that the device no longer has", code="old_certificate")
+    if found.denied:
+        raise _denied(identity.id)
+    must_be_active(identity.id, identity.state)
+    wait_s = found.allowance.take(time.monotonic())
+    if wait_s:
+        raise TooMany(f"device {identity.id} asks more often than it may", wait_s)
+    return identity
+
+
+def _denied(device_id: str) -> Refused:
+    return Refused(f"the key of device {device_id} is denied", code="key_denied")
