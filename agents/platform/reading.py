@@ -1,5 +1,6 @@
 """Small text files of the kernel, read without surprises."""
 
+import math
 from pathlib import Path
 
 Facts = dict[str, str | int | float | None]
@@ -15,6 +16,11 @@ def text(path: Path) -> str | None:
 
 def number(value: str | None) -> float | None:
     try:
-        return None if value is None else float(value)
+        found = None if value is None else float(value)
     except ValueError:
         return None
+    return found if found is not None and math.isfinite(found) else None
+
+
+def number_at(path: Path) -> float | None:
+    return number(text(path))
