@@ -6,15 +6,19 @@ It decides nothing about releases or recordings; it moves bytes and says exactly
 from agents.link.backoff import Backoff
 from agents.link.blobs import BlobStore
 from agents.link.client import DeviceClient, new_http
+from agents.link.credentials import Credentials
 from agents.link.downloader import Downloader, DownloadLimits
 from agents.link.errors import LinkError
-from agents.link.identity import Enrolment, Identity, enrol
+from agents.link.identity import Enrolment, Identity, enrol, open_client
 from agents.link.keys import DeviceKey
+from agents.link.renewal import Renewal
+from agents.link.reports import Reports
 from agents.link.uploads import Uploader
 
 __all__ = [
     "Backoff",
     "BlobStore",
+    "Credentials",
     "DeviceClient",
     "DeviceKey",
     "DownloadLimits",
@@ -22,7 +26,10 @@ __all__ = [
     "Enrolment",
     "Identity",
     "LinkError",
+    "Renewal",
+    "Reports",
     "Uploader",
     "enrol",
     "new_http",
+    "open_client",
 ]

@@ -10,11 +10,13 @@ from typing import Final, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from agents.link.credentials import Credentials
 from agents.link.errors import LinkError
 from agents.link.keys import DeviceKey
-from agents.protocol.v1 import signing_input_of_digest, strict_json
+from agents.protocol.v1 import Envelope, seal_device_envelope, signing_input_of_digest, strict_json
 
 USER_AGENT: Final = "fleetloop-agent"
+_OWN_CONNECTIONS: Final = 4
 ANSWER_BYTES: Final = 256 << 10
 EMPTY_SHA256: Final = hashlib.sha256(b"").hexdigest()
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -31,16 +33,81 @@ def new_http(connections: int = 20, tls: ssl.SSLContext | None = None) -> httpx.
     )
 
 
+class Channel:
+    """Connections that belong together; closed once they are retired and nobody uses them."""
+
+    def __init__(self, http: httpx.AsyncClient, *, owned: bool, signs: bool) -> None:
+        self.http, self._owned, self.signs = http, owned, signs
+        self._users, self._retired = 0, False
+
+    @asynccontextmanager
+    async def used(self) -> AsyncIterator[None]:
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if self._retired:
+                await self.retire()
+
+    async def retire(self) -> None:
+        self._retired = True
+        if self._owned and self._users == 0:
+            await self.http.aclose()
+
+
 class DeviceClient:
     """One device's voice. Before enrolment it has no `device_id` and signs nothing."""
 
     def __init__(
-        self, http: httpx.AsyncClient, server: str, key: DeviceKey, device_id: str | None, timeout_s: float = 30.0
+        self,
+        http: httpx.AsyncClient,
+        server: str,
+        key: DeviceKey,
+        device_id: str | None,
+        timeout_s: float = 30.0,
+        *,
+        credentials: Credentials | None = None,
+        channel: Channel | None = None,
     ) -> None:
-        self._http, self._key, self._device_id, self._timeout_s = http, key, device_id, timeout_s
+        self._http, self.key, self.device_id, self._timeout_s = http, key, device_id, timeout_s
         self._server = httpx.URL(server.rstrip("/") + "/")
         if self._server.scheme not in {"http", "https"} or not self._server.host:
             raise ValueError(f"{server!r} is not an http(s) address")
+        self._credentials = credentials if self._server.scheme == "https" else None
+        self._channel = channel or self._opened()
+        self.certificate_refused = False
+
+    def _opened(self, *, bare: bool = False) -> Channel:
+        """Return the way to our own server: by our certificate where there is one, else with signed requests."""
+        if self._credentials is None:
+            return Channel(self._http, owned=False, signs=True)
+        context, shown = self._credentials.context(bare=bare)
+        return Channel(new_http(_OWN_CONNECTIONS, context), owned=True, signs=not shown)
+
+    async def reopen(self, *, bare: bool = False) -> None:
+        """Connect anew with the credentials as they are now; what is under way ends on the old connections."""
+        old, self._channel = self._channel, self._opened(bare=bare)
+        self.certificate_refused = bare
+        await old.retire()
+
+    async def aclose(self) -> None:
+        await self._channel.retire()
+
+    async def post_signed_by(self, key: DeviceKey, route: str, body: bytes, answer: type[Answer]) -> Answer:
+        """Do as `post` does with another key, which only signs: our certificate is not its."""
+        http = new_http(1, self._credentials.context(bare=True)[0]) if self._credentials else self._http
+        channel = Channel(http, owned=self._credentials is not None, signs=True)
+        other = DeviceClient(http, f"{self._server}", key, self.device_id, self._timeout_s, channel=channel)
+        try:
+            return await other.post(route, body, answer)
+        finally:
+            await other.aclose()
+
+    def swear(self, payload_type: str, statement: BaseModel) -> Envelope:
+        """Sign a statement with the device's key."""
+        payload = statement.model_dump_json().encode()
+        return seal_device_envelope(payload_type, payload, self.key.key_id, self.key.sign)
 
     async def post(self, route: str, body: bytes, answer: type[Answer]) -> Answer:
         """Send a message and return the validated answer.
@@ -68,18 +135,28 @@ class DeviceClient:
         content_sha256: str = EMPTY_SHA256,
     ) -> AsyncIterator[httpx.Response]:
         """Open a streamed exchange; signed if and only if it goes to our own server."""
-        request = self._http.build_request(method, url, headers=headers, content=content)
-        if self._device_id is not None and same_origin(url, self._server):
-            target = request.url.raw_path.decode()
-            request.headers["Fleetloop-Device"] = self._device_id
-            signed = self._key.sign(signing_input_of_digest(method, target, content_sha256))
+        ours = same_origin(url, self._server)
+        channel = self._channel if ours else Channel(self._http, owned=False, signs=False)
+        request = channel.http.build_request(method, url, headers=headers, content=content)
+        if ours and channel.signs and self.device_id is not None:
+            request.headers["Fleetloop-Device"] = self.device_id
+            signed = self.key.sign(signing_input_of_digest(method, request.url.raw_path.decode(), content_sha256))
             request.headers["Fleetloop-Signature"] = signed
+        async with channel.used(), self._sent(channel, request) as response:
+            yield response
+
+    @asynccontextmanager
+    async def _sent(self, channel: Channel, request: httpx.Request) -> AsyncIterator[httpx.Response]:
+        url = request.url
         try:
-            response = await self._http.send(request, stream=True)
+            response = await channel.http.send(request, stream=True)
         except httpx.TimeoutException as error:
             raise LinkError("timeout", f"{url.host} did not answer in time") from error
         except httpx.TransportError as error:
+            await self._alerted(channel, error)
             raise LinkError("server_unreachable", f"{url.host}: {error or type(error).__name__}") from error
+        if response.status_code == 401 and channel is self._channel:
+            channel.signs = True  # something on the way ends TLS and keeps our certificate to itself
         try:
             yield response
         except httpx.TimeoutException as error:
@@ -88,6 +165,14 @@ class DeviceClient:
             raise LinkError("connection_lost", f"{url.host}: {error or type(error).__name__}") from error
         finally:
             await response.aclose()
+
+    async def _alerted(self, channel: Channel, error: BaseException) -> None:
+        """Come without the certificate next time if the server's TLS refuses it: by its clock it may be over."""
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, ssl.SSLError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is not None and "ALERT" in (cause.reason or "") and not channel.signs and channel is self._channel:
+            await self.reopen(bare=True)
 
     def route(self, path: str) -> httpx.URL:
         return httpx.URL(f"{self._server}device/v1/{path}")

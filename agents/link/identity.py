@@ -7,6 +7,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from agents.link.client import DeviceClient
+from agents.link.credentials import CA_BYTES, Credentials, fetch_ca, pinned_context
 from agents.link.errors import LinkError
 from agents.link.keys import DeviceKey
 from agents.protocol.v1 import EnrolReply, EnrolRequest, canonical_json, enrol_proof, sha256_hex, strict_json
@@ -28,6 +29,11 @@ class Enrolment(BaseModel):
     site: str
     labels: dict[str, str] = Field(default_factory=dict)
     trust_root_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    ca_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    ca_pem: str | None = Field(default=None, max_length=CA_BYTES)
+
+
+_SERVER_ONLY: Final = {"server", "token", "trust_root_sha256", "ca_sha256", "ca_pem"}
 
 
 class Identity(BaseModel):
@@ -69,11 +75,18 @@ async def enrol(http: httpx.AsyncClient, state: StateDir, wish: Enrolment) -> Id
         public_key_pem=key.public_pem,
         proof=key.sign(enrol_proof(token, key.public_pem)),
         agent_version=AGENT_VERSION,
-        **wish.model_dump(exclude={"server", "token", "trust_root_sha256"}),
+        csr_pem=key.csr_pem(),
+        **wish.model_dump(exclude=_SERVER_ONLY),
     )
-    reply = await DeviceClient(http, wish.server, key, None).post(
-        "enrol", request.model_dump_json().encode(), EnrolReply
-    )
+    credentials = Credentials(state.private)
+    await _pin_authority(credentials, wish)
+    client = DeviceClient(http, wish.server, key, None, credentials=credentials)
+    try:
+        reply = await client.post("enrol", request.model_dump_json().encode(), EnrolReply)
+    finally:
+        await client.aclose()
+    if reply.certificate_pem is not None:
+        credentials.store(reply.certificate_pem, reply.ca_pem if credentials.pinned else None)
     _pin_root(state, wish, reply.trust_root)
     identity = Identity(
         server=wish.server,
@@ -83,6 +96,23 @@ async def enrol(http: httpx.AsyncClient, state: StateDir, wish: Enrolment) -> Id
     )
     _store(state, identity, wish)
     return identity
+
+
+def open_client(http: httpx.AsyncClient, state: StateDir, identity: Identity) -> DeviceClient:
+    """Return the enrolled device's client, with TLS of its own where the server speaks TLS; close it with `aclose`."""
+    credentials = Credentials(state.private)
+    return DeviceClient(http, identity.server, load_key(state), identity.device_id, credentials=credentials)
+
+
+async def _pin_authority(credentials: Credentials, wish: Enrolment) -> None:
+    """Learn whom to believe from what the operator gave, before anything secret is said; else the trust store says."""
+    if not wish.server.startswith("https:") or credentials.pinned:
+        return
+    if wish.ca_pem is not None:
+        pinned_context(wish.ca_pem)
+        write_whole(credentials.ca, wish.ca_pem.encode(), durable=True)
+    elif wish.ca_sha256 is not None:
+        write_whole(credentials.ca, (await fetch_ca(wish.server, wish.ca_sha256)).encode(), durable=True)
 
 
 def _pin_root(state: StateDir, wish: Enrolment, root: str | None) -> None:
@@ -106,7 +136,7 @@ def _store(state: StateDir, identity: Identity, wish: Enrolment) -> None:
     write_whole(_path(state), canonical_json(identity.model_dump(mode="json")), durable=True, mode=0o600)
     public: dict[str, Any] = {
         "device_id": identity.device_id,
-        **wish.model_dump(exclude={"server", "token", "trust_root_sha256"}),
+        **wish.model_dump(exclude=_SERVER_ONLY),
     }
     # Last: the application starts when it sees this file.
     write_whole(state.device_json, canonical_json(public), durable=True)

@@ -3,6 +3,7 @@
 import base64
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from agents.protocol.v1 import device_key_id
 from agents.sdk.files import write_whole
 
 
@@ -38,6 +40,23 @@ class DeviceKey:
     @property
     def public_pem(self) -> str:
         return self._private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+    @property
+    def key_id(self) -> str:
+        return device_key_id(self._private.public_key())
+
+    def csr_pem(self) -> str:
+        """Return a signing request that asks for nothing: the server alone says what the certificate holds."""
+        builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+        return builder.sign(self._private, SHA256()).public_bytes(Encoding.PEM).decode()
+
+    def become(self, other: "DeviceKey") -> None:
+        """Sign with another key from now on, wherever this one is held."""
+        self._private = other.private
+
+    @property
+    def private(self) -> ec.EllipticCurvePrivateKey:
+        return self._private
 
     def sign(self, data: bytes) -> str:
         """Return the base64 of a DER ECDSA signature with SHA-256."""

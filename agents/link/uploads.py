@@ -7,7 +7,7 @@ from typing import Final
 
 from agents.link.client import DeviceClient, require_success
 from agents.link.errors import LinkError
-from agents.protocol.v1 import RecordingAnnounce, RecordingReply
+from agents.protocol.v1 import RECORDING_PAYLOAD, Envelope, RecordingAnnounce, RecordingReply, RecordingStatement
 
 _CHUNK: Final = 1 << 18
 
@@ -17,7 +17,15 @@ class Uploader:
         self._client, self._min_bytes_per_s = client, min_bytes_per_s
 
     async def announce(self, recording: RecordingAnnounce) -> RecordingReply:
-        return await self._client.post("recordings", recording.model_dump_json().encode(), RecordingReply)
+        signed = recording.model_copy(update={"signed": self._sworn(recording)})
+        return await self._client.post("recordings", signed.model_dump_json(by_alias=True).encode(), RecordingReply)
+
+    def _sworn(self, recording: RecordingAnnounce) -> Envelope | None:
+        """Have the device swear to what it announces: others than the server may want to check it one day."""
+        if self._client.device_id is None:
+            return None
+        facts = recording.model_dump(exclude={"signed"})
+        return self._client.swear(RECORDING_PAYLOAD, RecordingStatement(device_id=self._client.device_id, **facts))
 
     async def complete(self, sha256: str) -> RecordingReply:
         return await self._client.post(f"recordings/{sha256}/complete", b"", RecordingReply)

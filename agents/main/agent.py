@@ -17,13 +17,13 @@ from typing import Any, Final, TextIO
 import httpx
 
 from agents.capture import Outbox, RecordingSender, TelemetrySender
-from agents.link import BlobStore, DeviceClient, Downloader, Identity, Uploader
-from agents.link.identity import load_key, root_path
-from agents.main.check_in import CheckIns
+from agents.link import BlobStore, Credentials, Downloader, Identity, Renewal, Reports, Uploader, open_client
+from agents.link.identity import root_path
+from agents.main.check_in import CheckIns, active_release
 from agents.main.configuration import Configuration
 from agents.main.trusting import TrustKeeper
 from agents.platform import PlatformFacts
-from agents.protocol.v1 import canonical_json
+from agents.protocol.v1 import DeploymentPhase, canonical_json
 from agents.sdk.files import write_whole
 from agents.sdk.layout import StateDir
 from agents.sdk.signals import Signals
@@ -45,6 +45,7 @@ from agents.update import (
 _BUSY_TICK_S: Final = 1.0
 _SETTLED_TICK_S: Final = 30.0
 _STATUS_S: Final = 60.0
+_SWORN_TO: Final = frozenset({DeploymentPhase.COMMITTED, DeploymentPhase.REVERTED, DeploymentPhase.REFUSED})
 _log = logging.getLogger("fleetloop.agent")
 
 
@@ -66,13 +67,16 @@ class Agent:
         self._state = state
         self._lock = _locked(state.private / "agent.lock")
         configuration = Configuration.load(state)
-        client = DeviceClient(http, identity.server, load_key(state), identity.device_id)
+        self._client = client = open_client(http, state, identity)
+        credentials = Credentials(state.private)
+        self._renewal = Renewal(client, credentials)
+        self._reports = Reports(client, state.private / "reports")
         blobs = BlobStore(state.blobs)
         blobs.prepare()
         slots = Slots(state, blobs)
         downloader = Downloader(client, blobs, configuration.download_limits())
         anchor = Anchor(root_path(state).parent)
-        trust = Trust(anchor, DeviceRepository(tuf, anchor, f"{client.route('tuf')}"), downloader)
+        trust = Trust(anchor, DeviceRepository(tuf, anchor, f"{client.route('tuf')}", credentials.files()), downloader)
         effects = UpdateEffects(
             slots=slots,
             downloader=downloader,
@@ -115,9 +119,12 @@ class Agent:
                 _repeated(self._checked_in, self._check_ins.hurry),
                 _repeated(self._telemetry.send_once),
                 _repeated(self._recordings.send_once),
+                _repeated(self._reports.send_once, self._reports.made),
+                _repeated(self._renewal.once),
             )
         finally:
             await self._update.close()
+            await self._client.aclose()
             self._spool.close()
             self._outbox.close()
             self._lock.close()
@@ -137,9 +144,21 @@ class Agent:
                 )
                 # The server hears of it now, not a period later.
                 self._check_ins.hurry.set()
+                if after.phase in _SWORN_TO:
+                    await self._swear()
             tick_s = _SETTLED_TICK_S if self._update.settled else _BUSY_TICK_S
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._update.wake.wait(), tick_s)
+
+    async def _swear(self) -> None:
+        """Keep a signed report of how a deployment ended; a full disk must not stop the update itself."""
+        report = self._update.report()
+        if report is None:
+            return
+        try:
+            await self._reports.settled(report, active_release(self._update.running()))
+        except OSError as error:
+            _log.warning("%s: no report of %s: %s", self.identity.device_id, report.phase.value, error)
 
     async def _checked_in(self) -> float:
         wait_s = await self._check_ins.once()

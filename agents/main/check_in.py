@@ -83,7 +83,7 @@ class CheckIns:
             nonce=nonce,
             sent_at=datetime.now(timezone.utc),
             agent_version=AGENT_VERSION,
-            active=_active(self._update.running()),
+            active=active_release(self._update.running()),
             deployment=self._update.report(),
             counter_floor=state.floor,
             trust_revision=self._anchor.revision,
@@ -96,7 +96,7 @@ class CheckIns:
         return body
 
 
-def _active(slot: Slot | None) -> ActiveRelease | None:
+def active_release(slot: Slot | None) -> ActiveRelease | None:
     if slot is None:
         return None
     return ActiveRelease(release_digest=slot.release_digest, content_digest=slot.content_digest, counter=slot.counter)

@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         ("site", "where the device stands"),
     ):  # fmt: skip
         enrolling.add_argument(f"--{name}", required=True, help=words)
+    enrolling.add_argument("--ca-sha256", help="fingerprint of the server's device authority, given with the token")
     enrolling.add_argument("--label", action="append", default=[], metavar="K=V", help="may be given many times")
     running = _command(commands, "run", _run, "run the agent of one device")
     doctor = _command(commands, "doctor", _doctor, "say what state a device is in and what it waits for, as JSON")
@@ -87,6 +88,7 @@ def _enrol(options: argparse.Namespace) -> int:
         device_class=options.device_class,
         site=options.site,
         labels=_labels(options.label),
+        ca_sha256=options.ca_sha256,
     )
     identity = asyncio.run(_enrolled(state, wish))
     text = {"device_id": identity.device_id, "state_dir": str(state.root)}

@@ -42,8 +42,9 @@ class FleetHost:
             folder = self.root / serial
             folder.mkdir(parents=True, exist_ok=True)
             body = {
-                "server": self._stack.url,
+                "server": self._stack.device_url,
                 "token": token.token,
+                "ca_sha256": token.ca_sha256,
                 "serial": serial,
                 "site": site,
                 "device_class": self._spec["device_class"],

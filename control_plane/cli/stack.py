@@ -34,6 +34,7 @@ class StackOptions:
 
     home: Path
     port: int = 0
+    device_port: int = 0
     prefect_port: int = 0
     orchestrator: str = "prefect"
     check_in_s: float = 5.0
@@ -52,7 +53,9 @@ class Stack:
         self.supervisor = Supervisor(self.home / "logs")
         self.port = options.port or free_port()
         self.prefect_port = options.prefect_port or free_port()
+        self.device_port = options.device_port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.device_url = f"https://127.0.0.1:{self.device_port}"
         self.prefect_url = f"http://127.0.0.1:{self.prefect_port}"
         self.postgres: EmbeddedPostgres | None = None
         self.database_url = options.database_url
@@ -76,7 +79,9 @@ class Stack:
         self._wait_ready()
         if self.options.orchestrator == "prefect":
             self._start_runner()
-        (self.home / "stack.json").write_text(json.dumps({"url": self.url, "prefect": self.prefect_url}))
+        (self.home / "stack.json").write_text(
+            json.dumps({"url": self.url, "devices": self.device_url, "prefect": self.prefect_url})
+        )
 
     def environment(self) -> dict[str, str]:
         settings = {
@@ -103,7 +108,8 @@ class Stack:
         return given
 
     def _start_server(self) -> None:
-        api = [sys.executable, "-m", "control_plane.main", "--port", str(self.port)]
+        ports = ["--port", str(self.port), "--device-port", str(self.device_port)]
+        api = [sys.executable, "-m", "control_plane.main", *ports]
         self.supervisor.start(Program("api", api, self.environment()))
         self.supervisor.start(Program("worker", [sys.executable, "-m", "control_plane.worker"], self.environment()))
 

@@ -86,7 +86,8 @@ async def standing(session: Session, device_id: str) -> Row | None:
     """Return what decides whether a device is heard at all."""
     return await row(
         session,
-        """select state, key_sha256, exists (select 1 from fleet_denied_key k where k.key_sha256 = d.key_sha256) as denied
+        """select state, key_sha256,
+               exists (select 1 from fleet_denied_key k where k.key_sha256 = d.key_sha256) as denied
            from fleet_device d where id = :id""",
         id=device_id,
     )

@@ -1,13 +1,11 @@
 """device identity: certificates, denied keys, enrolment conflicts, statements signed by devices"""
 
-from pathlib import Path
-
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0003"
-down_revision = "0002" if Path(__file__).with_name("0002_trust.py").exists() else "0001"
+down_revision = "0002"
 branch_labels = None
 depends_on = None
 
