@@ -6,6 +6,7 @@ Run: `python -m control_plane.main --port 8080` (settings from FLEETLOOP_... var
 import argparse
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from control_plane.kit import clock, tls
 from control_plane.kit.certificates import load_authority
 from control_plane.kit.context import Context
 from control_plane.kit.db import Database
-from control_plane.kit.errors import Invalid
+from control_plane.kit.errors import Invalid, Problem
 from control_plane.kit.http import Request, Response, install_problems
 from control_plane.kit.limits import BodyLimit
 from control_plane.kit.listen import listen
@@ -32,9 +33,10 @@ from control_plane.kit.object_routes import object_routes
 from control_plane.kit.objects import LocalStore, ObjectStore, S3Settings, S3Store
 from control_plane.kit.observability import log_to_stderr
 from control_plane.kit.settings import Settings
-from control_plane.kit.signing import load_secret, load_signer
+from control_plane.kit.signing import Keyring, load_secret, load_signer
 from control_plane.lineage.api import api as lineage_api
 from control_plane.pipelines.api import api as pipelines_api
+from control_plane.registry import service as registry
 from control_plane.registry.api import api as registry_api
 from control_plane.registry.device_api import device_api as registry_device_api
 from control_plane.review.api import api as review_api
@@ -46,6 +48,8 @@ from control_plane.telemetry.api import api as telemetry_api
 from control_plane.telemetry.device_api import device_api as telemetry_device_api
 from control_plane.training.api import api as training_api
 from control_plane.web import web_routes
+
+log = logging.getLogger("fleetloop.api")
 
 # Device routes come first: they are called all the time, and routes are tried in order.
 ROUTERS = (
@@ -85,15 +89,17 @@ def open_context(settings: Settings, *, pool_size: int = 10) -> Context:
 
     Raises:
         Invalid: no database URL; `fleetloop up` starts an embedded one and passes its URL on.
+        Refused: a private key can be read by others.
     """
     if settings.database_url is None:
         raise Invalid("FLEETLOOP_DATABASE_URL is not set; 'fleetloop up' starts an embedded PostgreSQL")
-    signers = {name: load_signer(settings.keys, name) for name in ("director",)}
+    keyring = Keyring.open(settings.keys)
+    director = keyring.raw("director") if keyring.ready else load_signer(settings.keys, "director")
     authority = load_authority(
         settings.device_ca or settings.keys / "device-ca.pem", settings.trust_domain, clock.now()
     )
     database = Database(settings.database_url, pool_size=pool_size)
-    return Context(settings, database, open_objects(settings), signers, authority)
+    return Context(settings, database, open_objects(settings), {"director": director}, keyring, authority)
 
 
 def create_app(settings: Settings, *, max_body_s: float = MAX_DEVICE_BODY_S) -> FastAPI:
@@ -140,6 +146,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await context.objects.start()
     async with context.database.transaction() as session:
         await telemetry.ensure_partitions(session, clock.now())
+    await _adopt_signed(context)
     listener = asyncio.create_task(_listen(app))
     yield
     listener.cancel()
@@ -147,6 +154,17 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await listener
     await context.objects.close()
     await context.database.close()
+
+
+async def _adopt_signed(context: Context) -> None:
+    """Publish the first root of a new installation; the worker raises the alarm if something is wrong with it."""
+    if not context.keyring.ready:
+        return
+    try:
+        async with context.database.transaction() as session:
+            await registry.adopt_signed(session, context.objects, context.keyring)
+    except Problem as error:
+        log.error("metadata signed offline is not published: %s", error.detail)  # noqa: TRY400 - the sentence says it
 
 
 async def _listen(app: FastAPI) -> None:

@@ -10,14 +10,17 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from control_plane.evaluation import service as evaluation
 from control_plane.kit import outbox
 from control_plane.kit.context import Context
-from control_plane.kit.db import Session, is_outage
+from control_plane.kit.db import Session, execute, is_outage
 from control_plane.kit.listen import listen
 from control_plane.kit.observability import log_to_stderr
 from control_plane.kit.settings import Settings
 from control_plane.main import open_context
 from control_plane.pipelines import reconcile as pipelines
+from control_plane.registry import service as registry
+from control_plane.registry.reconcile import TrustKeeper
 from control_plane.rollout import reconcile as rollout
 
 log = logging.getLogger("fleetloop.worker")
@@ -35,13 +38,25 @@ async def _stored(_: Session, payload: Any) -> None:
     log.debug("recording %s is stored", payload["sha256"])
 
 
+async def _published(session: Session, context: Context, digest: str) -> None:
+    if await registry.publish_vouched(session, context.objects, context.keyring, digest):
+        await execute(session, "select pg_notify('fleetloop', ''), pg_notify('fleetloop_rollout', '')")
+
+
 async def run(context: Context, stop: asyncio.Event) -> None:
     orchestrator = open_orchestrator(context.settings)
     await context.objects.start()
     wake = asyncio.Event()
-    handlers = {"recording.stored": _stored}
+    handlers = {
+        "recording.stored": _stored,
+        evaluation.DECIDED: lambda session, payload: evaluation.attest(
+            session, context.objects, context.keyring, payload["gate"]
+        ),
+        registry.VOUCHED: lambda session, payload: _published(session, context, payload["digest"]),
+    }
     loops = [
         _loop("rollout", stop, wake, context, lambda: rollout.tick(context)),
+        _loop("trust", stop, wake, context, TrustKeeper(context).tick),
         _loop("pipelines", stop, wake, context, lambda: pipelines.tick(context, orchestrator)),
         _loop("outbox", stop, wake, context, lambda: outbox.dispatch(context.database, handlers)),
     ]

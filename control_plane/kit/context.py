@@ -7,7 +7,7 @@ from control_plane.kit.certificates import Authority
 from control_plane.kit.db import Database
 from control_plane.kit.objects import ObjectStore
 from control_plane.kit.settings import Settings
-from control_plane.kit.signing import Signer
+from control_plane.kit.signing import Keyring, Signer
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,4 +16,5 @@ class Context:
     database: Database
     objects: ObjectStore
     signers: Mapping[str, Signer]
+    keyring: Keyring
     device_ca: Authority | None = None

@@ -1,14 +1,22 @@
-"""Models, versions, releases and artifacts."""
+"""Models, versions, releases, artifacts and trust."""
 
-from control_plane.kit.http import PipelineCall, ViewerCall, router
+from agents.protocol.v1.trust import POLICY_PATH
+from control_plane.kit.http import AdminCall, OperatorCall, PipelineCall, Response, SigningCall, ViewerCall, router
 from control_plane.registry import service
 from control_plane.registry.schemas import (
     ArtifactCreate,
     ArtifactTicket,
+    AttestationCreate,
+    AttestationItem,
     ModelItem,
     ModelPut,
+    OfflineCreate,
     ReleaseCreate,
     ReleaseItem,
+    Revision,
+    RevocationCreate,
+    RevocationItem,
+    TrustItem,
     VersionCreate,
     VersionItem,
 )
@@ -94,3 +102,58 @@ async def announce_artifact(body: ArtifactCreate, call: PipelineCall) -> Artifac
 async def locate_artifact(sha256: str, call: PipelineCall) -> ArtifactTicket:
     """Ask where to get a file."""
     return await service.locate_artifact(call.context.objects, sha256)
+
+
+@api.get("/releases/{digest}/manifest", name="get_release_manifest", response_class=Response)
+async def get_release_manifest(digest: str, call: ViewerCall) -> Response:
+    """Return a release's manifest as the exact bytes whose sha256 is its digest."""
+    return Response(await service.manifest_bytes(call.session, digest), media_type="application/json")
+
+
+@api.get("/attestations/{digest}", name="list_attestations")
+async def list_attestations(digest: str, call: ViewerCall) -> list[AttestationItem]:
+    """List what was signed about a content digest or a release."""
+    return await service.list_attestations(call.session, digest)
+
+
+@api.post("/attestations", status_code=201, name="add_attestation")
+async def add_attestation(body: AttestationCreate, call: SigningCall) -> AttestationItem:
+    """Hand in an attestation: provenance, gate result or approval. Its signature decides, not the caller."""
+    return await service.add_attestation(call.session, call.context.objects, call.principal.name, body.envelope)
+
+
+@api.get("/trust", name="get_trust")
+async def get_trust(call: ViewerCall) -> TrustItem:
+    """Return who may sign what, until when, and what a person must see to."""
+    return await service.trust_status(call.session, call.context.keyring)
+
+
+@api.get("/trust/metadata/{role}", name="get_trust_metadata", response_class=Response)
+async def get_trust_metadata(role: str, call: ViewerCall) -> Response:
+    """Return the newest metadata of a role, as the exact bytes."""
+    return Response(await service.latest_metadata(call.session, role), media_type="application/json")
+
+
+@api.post("/trust/offline", status_code=201, name="publish_offline")
+async def publish_offline(body: OfflineCreate, call: AdminCall) -> Revision:
+    """Publish root and targets that were signed offline."""
+    signed = {name: data for name, data in (("root", body.root), ("targets", body.targets)) if data is not None}
+    files = {} if body.policy is None else {POLICY_PATH: body.policy}
+    context, actor = call.context, call.principal.name
+    revision = await service.publish_offline(call.session, context.objects, context.keyring, signed, files, actor=actor)
+    return Revision(revision=revision)
+
+
+@api.get("/trust/revocations", name="get_revocations")
+async def get_revocations(call: ViewerCall) -> RevocationItem:
+    """Return everything that is revoked."""
+    return await service.revocations(call.session, call.context.objects)
+
+
+@api.post("/trust/revocations", status_code=201, name="revoke")
+async def revoke(body: RevocationCreate, call: OperatorCall) -> RevocationItem:
+    """Revoke contents, releases or keys for the whole fleet; this cannot be taken back without the offline keys."""
+    context = call.context
+    return await call.once(
+        body, lambda: service.revoke(call.session, context.objects, context.keyring, call.principal.name, body)
+    )

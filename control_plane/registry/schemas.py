@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Base64Bytes, Field, StringConstraints
 
 from agents.protocol.v1 import TensorSpec
 from control_plane.kit.pages import Schema
@@ -97,8 +97,29 @@ class ReleaseItem(Schema):
     approvals_needed: int
     approved_by: list[str]
     review_state: str | None
+    way_back_of: str | None = None
+    published_revision: int | None = None
+    waits_for: str = ""
     created_by: str
     created_at: datetime
+
+
+class AttestationCreate(Schema):
+    """`envelope` is the text of a DSSE envelope around an in-toto statement; its bytes are kept as they are."""
+
+    envelope: str = Field(max_length=1 << 20)
+
+
+class AttestationItem(Schema):
+    sha256: str
+    subject: str
+    predicate_type: str
+    owners: list[str]
+    keyids: list[str]
+    envelope: str
+    policy_version: int
+    received_by: str
+    received_at: datetime
 
 
 class ArtifactCreate(Schema):
@@ -115,3 +136,64 @@ class ArtifactTicket(Schema):
     have: bool
     upload_url: str | None
     download_url: str | None
+
+
+class RoleItem(Schema):
+    """One role of the TUF repository. `keys_known_here`: how many of its keys this installation can name."""
+
+    role: str
+    keyids: list[str]
+    threshold: int
+    keys_known_here: int
+    version: int
+    published_at: datetime
+    expires_at: datetime
+
+
+class AlarmItem(Schema):
+    subject: str
+    because: str
+    since: datetime
+
+
+class TrustItem(Schema):
+    """`ready` is false until `fleetloop keys init`; `revision` is the version of the published timestamp."""
+
+    ready: bool
+    revision: int
+    roles: list[RoleItem]
+    alarms: list[AlarmItem]
+
+
+class OfflineCreate(Schema):
+    """Metadata signed offline, as base64 of the exact bytes, and the trust policy that `targets` lists."""
+
+    root: Base64Bytes | None = Field(default=None, max_length=8 << 20)
+    targets: Base64Bytes | None = Field(default=None, max_length=8 << 20)
+    policy: Base64Bytes | None = Field(default=None, max_length=1 << 20)
+
+
+class Revision(Schema):
+    revision: int
+
+
+class RevocationCreate(Schema):
+    """What must not run, and keys whose signatures no longer count."""
+
+    content_digests: list[Sha256] = Field(default_factory=list, max_length=1000)
+    release_digests: list[Sha256] = Field(default_factory=list, max_length=1000)
+    keys: list[Sha256] = Field(default_factory=list, max_length=100)
+    reason: str = Field(min_length=1, max_length=500)
+
+    def lists(self) -> dict[str, list[str]]:
+        return {"content_digests": self.content_digests, "release_digests": self.release_digests, "keys": self.keys}
+
+
+class RevocationItem(Schema):
+    """All revocations that are published."""
+
+    revision: int
+    epoch: int
+    content_digests: list[str]
+    release_digests: list[str]
+    keys: list[str]

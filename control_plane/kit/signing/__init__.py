@@ -6,6 +6,7 @@ from control_plane.kit.signing.keyring import (
     Keyring,
     file_entry,
     public_key_of,
+    read_entry,
     read_public,
     write_durably,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "load_secret",
     "load_signer",
     "public_key_of",
+    "read_entry",
     "read_public",
     "read_signer",
     "write_durably",

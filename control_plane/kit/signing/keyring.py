@@ -139,7 +139,7 @@ class Keyring:
                 f"{role} must be signed by {threshold} of the keys {wanted}; {INDEX} here has {len(found)}",
                 code="signing_key_missing",
             )
-        return [self._signer(each) for each in found]
+        return [self.signer(each) for each in found]
 
     def raw(self, role: str, allowed: Collection[str] | None = None) -> Signer:
         """Return a role's newest ed25519 file key itself, for signing thousands of times a second.
@@ -161,7 +161,12 @@ class Keyring:
         """Return where a file key lies; None for a key elsewhere."""
         return self.folder / entry.uri.removeprefix(FILE) if entry.uri.startswith(FILE) else None
 
-    def _signer(self, entry: KeyEntry) -> UriSigner:
+    def signer(self, entry: KeyEntry) -> UriSigner:
+        """Return the signer of one key, wherever it lives.
+
+        Raises:
+            Refused: it cannot be reached or used.
+        """
         if entry.keyid not in self._signers:
             path = self.path_of(entry)
             if path is not None and path.exists():
@@ -201,10 +206,11 @@ def _parse(data: bytes) -> dict[str, tuple[KeyEntry, ...]]:
     plain: Any = strict_json(data, MAX_INDEX_BYTES)
     if plain["schema"] != SCHEMA:
         raise ValueError(f"schema is not {SCHEMA}")
-    return {role: tuple(_entry(each) for each in entries) for role, entries in plain["roles"].items()}
+    return {role: tuple(read_entry(each) for each in entries) for role, entries in plain["roles"].items()}
 
 
-def _entry(plain: dict[str, str]) -> KeyEntry:
+def read_entry(plain: dict[str, str]) -> KeyEntry:
+    """Read what `KeyEntry.as_json` gave; raises ValueError or KeyError."""
     public = SSlibKey(plain["keyid"], plain["keytype"], plain["scheme"], {"public": plain["public"]})
     if public.keytype == "ed25519" and read_public(plain["public"]).keyid != public.keyid:
         raise ValueError(f"key {public.keyid[:12]} is named after another key")

@@ -7,6 +7,7 @@ from typing import Any
 
 from agents.protocol.v1 import ContentManifest
 from control_plane.audit import service as audit
+from control_plane.kit import outbox
 from control_plane.kit.db import Session
 from control_plane.kit.errors import Conflict, Invalid, NotFound
 from control_plane.kit.ids import new_id
@@ -38,6 +39,8 @@ from control_plane.telemetry import service as telemetry
 from control_plane.telemetry.schemas import Rate
 
 APPROVE = "approve_release"
+VOUCHED = "release.vouched"
+"""Outbox topic: there is something new about the content or release with this digest."""
 MAX_BUNDLE_FILE_BYTES = 4 << 30
 URL_S = 3600
 RELEASE_MEDIA_TYPE = "application/vnd.fleetloop.release.v1+json"
@@ -159,7 +162,13 @@ async def list_versions(session: Session, model: str) -> list[VersionItem]:
 
 
 async def create_release(
-    session: Session, objects: ObjectStore, actor: str, approvals_needed: int, body: ReleaseCreate
+    session: Session,
+    objects: ObjectStore,
+    actor: str,
+    approvals_needed: int,
+    body: ReleaseCreate,
+    *,
+    way_back_of: str | None = None,
 ) -> ReleaseItem:
     """Cut a release: a new counter on a content digest, whether that is new or old."""
     version = await store.find_version(session, body.content_digest)
@@ -168,6 +177,8 @@ async def create_release(
     await store.lock_model(session, version.model)
     counter = await store.next_counter(session, version.model)
     release = await _insert_release(session, objects, version, counter, actor, approvals_needed, body)
+    release.way_back_of = way_back_of
+    await outbox.emit(session, VOUCHED, {"digest": release.digest})
     node = Node(Kind.RELEASE, release.digest)
     await lineage.link(session, node, [Node(Kind.MODEL_VERSION, release.content_digest)], "releases")
     facts = {"model": release.model, "version": release.version, "counter": counter}
@@ -197,6 +208,7 @@ async def _insert_release(
         manifest=manifest,
         reason=body.reason,
         approvals_needed=approvals_needed,
+        waits_for="signatures",
         created_by=actor,
     )
     session.add(release)
@@ -261,6 +273,9 @@ async def release_item(session: Session, release: Release) -> ReleaseItem:
         approvals_needed=release.approvals_needed,
         approved_by=people,
         review_state=state,
+        way_back_of=release.way_back_of,
+        published_revision=release.published_revision,
+        waits_for=release.waits_for,
         created_by=release.created_by,
         created_at=release.created_at,
     )

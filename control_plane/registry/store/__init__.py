@@ -1,0 +1,33 @@
+"""Rows: models, versions and releases (`catalog`), the TUF repository (`repository`)."""
+
+from control_plane.registry.store.catalog import (
+    find_artifact,
+    find_model,
+    find_release,
+    find_version,
+    later_releases,
+    list_models,
+    list_releases,
+    list_versions,
+    lock_model,
+    next_counter,
+    next_version,
+    put_artifacts,
+    put_model,
+)
+
+__all__ = [
+    "find_artifact",
+    "find_model",
+    "find_release",
+    "find_version",
+    "later_releases",
+    "list_models",
+    "list_releases",
+    "list_versions",
+    "lock_model",
+    "next_counter",
+    "next_version",
+    "put_artifacts",
+    "put_model",
+]
