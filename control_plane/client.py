@@ -60,6 +60,8 @@ from control_plane.pipelines.schemas import (
 from control_plane.registry.schemas import (
     ArtifactCreate,
     ArtifactTicket,
+    AttestationCreate,
+    AttestationItem,
     ModelItem,
     ModelPut,
     ReleaseCreate,
@@ -121,6 +123,11 @@ class Client:
             lambda: _checked(self._http.request(method, url, content=content, headers=headers, params=params))
         )
         return answer.json() if answer.content else None
+
+    def read_bytes(self, path: str) -> bytes:
+        """Return the body of `/api/v1PATH` as it is: what was signed must not be parsed and written again."""
+        url = f"{self.server}/api/v1{path}"
+        return self._patiently(lambda: _checked(self._http.get(url, headers=self._headers))).content
 
     def _patiently(self, call: Callable[[], Answer]) -> Answer:
         """Call until it succeeds, is refused, or patience is over; what is called must bear repetition."""
@@ -297,6 +304,19 @@ class Client:
 
     def create_release(self, body: ReleaseCreate, key: str | None = None) -> ReleaseItem:
         return self._one(ReleaseItem, "POST", "/releases", body=body, key=key)
+
+    def get_release(self, digest: str) -> ReleaseItem:
+        return self._one(ReleaseItem, "GET", f"/releases/{digest}")
+
+    def get_release_manifest(self, digest: str) -> bytes:
+        """Return the exact bytes whose sha256 is the release's digest; check that before believing them."""
+        return self.read_bytes(f"/releases/{digest}/manifest")
+
+    def add_attestation(self, body: AttestationCreate) -> AttestationItem:
+        return self._one(AttestationItem, "POST", "/attestations", body=body)
+
+    def list_attestations(self, digest: str) -> list[AttestationItem]:
+        return self._one(list[AttestationItem], "GET", f"/attestations/{digest}")
 
     def list_releases(self, model: str | None = None) -> list[ReleaseItem]:
         return self._one(list[ReleaseItem], "GET", "/releases", model=model)

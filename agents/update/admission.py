@@ -1,5 +1,7 @@
 """The question put to every release: is it listed, and have trainer, gate and people signed for it?"""
 
+import asyncio
+from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
@@ -7,6 +9,7 @@ from agents.link import LinkError
 from agents.protocol.v1 import ReleaseManifest
 from agents.protocol.v1.admission import BUNDLE_BYTES, NotAdmittedError, Wish, admit, read_bundle
 from agents.protocol.v1.trust import attestations_path, release_path
+from agents.sdk.files import read_bounded, write_whole
 from agents.update.machine import Target
 from agents.update.refresh import Listed, Trust
 from agents.update.trust import RefusedError
@@ -15,10 +18,14 @@ _RELEASE: Final = "the release that the director ordered"
 
 
 class SignedByAll:
-    """TUF, provenance, gate and people, each with keys of their own; see `agents.protocol.v1.admission`."""
+    """TUF, provenance, gate and people, each with keys of their own; see `agents.protocol.v1.admission`.
+
+    Attestations that let a release in are kept, so that anybody can check the device's model from its disk alone.
+    """
 
     def __init__(self, trust: Trust, device_class: str) -> None:
         self._trust, self._device_class = trust, device_class
+        self._kept = trust.anchor.folder / "attestations"
 
     async def admit(self, target: Target, release: ReleaseManifest, release_bytes: bytes) -> None:
         """Return if the release may be installed.
@@ -34,6 +41,21 @@ class SignedByAll:
             raise RefusedError("no_attestations", f"{_RELEASE} is listed without attestations")
         bundle = await self._trust.fetch(attestations, BUNDLE_BYTES)
         self.judge(target, release, bundle, self._trust.anchor.now())
+        await asyncio.to_thread(self._keep, target.release_digest, bundle)
+
+    def evidence(self, release_digest: str) -> bytes | None:
+        """Return the attestations that let a release in."""
+        return read_bounded(self._kept / f"{release_digest}.jsonl", BUNDLE_BYTES)
+
+    def forget(self, wanted: Collection[str]) -> None:
+        """Delete the attestations of releases that are gone from the device."""
+        for path in self._kept.glob("*.jsonl"):
+            if path.stem not in wanted:
+                path.unlink(missing_ok=True)
+
+    def _keep(self, release_digest: str, bundle: bytes) -> None:
+        self._kept.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_whole(self._kept / f"{release_digest}.jsonl", bundle, durable=True)
 
     def judge(self, target: Target, release: ReleaseManifest, bundle: bytes, at: datetime) -> None:
         """Return if policy, revocations and attestations let the release in at this time."""

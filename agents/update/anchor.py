@@ -44,17 +44,17 @@ class Anchor:
     """One device's trust, on disk (`trust.json`, `policy.json`, `root.json` in a folder of the agent's)."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._kept = self._load()
         self.policy = self._load_policy()
 
     @property
     def root(self) -> Path:
-        return self._folder / "root.json"
+        return self.folder / "root.json"
 
     @property
     def cache(self) -> Path:
-        return self._folder / "tuf"
+        return self.folder / "tuf"
 
     @property
     def revision(self) -> int:
@@ -118,7 +118,7 @@ class Anchor:
         )
         if self.policy is None or found != self.policy:
             # First: floors that are ahead of the policy would refuse it after a power cut.
-            write_whole(self._folder / "policy.json", policy, durable=True, mode=0o600)
+            write_whole(self.folder / "policy.json", policy, durable=True, mode=0o600)
             self.policy = found
         self._keep(kept)
         return before != (kept.revoked, kept.revoked_keys, kept.policy_version)
@@ -162,22 +162,22 @@ class Anchor:
     def _keep(self, kept: _Kept) -> None:
         if kept != self._kept:
             write_whole(
-                self._folder / "trust.json", canonical_json(kept.model_dump(mode="json")), durable=True, mode=0o600
+                self.folder / "trust.json", canonical_json(kept.model_dump(mode="json")), durable=True, mode=0o600
             )
             self._kept = kept
 
     def _load(self) -> _Kept:
-        data = read_bounded(self._folder / "trust.json", _BYTES)
+        data = read_bounded(self.folder / "trust.json", _BYTES)
         if data is None:
             return _Kept()
         try:
             return _Kept.model_validate(strict_json(data, _BYTES))
         except (ValueError, ValidationError) as error:
             # It is written whole or not at all, so this is no power cut. Nothing is believed until people looked.
-            raise ValueError(f"{self._folder / 'trust.json'} is damaged: {str(error)[:100]}") from error
+            raise ValueError(f"{self.folder / 'trust.json'} is damaged: {str(error)[:100]}") from error
 
     def _load_policy(self) -> TrustPolicy | None:
-        data = read_bounded(self._folder / "policy.json", POLICY_BYTES)
+        data = read_bounded(self.folder / "policy.json", POLICY_BYTES)
         try:
             return None if data is None else read_policy(data)
         except ValueError:

@@ -99,7 +99,7 @@ class UpdateEffects:
         return await self._qualifier.qualify(self._slots.path(slot))
 
     def stage(self, slot: Slot) -> None:
-        self._slots.stage(slot, self._release_bytes(slot))
+        self._slots.stage(slot, self._release_bytes(slot), self._trust.evidence(slot.release_digest))
 
     def switch(self, slot: Slot | None) -> None:
         # A word about an earlier run of the same content must not decide the new trial.
@@ -107,6 +107,7 @@ class UpdateEffects:
         self._slots.switch(slot)
 
     def collect(self) -> None:
+        self._trust.forget({slot.release_digest for slot in self._slots.held()})
         self._collect({})
 
     def _collect(self, also: Mapping[str, int] | set[str]) -> None:

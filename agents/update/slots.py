@@ -23,6 +23,7 @@ from agents.sdk.layout import StateDir
 from agents.update.machine import Slot
 
 _RELEASE: Final = ".release.json"
+_EVIDENCE: Final = ".attestations.jsonl"
 _RELEASE_BYTES: Final = 1 << 20
 
 
@@ -42,8 +43,8 @@ class Slots:
         # The name appears in one rename after everything in it was verified and synced.
         return self.path(slot).is_dir()
 
-    def stage(self, slot: Slot, release: bytes) -> None:
-        """Fill a slot that is not active from verified blobs.
+    def stage(self, slot: Slot, release: bytes, evidence: bytes | None = None) -> None:
+        """Fill a slot that is not active from verified blobs; `evidence` is why the release was let in.
 
         Raises:
             OSError: disk full, a blob missing or no longer what it was; the slot is then empty.
@@ -59,6 +60,9 @@ class Slots:
             self._place(file, building / file.path)
         (building / _RELEASE).write_bytes(release)
         (building / _RELEASE).chmod(0o444)
+        if evidence is not None:
+            (building / _EVIDENCE).write_bytes(evidence)
+            (building / _EVIDENCE).chmod(0o444)
         _seal(building)
         building.rename(self.path(slot))
         sync_directory(folder)
@@ -95,6 +99,16 @@ class Slots:
         name, counter, content_digest = linked
         release = read_bounded(self._state.bundle_dir(name, counter, content_digest) / _RELEASE, _RELEASE_BYTES)
         return None if release is None else Slot(name, sha256_hex(release), content_digest, counter)
+
+    def held(self) -> list[Slot]:
+        """Return what stands in either slot, as far as its manifest can be read."""
+        found = []
+        for path in self._state.slots.glob(f"[ab]/*/{_RELEASE}"):
+            release = read_bounded(path, _RELEASE_BYTES)
+            counter, _, content = path.parent.name.partition(".")
+            if release is not None and counter.isdigit():
+                found.append(Slot(path.parent.parent.name, sha256_hex(release), content, int(counter)))
+        return found
 
     def wanted_blobs(self) -> set[str]:
         """Return the digests of every file in either slot, so that going back fetches nothing."""

@@ -7,7 +7,7 @@ was signed after we asked; it then lives for `expires_at - issued_at`, counted o
 provenance, gate and approvals.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
@@ -159,3 +159,9 @@ class TrustPolicy(Protocol):
 
     async def admit(self, target: Target, release: ReleaseManifest, release_bytes: bytes) -> None:
         """Raise RefusedError (for good) or LinkError (try again) unless the release may be installed."""
+
+    def evidence(self, release_digest: str) -> bytes | None:
+        """Return what let a release in, to lie beside it."""
+
+    def forget(self, wanted: Collection[str]) -> None:
+        """Drop what was kept for releases other than these."""

@@ -67,4 +67,5 @@ class Gate(Base):
     because: Mapped[str]
     parts: Mapped[list[Any]]
     flips: Mapped[list[Any]]
+    device_classes: Mapped[list[str]]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -9,6 +9,7 @@ from control_plane.evaluation.domain import CaseStatus, Verdict
 from control_plane.kit.pages import Schema
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 Short = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
@@ -113,12 +114,16 @@ class ResultsCreate(Schema):
 
 
 class GateCreate(Schema):
-    """Ask the gate: evaluations of the candidate and, where there is one, the champion, by suite."""
+    """Ask the gate: evaluations of the candidate and, where there is one, the champion, by suite.
+
+    `device_classes`: whose robot the simulations are of; the gate vouches for these and no others.
+    """
 
     model: str
     candidate: Sha256
     champion: Sha256 | None = None
     suites: list[Sha256] = Field(min_length=1, max_length=32)
+    device_classes: list[Name] = Field(default_factory=list, max_length=64)
 
 
 class PartItem(Schema):

@@ -17,7 +17,9 @@ from control_plane.evaluation.domain import (
     PairedSuite,
     PlannedScenario,
     Side,
+    Verdict,
     decide_gate,
+    gate_statement,
     parse_policy,
     stopping,
 )
@@ -36,17 +38,21 @@ from control_plane.evaluation.schemas import (
     SuiteFile,
     SuiteItem,
 )
+from control_plane.kit import outbox
 from control_plane.kit.db import Session
 from control_plane.kit.errors import Invalid, NotFound
 from control_plane.kit.ids import new_id
 from control_plane.kit.objects import ObjectStore
 from control_plane.kit.pages import Page, decode_cursor, page_of
+from control_plane.kit.signing import Keyring
 from control_plane.kit.uploads import settle
 from control_plane.lineage import service as lineage
 from control_plane.lineage.domain import Kind, Node
 from control_plane.registry import service as registry
 from control_plane.registry.schemas import ModelItem
 
+DECIDED = "gate.decided"
+"""Outbox topic: a gate that is to be signed."""
 MAX_FILE_BYTES = 256 << 20
 MISSING_SHOWN = 10_000
 
@@ -228,6 +234,7 @@ async def ask_gate(session: Session, actor: str, body: GateCreate) -> GateItem:
     if found is None:
         decision = decide_gate(policy, paired)
         found = await _write_gate(session, body, model.gate, policy_digest, evidence, key, decision)
+        await outbox.emit(session, DECIDED, {"gate": found.id})
         nodes = [Node(Kind.EVALUATION, evaluation) for evaluation in used]
         await lineage.link(session, Node(Kind.GATE, found.id), nodes, "judges")
         await audit.record(
@@ -272,11 +279,32 @@ async def _write_gate(
         because=decision.because,
         parts=[asdict(part) for part in decision.parts],
         flips=[asdict(flip) for flip in decision.flips],
+        device_classes=sorted(set(body.device_classes)),
     )
     session.add(gate)
     await session.flush()
     await session.refresh(gate)
     return gate
+
+
+async def attest(session: Session, objects: ObjectStore, keyring: Keyring, gate_id: str) -> None:
+    """Sign what a gate decided, with the gate's own key."""
+    gate = await store.find_gate(session, gate_id)
+    if gate is None:
+        raise NotFound(f"there is no gate {gate_id}")
+    configuration = {"policy": gate.policy_digest, "evidence": digest_of(gate.evidence)}
+    for digest in gate.evidence["suites"]:
+        configuration[f"suite:{(await _find_suite(session, digest)).name}"] = digest
+    statement = gate_statement(
+        content_digest=gate.candidate,
+        device_classes=gate.device_classes,
+        verdict=Verdict(gate.verdict),
+        parts=gate.parts,
+        configuration=configuration,
+        decided_at=gate.created_at,
+    )
+    if statement is not None:
+        await registry.sign_statement(session, objects, keyring, "gate", statement)
 
 
 async def get_gate(session: Session, gate_id: str) -> GateItem:

@@ -21,7 +21,9 @@ async def create_rollout(body: RolloutCreate, call: WorkerCall) -> RolloutItem:
     """Plan a release's way to devices. An override of the gate needs an operator."""
     if body.override_reason:
         call.principal.must_be(Role.OPERATOR)
-    return await call.once(body, lambda: service.create_rollout(call.session, call.principal.name, body))
+    return await call.once(
+        body, lambda: service.create_rollout(call.session, call.context.objects, call.principal.name, body)
+    )
 
 
 @api.get("/rollouts", name="list_rollouts")

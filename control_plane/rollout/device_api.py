@@ -3,8 +3,10 @@
 from agents.protocol import v1 as wire
 from control_plane.fleet import service as fleet
 from control_plane.fleet.domain import Identity
+from control_plane.kit.context import Context
 from control_plane.kit.device_http import answer, parse, plain_route, proof_of, remembering
 from control_plane.kit.http import APIRouter, Request, Response, context_of
+from control_plane.kit.signing import Signer
 from control_plane.rollout import service
 from control_plane.rollout.domain import Order
 
@@ -17,8 +19,16 @@ async def _check_in(request: Request) -> Response:
     who = await _who(request, body)
     message = parse(wire.CheckIn, body, wire.LIMITS["check_in_bytes"])
     order = await _order(request, who, message)
-    envelope = service.sign_manifest(context.signers["director"], who, message, order)
+    board: service.Board = request.app.state.board
+    envelope = service.sign_manifest(_director(context, board), who, message, order, board.revision)
     return answer(wire.CheckInReply(manifest=envelope, next_check_in_s=context.settings.check_in_s))
+
+
+def _director(context: Context, board: service.Board) -> Signer:
+    """Return the newest of our director keys that devices believe by now."""
+    if not context.keyring.ready:
+        return context.signers["director"]
+    return context.keyring.raw("director", board.director_keys)
 
 
 async def _who(request: Request, body: bytes) -> Identity:
@@ -36,7 +46,7 @@ async def _order(request: Request, who: Identity, message: wire.CheckIn) -> Orde
     board: service.Board = state.board
     if not board.is_fresh:
         async with database.transaction() as session:
-            await board.fresh(session)
+            await board.fresh(session, context_of(request).objects)
     order = board.order(who, message.counter_floor)
     quiet = not service.tells_news(board, who, message, order)
     if quiet and await fleet.go_on(database, state.identities, who, message):

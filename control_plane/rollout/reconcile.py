@@ -12,10 +12,8 @@ from control_plane.kit import clock
 from control_plane.kit.context import Context
 from control_plane.kit.db import Session, execute
 from control_plane.kit.statistics import unit_moments
-from control_plane.lineage import service as lineage
-from control_plane.lineage.domain import Kind, Node
 from control_plane.registry import service as registry
-from control_plane.registry.schemas import ModelItem, ReleaseCreate
+from control_plane.registry.schemas import ModelItem, ReleaseItem
 from control_plane.review import service as review
 from control_plane.review.domain import ReviewState
 from control_plane.rollout import store
@@ -42,9 +40,9 @@ from control_plane.rollout.domain import (
     thresholds,
 )
 from control_plane.rollout.models import RolloutRow
+from control_plane.rollout.service import ACTOR
 from control_plane.telemetry import service as telemetry
 
-ACTOR = "rollout-reconciler"
 NO_WAY_BACK = "withdrawn; nothing came before it, so devices that have it keep it until the next release"
 
 
@@ -70,7 +68,7 @@ async def _step(context: Context, session: Session, row: RolloutRow) -> bool:
         decision = replace(decision, because=NO_WAY_BACK)
     _write(row, decision)
     for action in decision.actions:
-        await _act(context, session, row, action)
+        await _act(session, row, action)
     changed = before != (row.phase, row.stage, row.because)
     if changed or decision.figures != row.figures:
         row.figures = dict(decision.figures)
@@ -110,7 +108,12 @@ def _write(row: RolloutRow, decision: Decision) -> None:
 
 async def _see(context: Context, session: Session, row: RolloutRow, model: ModelItem) -> Seen:
     release = await registry.get_release(session, row.release)
-    seen = Seen(clock.now(), approvals=len(release.approved_by), wishes=Wishes(**row.wishes))
+    seen = Seen(
+        clock.now(),
+        approvals=len(release.approved_by),
+        waits_for=await _waits_for(context, session, row, release),
+        wishes=Wishes(**row.wishes),
+    )
     if release.review_state == ReviewState.REJECTED:
         seen = replace(seen, wishes=replace(seen.wishes, halt=True))
     if row.started_at is None:
@@ -127,6 +130,18 @@ async def _see(context: Context, session: Session, row: RolloutRow, model: Model
         increments=await _increments(session, row, model),
         spreads=await _spreads(session, row, model),
     )
+
+
+async def _waits_for(context: Context, session: Session, row: RolloutRow, release: ReleaseItem) -> str:
+    """Say what is still unsigned of the release and of its way back."""
+    if row.started_at is not None or not context.keyring.ready:
+        return ""  # without keys nothing is published, and no device would take anything
+    if release.published_revision is None:
+        return release.waits_for
+    if row.restore_release is None:
+        return ""
+    back = await registry.get_release(session, row.restore_release)
+    return "" if back.published_revision is not None else f"its way back: {back.waits_for}"
 
 
 async def _way_back(session: Session, row: RolloutRow) -> bool:
@@ -188,14 +203,13 @@ def _key(site: str, device_class: str) -> str:
     return f"{site}|{device_class}"
 
 
-async def _act(context: Context, session: Session, row: RolloutRow, action: object) -> None:
+async def _act(session: Session, row: RolloutRow, action: object) -> None:
     match action:
         case Offer():
             row.limits, row.offering = await _limits(session, row), True
             await execute(session, "select pg_notify('fleetloop', ''), pg_notify('fleetloop_rollout', '')")
         case Withdraw():
             row.offering = False
-            await _restore(context, session, row)
         case Complete():
             await _complete(session, row)
         case AskPerson(question=question):
@@ -213,18 +227,6 @@ async def _limits(session: Session, row: RolloutRow) -> dict[str, Any]:
     return {
         key: list(thresholds(row.id, devices, fractions, row.limits.get(key, ()))) for key, devices in strata.items()
     } | {k: v for k, v in row.limits.items() if k not in strata}
-
-
-async def _restore(context: Context, session: Session, row: RolloutRow) -> None:
-    """Give devices that ran the release a way back: a new counter on the champion's bytes."""
-    if row.champion is None or row.restore_release is not None:
-        return
-    body = ReleaseCreate(
-        content_digest=row.champion, device_classes=row.device_classes, reason=f"back from rollout {row.id}"
-    )
-    release = await registry.create_release(session, context.objects, ACTOR, 0, body)
-    row.restore_release = release.digest
-    await lineage.link(session, Node(Kind.RELEASE, release.digest), [Node(Kind.ROLLOUT, row.id)], "takes back")
 
 
 async def _complete(session: Session, row: RolloutRow) -> None:

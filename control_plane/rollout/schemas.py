@@ -31,6 +31,8 @@ class PlanBody(Schema):
     gravest: Gravest = Gravest.ANY
     max_failures: int = Field(default=0, ge=0)
     max_failure_fraction: float = Field(default=0.05, ge=0, le=1)
+    safe_state: str = Field(default="", max_length=500)
+    shadow_s: float = Field(default=0, ge=0, le=7 * 86400)
 
     def to_plan(self, approvals_needed: int) -> Plan:
         """Return the plan as the decision takes it; raises ValueError on stages that do not widen."""

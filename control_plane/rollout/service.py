@@ -14,12 +14,13 @@ from control_plane.kit import clock
 from control_plane.kit.db import Session, execute
 from control_plane.kit.errors import Conflict, Invalid, NotFound
 from control_plane.kit.ids import new_id
+from control_plane.kit.objects import ObjectStore
 from control_plane.kit.pages import Page, decode_cursor, page_of
 from control_plane.kit.signing import Signer
 from control_plane.lineage import service as lineage
 from control_plane.lineage.domain import Kind, Node
 from control_plane.registry import service as registry
-from control_plane.registry.schemas import ReleaseItem
+from control_plane.registry.schemas import ReleaseCreate, ReleaseItem
 from control_plane.rollout import store
 from control_plane.rollout.domain import ENDS, Live, Order, Phase, ReleaseRef, Stratum, Wishes, order_for
 from control_plane.rollout.models import RolloutRow
@@ -32,6 +33,7 @@ from control_plane.rollout.schemas import (
     RolloutWish,
 )
 
+ACTOR = "rollout-reconciler"
 MANIFEST_S = 3600
 SIGN_OF_LIFE_S = 5.0
 MOST_HEARD = 200_000
@@ -39,7 +41,7 @@ MAX_AGE_S = 3.0
 SETTLED = frozenset({wire.DeploymentPhase.COMMITTED, wire.DeploymentPhase.IDLE})
 
 
-async def create_rollout(session: Session, actor: str, body: RolloutCreate) -> RolloutItem:
+async def create_rollout(session: Session, objects: ObjectStore, actor: str, body: RolloutCreate) -> RolloutItem:
     """Plan a release's way to devices; asks people for their approval if the release needs it."""
     release = await registry.get_release(session, body.release)
     await store.lock_plans(session)
@@ -51,8 +53,15 @@ async def create_rollout(session: Session, actor: str, body: RolloutCreate) -> R
         )
     verdict = await _gate_verdict(session, body, release.content_digest)
     row = await _insert_rollout(session, actor, body, release, verdict)
+    await _cut_way_back(session, objects, row)
     await _link(session, row)
-    evidence = {"gate": body.gate_id, "verdict": verdict, "override_reason": body.override_reason, "rollout": row.id}
+    evidence = {
+        "gate": body.gate_id,
+        "verdict": verdict,
+        "override_reason": body.override_reason,
+        "rollout": row.id,
+        "way_back": row.restore_release,
+    }
     await registry.ask_approval(session, actor, release.digest, evidence)
     action = "rollout.override" if body.override_reason else "rollout.create"
     because = body.override_reason or release.reason
@@ -94,6 +103,18 @@ async def _insert_rollout(
     session.add(row)
     await session.flush()
     return row
+
+
+async def _cut_way_back(session: Session, objects: ObjectStore, row: RolloutRow) -> None:
+    """Cut the release that takes devices back, so that people sign for both at once and halting waits for nobody."""
+    if row.champion is None:
+        return
+    body = ReleaseCreate(
+        content_digest=row.champion, device_classes=row.device_classes, reason=f"the way back from rollout {row.id}"
+    )
+    release = await registry.create_release(session, objects, ACTOR, 0, body, way_back_of=row.release)
+    row.restore_release = release.digest
+    await lineage.link(session, Node(Kind.RELEASE, release.digest), [Node(Kind.ROLLOUT, row.id)], "takes back")
 
 
 async def _gate_verdict(session: Session, body: RolloutCreate, content: str) -> str | None:
@@ -146,6 +167,8 @@ class Board:
     sites: dict[str, frozenset[str] | None] = field(default_factory=dict)
     tracked: frozenset[str] = frozenset()
     heard: dict[str, tuple[object, float]] = field(default_factory=dict)
+    revision: int = 0
+    director_keys: frozenset[str] | None = None
     read_at: float = -1e9
     reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -167,11 +190,12 @@ class Board:
     def is_fresh(self) -> bool:
         return asyncio.get_running_loop().time() - self.read_at <= MAX_AGE_S
 
-    async def fresh(self, session: Session) -> "Board":
+    async def fresh(self, session: Session, objects: ObjectStore) -> "Board":
         async with self.reading:  # one reads for all who wait
             if not self.is_fresh:
                 begun = asyncio.get_running_loop().time()
                 await _read_board(session, self)
+                await _read_trust(session, objects, self)
                 self.read_at = begun
         return self
 
@@ -191,12 +215,22 @@ async def _read_board(session: Session, board: Board) -> None:
     for row in rows:
         release = await _ref(session, row.release)
         limits = {Stratum(*key.split("|", 1)): values[row.stage] for key, values in row.limits.items()}
+        fraction = row.plan["stages"][row.stage]["fraction"]
+        found = Live(row.id, release, limits, fraction, row.plan.get("safe_state", ""), row.plan.get("shadow_s", 0.0))
         for device_class in row.device_classes:
-            live.setdefault(device_class, []).append(Live(row.id, release, limits))
+            live.setdefault(device_class, []).append(found)
         board.sites[row.id] = frozenset(row.sites) if row.sites is not None else None
     board.live = live
     board.tracked = frozenset(await store.unfinished(session))
     board.baseline = {b.device_class: await _same_content(session, b.release) for b in await store.baselines(session)}
+
+
+async def _read_trust(session: Session, objects: ObjectStore, board: Board) -> None:
+    """Read which TUF revision is out, and with which keys the policy in it lets a director sign."""
+    revision = await registry.revision(session)
+    if revision != board.revision:
+        policy = await registry.current_policy(session, objects)
+        board.revision, board.director_keys = revision, frozenset(policy.director) if policy else None
 
 
 async def _same_content(session: Session, digest: str) -> list[ReleaseRef]:
@@ -209,7 +243,9 @@ async def _ref(session: Session, digest: str) -> ReleaseRef:
     return (await _same_content(session, digest))[0]
 
 
-def sign_manifest(signer: Signer, who: Identity, message: wire.CheckIn, order: Order | None) -> wire.Envelope:
+def sign_manifest(
+    signer: Signer, who: Identity, message: wire.CheckIn, order: Order | None, revision: int = 0
+) -> wire.Envelope:
     """Say what this device should run, in an envelope good for this one check-in."""
     now = clock.now()
     manifest = wire.DirectorManifest(
@@ -218,17 +254,23 @@ def sign_manifest(signer: Signer, who: Identity, message: wire.CheckIn, order: O
         seq=message.seq,
         issued_at=now,
         expires_at=now + timedelta(seconds=MANIFEST_S),
-        order=wire.ReleaseOrder(
-            release_digest=order.release.digest,
-            size_bytes=order.release.size_bytes,
-            counter=order.release.counter,
-            rollout_id=order.rollout_id,
-        )
-        if order
-        else None,
+        revision=revision,
+        order=_wire_order(order) if order else None,
     )
     payload = manifest.model_dump_json(by_alias=True).encode()
     return wire.seal_envelope(wire.DIRECTOR_PAYLOAD, payload, [signer.private])
+
+
+def _wire_order(order: Order) -> wire.ReleaseOrder:
+    return wire.ReleaseOrder(
+        release_digest=order.release.digest,
+        size_bytes=order.release.size_bytes,
+        counter=order.release.counter,
+        rollout_id=order.rollout_id,
+        stage_fraction=order.stage_fraction,
+        safe_state=order.safe_state or None,
+        shadow_s=order.shadow_s,
+    )
 
 
 def tells_news(board: Board, who: Identity, message: wire.CheckIn, order: Order | None) -> bool:

@@ -26,6 +26,7 @@ from control_plane.registry.schemas import ReleaseCreate, VersionCreate, Version
 from control_plane.rollout.schemas import PlanBody, RolloutCreate, RolloutItem, StageBody
 from control_plane.training.domain import TrainingState
 from control_plane.training.schemas import TrainingCreate, TrainingFinish
+from flows.runners.attest import attest_training
 from flows.runners.session import RunSession
 from flows.steps.select import Recorded, group_of, select_clips
 from flows.steps.shards import shards_of
@@ -166,6 +167,7 @@ def _train(
     )
     job = run.run_job("train", run.workload.spec.commands.train, params, inputs, training.key)
     version = run.client.register_version(run.workload.model, _version(job, parent, dataset, training.key, name))
+    attest_training(run, version, training, job)
     run.client.finish_training(
         training.key,
         TrainingFinish(
@@ -315,6 +317,7 @@ def ask_gate(run: RunSession, candidate: VersionItem, champion: VersionItem | No
             candidate=candidate.content_digest,
             champion=champion.content_digest if champion else None,
             suites=evaluated.suites,
+            device_classes=[run.workload.spec.device_class],
         )
     )
 

@@ -1,6 +1,6 @@
 """The real journal and the real slots, with a process that dies before and after every write and every effect."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,12 @@ class Believes:
 
     async def admit(self, target: Target, release: ReleaseManifest, release_bytes: bytes) -> None:
         assert sha256_hex(release_bytes) == target.release_digest
+
+    def evidence(self, release_digest: str) -> bytes | None:
+        return b"{}\n"
+
+    def forget(self, wanted: Collection[str]) -> None:
+        """Nothing is kept."""
 
 
 class Judge:

@@ -1,5 +1,6 @@
 """The gate: whether simulation shows that a candidate may go on. Pure; see docs/explanation/gate.md."""
 
+from control_plane.evaluation.domain.attest import gate_statement, result_of
 from control_plane.evaluation.domain.gate import decide_gate, stopping
 from control_plane.evaluation.domain.policy import (
     AbsoluteAtMost,
@@ -43,6 +44,8 @@ __all__ = [
     "Verdict",
     "ZeroTolerance",
     "decide_gate",
+    "gate_statement",
     "parse_policy",
+    "result_of",
     "stopping",
 ]

@@ -95,6 +95,8 @@ def _waiting(world: World) -> Decision:
         return world.to(f"the gate {said}; it must pass, or a person must override it and say why")
     if seen.approvals < rollout.plan.approvals_needed:
         return world.to(f"{seen.approvals} of {rollout.plan.approvals_needed} approvals")
+    if seen.waits_for:
+        return world.to(f"devices would refuse it: {seen.waits_for}")
     if seen.wishes.pause:
         return world.to("ready to begin, paused by a person")
     begun = _begin(world, 0)

@@ -22,12 +22,18 @@ class Live:
     rollout_id: str
     release: ReleaseRef
     limits: dict[Stratum, int]
+    stage_fraction: float = 1.0
+    safe_state: str = ""
+    shadow_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
     release: ReleaseRef
     rollout_id: str | None
+    stage_fraction: float = 1.0
+    safe_state: str = ""
+    shadow_s: float = 0.0
 
 
 def order_for(
@@ -41,7 +47,8 @@ def order_for(
     for rollout in live:
         limit = rollout.limits.get(stratum)
         if limit is not None and score(rollout.rollout_id, device_id) < limit and rollout.release.counter >= floor:
-            return Order(rollout.release, rollout.rollout_id)
+            how = (rollout.stage_fraction, rollout.safe_state, rollout.shadow_s)
+            return Order(rollout.release, rollout.rollout_id, *how)
     for release in sorted(baseline, key=lambda ref: ref.counter):
         if release.counter >= floor:
             return Order(release, None)

@@ -63,7 +63,8 @@ class Plan:
     """How a release widens and what stops it.
 
     `margin`: the event rate may be at most (1 + margin) times control's. `gravest_share`: the part of alpha that
-    watches the gravest kind under `Gravest.EXCESS`. `frailty_floor`: the least variance between devices to assume.
+    watches the gravest kind under `Gravest.EXCESS`. `safe_state` must hold on a device before it switches; it must have
+    run the candidate in shadow for `shadow_s`. `frailty_floor`: the least variance between devices to assume.
     """
 
     stages: tuple[Stage, ...]
@@ -77,6 +78,8 @@ class Plan:
     max_failure_fraction: float = 0.05
     approvals_needed: int = 1
     withdraw_at_once: int = 100
+    safe_state: str = ""
+    shadow_s: float = 0.0
 
     def __post_init__(self) -> None:
         fractions = [stage.fraction for stage in self.stages]
@@ -175,10 +178,14 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The whole present. `holding`: devices that were offered or run the release and have not gone back."""
+    """The whole present. `holding`: devices that were offered or run the release and have not gone back.
+
+    `waits_for`: what release or way back still lack before a device would install them; "" if nothing.
+    """
 
     now: datetime
     approvals: int = 0
+    waits_for: str = ""
     holding: int = 0
     deployments: Deployments = Deployments()
     increments: tuple[Increment, ...] = ()
