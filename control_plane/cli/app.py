@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from control_plane.cli import approvals
 from control_plane.cli.commands import COMMANDS
 from control_plane.cli.demo import DemoOptions, run_demo
 from control_plane.cli.stack import Stack, StackOptions, default_home
@@ -21,7 +22,7 @@ app = typer.Typer(
 console = Console()
 
 
-for command in COMMANDS:
+for command in (*COMMANDS, *approvals.COMMANDS):
     app.command(command.__name__.replace("_", "-"))(command)
 
 

@@ -193,13 +193,13 @@ def reviews(as_json: Json = False) -> None:
     )
 
 
-def approve(
+def answer(
     review: Annotated[str, typer.Argument(help="a review's id, or the release or rollout it is about")],
     reason: Reason = "",
     reject: Annotated[bool, typer.Option("--reject", help="say no instead")] = False,
     as_json: Json = False,
 ) -> None:
-    """Answer a question put to people, for example the approval of a release."""
+    """Answer a question put to people, for example that of a rollout that cannot decide. To sign a release: approve."""
 
     def command() -> None:
         c = client("approver")
@@ -372,7 +372,7 @@ COMMANDS = (
     runs,
     lineage,
     reviews,
-    approve,
+    answer,
     halt,
     pause,
     resume,

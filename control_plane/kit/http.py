@@ -164,6 +164,7 @@ OperatorCall = Annotated[Call, Depends(call_as(Role.OPERATOR))]
 ApproverCall = Annotated[Call, Depends(call_as(Role.APPROVER))]
 PipelineCall = Annotated[Call, Depends(call_as(Role.PIPELINE))]
 WorkerCall = Annotated[Call, Depends(call_as(Role.PIPELINE, Role.OPERATOR))]
+SigningCall = Annotated[Call, Depends(call_as(Role.PIPELINE, Role.OPERATOR, Role.APPROVER))]
 AdminCall = Annotated[Call, Depends(call_as(Role.ADMIN))]
 
 

@@ -1,6 +1,15 @@
 """What a bundle must be (`bundle`), and the manifests that name it (`manifests`)."""
 
+from control_plane.registry.domain.attestations import Terms, approval_statement
 from control_plane.registry.domain.bundle import BundleError, check_bundle
 from control_plane.registry.domain.manifests import MEDIA_TYPES, content_manifest, release_manifest
 
-__all__ = ["MEDIA_TYPES", "BundleError", "check_bundle", "content_manifest", "release_manifest"]
+__all__ = [
+    "MEDIA_TYPES",
+    "BundleError",
+    "Terms",
+    "approval_statement",
+    "check_bundle",
+    "content_manifest",
+    "release_manifest",
+]

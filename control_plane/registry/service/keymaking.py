@@ -26,7 +26,7 @@ ROLES: Final = (*tuf.OFFLINE, *ONLINE_KEYS)
 class KeyPlan:
     """How many keys of which kind. `approvers`: name to public key in hex; without any, one is made in a file here.
 
-    `approval_threshold` and `targets_threshold` None: two, or as many as there are.
+    `warned_threshold`: how many may insist where the gate warned; None: nobody. `approval_threshold` and `targets_threshold` None: two, or as many as there are.
     """
 
     root_keys: int = 3
@@ -35,6 +35,7 @@ class KeyPlan:
     targets_threshold: int | None = None
     approvers: Mapping[str, str] = field(default_factory=dict)
     approval_threshold: int | None = None
+    warned_threshold: int | None = None
     director_days: float = 30.0
 
 
@@ -121,7 +122,11 @@ def first_policy(keyring: Keyring, approvers: Mapping[str, str], plan: KeyPlan, 
             director=(ids["director"],),
             provenance=Requirement(keys=(ids["trainer"],)),
             gate=GateRequirement(keys=(ids["gate"],)),
-            approval=ApprovalRequirement(keys=tuple(key.keyid for key in people.values()), threshold=needed),
+            approval=ApprovalRequirement(
+                keys=tuple(key.keyid for key in people.values()),
+                threshold=needed,
+                warned_threshold=plan.warned_threshold,
+            ),
             media_types=tuple(sorted({kind for kind, _ in MEDIA_TYPES.values()})),
         )
     except ValueError as error:

@@ -1,0 +1,143 @@
+"""`fleetloop approve`: what people sign, they sign here, with a key that never leaves them.
+
+The statement is made from the release manifest's own bytes, checked against their digest: a server that shows one
+release and has another one signed gets nothing.
+"""
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agents.protocol.v1 import Envelope, ReleaseManifest, seal_envelope, sha256_hex
+from agents.protocol.v1.statement import STATEMENT_PAYLOAD, Result
+from control_plane.cli.commands import client
+from control_plane.cli.output import console, errors, guarded
+from control_plane.client import Client, ClientError
+from control_plane.kit.errors import Problem
+from control_plane.kit.signing import Signer, load_signer, read_signer
+from control_plane.registry.domain import Terms, approval_statement
+from control_plane.registry.schemas import AttestationCreate, ReleaseItem
+from control_plane.review.schemas import ReviewAnswerCreate, ReviewItem
+
+KEY_VARIABLE = "FLEETLOOP_APPROVER_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How somebody approves."""
+
+    name: str
+    reason: str = ""
+    days: float = 30.0
+    widest_stage: float = 1.0
+    accept_warning: bool = False
+
+    def terms(self, at: datetime) -> Terms:
+        accepts = Result.WARNED if self.accept_warning else Result.PASSED
+        return Terms(self.name, at, at + timedelta(days=self.days), self.widest_stage, accepts, self.reason)
+
+
+def default_key() -> Path:
+    given = os.environ.get(KEY_VARIABLE)
+    return Path(given) if given else Path.home() / ".config" / "fleetloop" / "approver.pem"
+
+
+def sign_approvals(client: Client, release: ReleaseItem, signer: Signer, wish: Wish) -> list[bytes]:
+    """Sign a release and its ways back, hand the approvals in, and return the statements.
+
+    The way back is approved for the whole fleet: it must not stop where the release may stop.
+
+    Raises:
+        ClientError: the server refuses, or what it shows is not what it names.
+    """
+    ways_back = [each for each in client.list_releases(release.model) if each.way_back_of == release.digest]
+    at = datetime.now(UTC).replace(microsecond=0)
+    statements = []
+    for each in (release, *ways_back):
+        manifest = client.get_release_manifest(each.digest)
+        if sha256_hex(manifest) != each.digest:
+            raise ClientError(0, "manifest_mismatch", f"the server's manifest is not that of {each.digest[:12]}")
+        back = each is not release
+        terms = Wish(wish.name, wish.reason, wish.days) if back else wish
+        statements.append(approval_statement(manifest, terms.terms(at), way_back=back))
+    for statement in statements:
+        envelope = seal_envelope(STATEMENT_PAYLOAD, statement, [signer.private])
+        client.add_attestation(AttestationCreate(envelope=_text(envelope)))
+    return statements
+
+
+def _text(envelope: Envelope) -> str:
+    return envelope.model_dump_json(by_alias=True)
+
+
+def find_review(client: Client, subject: str) -> ReviewItem | None:
+    """Return the open question about a review id, a release or a rollout."""
+    found = (r for r in client.list_reviews(state="open") if subject in (r.id, r.subject, r.evidence.get("rollout")))
+    return next(found, None)
+
+
+def approve(
+    subject: Annotated[str, typer.Argument(help="a release, or the review or rollout that asks about it")],
+    key: Annotated[Path | None, typer.Option(help=f"your key; default {KEY_VARIABLE} or ~/.config/fleetloop")] = None,
+    name: Annotated[str, typer.Option(help="your name, as it goes into the statement")] = "",
+    reason: Annotated[str, typer.Option(help="why")] = "",
+    days: Annotated[float, typer.Option(help="how long it may be begun")] = 30.0,
+    widest_stage: Annotated[float, typer.Option(help="up to which share of the fleet")] = 1.0,
+    *,
+    accept_warning: Annotated[bool, typer.Option(help="although the gate did not see the claimed benefit")] = False,
+    reject: Annotated[bool, typer.Option("--reject", help="say no instead; nothing is signed")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would be signed, and stop")] = False,
+) -> None:
+    """Sign for a release with your own key, and answer the question about it.
+
+    For example: fleetloop approve ROLLOUT --key ada.pem --name ada --reason "looked at the flips"
+    """
+    wish = Wish(name or (key or default_key()).stem, reason, days, widest_stage, accept_warning)
+    guarded(lambda: _approve(subject, key or default_key(), wish, reject=reject, dry_run=dry_run))
+
+
+def _approve(subject: str, key: Path, wish: Wish, *, reject: bool, dry_run: bool) -> None:
+    c = client("approver")
+    review = find_review(c, subject)
+    if review is None and len(subject) != 64:
+        raise ClientError(404, "not_found", f"no open question is about {subject}")
+    release = c.get_release(review.subject if review is not None else subject)
+    if dry_run:
+        manifest = ReleaseManifest.model_validate_json(c.get_release_manifest(release.digest))
+        console.print_json(manifest.model_dump_json(by_alias=True))
+        return
+    if not reject:
+        for statement in sign_approvals(c, release, _signer(key), wish):
+            console.print_json(statement.decode())
+    if review is not None:
+        item = c.answer_review(review.id, ReviewAnswerCreate(approves=not reject, reason=wish.reason))
+        console.print(f"{len(item.answers)} of {item.needed} answers; the question is {item.state}")
+
+
+def _signer(key: Path) -> Signer:
+    if not key.exists():
+        raise ClientError(422, "no_key", f"there is no key {key}; make one with: fleetloop approver-key --key {key}")
+    try:
+        return read_signer(key)
+    except Problem as error:
+        raise ClientError(422, error.code, error.detail) from error
+
+
+def approver_key(
+    key: Annotated[Path | None, typer.Option(help=f"where; default {KEY_VARIABLE} or ~/.config/fleetloop")] = None,
+) -> None:
+    """Make your approver's key and print its public part, for the trust policy.
+
+    For example: fleetloop approver-key --key ada.pem
+    """
+    path = key or default_key()
+    if path.exists():
+        errors.print(f"{path} exists; this is its public key", highlight=False)
+    typer.echo(load_signer(path.parent, path.stem).public_hex)
+
+
+COMMANDS = (approve, approver_key)
