@@ -7,6 +7,7 @@ authority is the same file with its key and (intermediate) certificate in it.
 
 import hashlib
 import os
+import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -45,6 +46,7 @@ CLOCK_SLACK = timedelta(hours=24)
 MAX_CSR_BYTES = 4000
 MAX_CERTIFICATE_BYTES = 8000
 KEPT_CERTIFICATES = 20_000
+DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 ISSUING, TRUSTED_MOST = 0, 8
 
 
@@ -130,11 +132,12 @@ class Authority:
             raise Unauthenticated(f"not a certificate of ours: {str(error)[:200]}", code="bad_certificate") from error
         names, key = verified.subjects or [], found.public_key()
         uris = [name.value for name in names if isinstance(name, x509.UniformResourceIdentifier)]
-        if len(names) != 1 or len(uris) != 1 or not uris[0].startswith(self._prefix):
+        device_id = uris[0].removeprefix(self._prefix) if len(uris) == 1 else ""
+        if len(names) != 1 or uris != [self._prefix + device_id] or not DEVICE_ID.fullmatch(device_id):
             raise Unauthenticated("this certificate names no device of ours", code="bad_certificate")
         if not is_p256(key):
             raise Unauthenticated("a device key is on P-256", code="bad_certificate")
-        return Presented(uris[0].removeprefix(self._prefix), spki_sha256(key), found.not_valid_after_utc)
+        return Presented(device_id, spki_sha256(key), found.not_valid_after_utc)
 
     def _issue(
         self,
