@@ -194,9 +194,16 @@ def offline_row(role: str, metadata: Metadata[Any], data: bytes, now: datetime) 
 
 
 async def confirm(session: Session, keyring: Keyring) -> None:
-    """Note that what the database shows was committed."""
+    """Note that what the database shows was committed.
+
+    Raises:
+        Refused: it shows less than was published.
+    """
     version, mark = await store.revision(session), read_mark(keyring.folder)
+    mark.gap(version)
     if mark.confirmed < version:
+        await store.lock(session)  # another publisher may be about to write the mark
+        version, mark = await store.revision(session), read_mark(keyring.folder)
         write_mark(keyring.folder, Mark(version, max(mark.written, version)))
 
 

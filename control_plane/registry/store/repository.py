@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.orm import aliased
 
 from control_plane.kit.db import Session, execute
@@ -20,7 +20,7 @@ async def lock(session: Session) -> None:
 async def newest(session: Session) -> Sequence[Any]:
     """Return (role, version, expires_at, published_at) of the newest metadata of every role."""
     columns = (TufMetadata.role, TufMetadata.version, TufMetadata.expires_at, TufMetadata.published_at)
-    query = select(*columns).distinct(TufMetadata.role).order_by(TufMetadata.role, TufMetadata.version.desc())
+    query = select(*columns).ext(distinct_on(TufMetadata.role)).order_by(TufMetadata.role, TufMetadata.version.desc())
     return (await session.execute(query)).all()
 
 
