@@ -24,7 +24,7 @@ from control_plane.fleet.service import Identities, Rules
 from control_plane.kit import clock, tls
 from control_plane.kit.certificates import load_authority
 from control_plane.kit.context import Context
-from control_plane.kit.db import Database
+from control_plane.kit.db import Database, Session
 from control_plane.kit.errors import Invalid, Problem
 from control_plane.kit.http import Request, Response, install_problems
 from control_plane.kit.limits import BodyLimit
@@ -116,6 +116,7 @@ def create_app(settings: Settings, *, max_body_s: float = MAX_DEVICE_BODY_S) -> 
     )
     rules = Rules(AuthMode(settings.device_auth), context.device_ca, settings.device_rate_per_s)
     app.state.context, app.state.identities, app.state.board = context, Identities(rules), Board()
+    app.state.trust_root = _trust_root  # the fleet hands out what the registry, which it does not know, keeps
     for router in ROUTERS:
         app.include_router(router)
     if isinstance(context.objects, LocalStore):
@@ -126,6 +127,11 @@ def create_app(settings: Settings, *, max_body_s: float = MAX_DEVICE_BODY_S) -> 
     install_problems(app)
     app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES, max_seconds=max_body_s, free=("/objects/",))
     return app
+
+
+async def _trust_root(session: Session) -> str | None:
+    found = await registry.first_root(session)
+    return found.decode() if found is not None else None
 
 
 async def _health() -> dict[str, str]:

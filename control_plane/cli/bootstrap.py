@@ -1,13 +1,17 @@
-"""What a new installation needs before anybody can call it: a token for every role, in files only the owner reads."""
+"""What a new installation needs before anybody can call it: tokens and keys, in files only the owner reads."""
 
 import asyncio
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 from control_plane.kit.auth import create_token
 from control_plane.kit.db import Database
 from control_plane.kit.errors import Conflict
 from control_plane.kit.roles import Role
+from control_plane.kit.signing import load_signer
+from control_plane.registry import service as registry
+from control_plane.registry.service import KeyPlan
 
 NAMES = {
     "admin": Role.ADMIN,
@@ -45,3 +49,24 @@ async def _new(database: Database, name: str, role: Role) -> str:
         # The database knows the name but the file is gone: give this folder a name of its own.
         async with database.transaction() as session:
             return await create_token(session, f"{name}-{os.urandom(3).hex()}", role)
+
+
+APPROVERS = ("approver", "operator")
+
+
+def make_keys(home: Path) -> None:
+    """Make a key per role and the first root of trust, unless they are there.
+
+    On one machine they all lie in this home, also those of the two people. `docs/runbooks/keys.md` says how to keep
+    the offline ones elsewhere.
+    """
+    folder = home / "keys"
+    if registry.has_keys(folder):
+        return
+    people = {name: load_signer(people_folder(home), name).public_hex for name in APPROVERS}
+    plan = KeyPlan(approvers=people, approval_threshold=1, warned_threshold=2)
+    registry.init_keys(folder, datetime.now(UTC), plan)
+
+
+def people_folder(home: Path) -> Path:
+    return home / "people"

@@ -1,5 +1,6 @@
 """The demo's devices: state directories with enrolment tokens, one agent host, one field process. All real programs."""
 
+import hashlib
 import json
 import sys
 import time
@@ -33,6 +34,7 @@ class FleetHost:
     def enrol(self, client: Client, done: Callable[[int], None]) -> None:
         """Give each robot a single-use token of its own; the agent host does the rest."""
         sites = self._spec["sites"]
+        root = self._stack.home / "keys" / "signed" / "1.root.json"
         for number in range(self._options.robots):
             site, serial = sites[number % len(sites)], f"robot-{number:03d}"
             token = client.create_enrolment_token(
@@ -45,6 +47,7 @@ class FleetHost:
                 "server": self._stack.device_url,
                 "token": token.token,
                 "ca_sha256": token.ca_sha256,
+                "trust_root_sha256": hashlib.sha256(root.read_bytes()).hexdigest(),
                 "serial": serial,
                 "site": site,
                 "device_class": self._spec["device_class"],

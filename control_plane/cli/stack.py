@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from control_plane.cli.bootstrap import make_tokens
+from control_plane.cli.bootstrap import make_keys, make_tokens
 from control_plane.cli.processes import Program, Supervisor, free_port
 from control_plane.kit.embedded import EmbeddedPostgres
 from control_plane.kit.errors import Unavailable
@@ -75,6 +75,7 @@ class Stack:
             self.database_url = self.postgres.url
         upgrade(self.database_url)
         self.tokens = make_tokens(self.database_url, self.home / "tokens")
+        make_keys(self.home)
         self._start_server()
         self._wait_ready()
         if self.options.orchestrator == "prefect":
@@ -102,6 +103,7 @@ class Stack:
             "FLEETLOOP_SERVER": self.url,
             "FLEETLOOP_TOKEN": self.tokens.get("pipeline", ""),
             "FLEETLOOP_HOME": str(self.home),
+            "FLEETLOOP_TRAINER_KEY": str(self.home / "keys" / "online" / "trainer.pem"),
         }
         if self.options.data is not None:
             given["FLEETLOOP_WORKLOAD_DATA"] = str(self.options.data.resolve())

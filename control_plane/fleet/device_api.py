@@ -31,6 +31,7 @@ async def _enrol(request: Request, session: Session, body: bytes) -> Response:
             director_keys=(context.signers["director"].public_hex,),
             certificate_pem=certificate,
             ca_pem=context.device_ca.pem if context.device_ca else None,
+            trust_root=await request.app.state.trust_root(session),
             next_check_in_s=context.settings.check_in_s,
         ),
         201,

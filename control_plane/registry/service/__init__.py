@@ -30,7 +30,7 @@ from control_plane.registry.service.catalog import (
     release_item,
 )
 from control_plane.registry.service.ceremony import base_of
-from control_plane.registry.service.keymaking import KeyPlan, init_keys
+from control_plane.registry.service.keymaking import KeyPlan, has_keys, init_keys
 from control_plane.registry.service.offline import (
     adopt_signed,
     current_policy,
@@ -73,6 +73,7 @@ __all__ = [
     "get_model",
     "get_release",
     "get_version",
+    "has_keys",
     "init_keys",
     "later_releases",
     "latest_metadata",

@@ -26,7 +26,8 @@ ROLES: Final = (*tuf.OFFLINE, *ONLINE_KEYS)
 class KeyPlan:
     """How many keys of which kind. `approvers`: name to public key in hex; without any, one is made in a file here.
 
-    `warned_threshold`: how many may insist where the gate warned; None: nobody. `approval_threshold` and `targets_threshold` None: two, or as many as there are.
+    `warned_threshold`: how many may insist where the gate warned; None: nobody. `approval_threshold` and
+    `targets_threshold` None: two, or as many as there are.
     """
 
     root_keys: int = 3
@@ -65,6 +66,11 @@ def init_keys(folder: Path, now: datetime, plan: KeyPlan | None = None) -> None:
     write_pending(folder, Proposal({"root": root, "targets": targets}, data))
     sign_here(folder)
     finish(folder, now)
+
+
+def has_keys(folder: Path) -> bool:
+    """Say whether `init_keys` has finished here."""
+    return bool(versions_in(folder / SIGNED, "root"))
 
 
 def _check(plan: KeyPlan) -> None:
