@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from control_plane.cli import approvals
+from control_plane.cli import approvals, verify
 from control_plane.cli.commands import COMMANDS
 from control_plane.cli.demo import DemoOptions, run_demo
+from control_plane.cli.keys import keys
 from control_plane.cli.stack import Stack, StackOptions, default_home
 from control_plane.cli.up import run_up
 from control_plane.cli.workloads import read_workload
@@ -22,8 +23,9 @@ app = typer.Typer(
 console = Console()
 
 
-for command in (*COMMANDS, *approvals.COMMANDS):
+for command in (*COMMANDS, *approvals.COMMANDS, *verify.COMMANDS):
     app.command(command.__name__.replace("_", "-"))(command)
+app.add_typer(keys, name="keys")
 
 
 @app.command()
