@@ -36,8 +36,8 @@ def new_http(connections: int = 20, tls: ssl.SSLContext | None = None) -> httpx.
 class Channel:
     """Connections that belong together; closed once they are retired and nobody uses them."""
 
-    def __init__(self, http: httpx.AsyncClient, *, owned: bool, signs: bool) -> None:
-        self.http, self._owned, self.signs = http, owned, signs
+    def __init__(self, http: httpx.AsyncClient, *, owned: bool, signs: bool, shows: bool = False) -> None:
+        self.http, self._owned, self.signs, self.shows = http, owned, signs, shows
         self._users, self._retired = 0, False
 
     @asynccontextmanager
@@ -76,19 +76,20 @@ class DeviceClient:
             raise ValueError(f"{server!r} is not an http(s) address")
         self._credentials = credentials if self._server.scheme == "https" else None
         self._channel = channel or self._opened()
-        self.certificate_refused = False
+        self.certificate_failures = 0
+        """How many connections in a row failed with our certificate: the server's TLS may take it for no good."""
 
-    def _opened(self, *, bare: bool = False) -> Channel:
+    def _opened(self) -> Channel:
         """Return the way to our own server: by our certificate where there is one, else with signed requests."""
         if self._credentials is None:
             return Channel(self._http, owned=False, signs=True)
-        context, shown = self._credentials.context(bare=bare)
-        return Channel(new_http(_OWN_CONNECTIONS, context), owned=True, signs=not shown)
+        context, shown = self._credentials.context()
+        return Channel(new_http(_OWN_CONNECTIONS, context), owned=True, signs=not shown, shows=shown)
 
-    async def reopen(self, *, bare: bool = False) -> None:
+    async def reopen(self) -> None:
         """Connect anew with the credentials as they are now; what is under way ends on the old connections."""
-        old, self._channel = self._channel, self._opened(bare=bare)
-        self.certificate_refused = bare
+        old, self._channel = self._channel, self._opened()
+        self.certificate_failures = 0
         await old.retire()
 
     async def aclose(self) -> None:
@@ -153,10 +154,12 @@ class DeviceClient:
         except httpx.TimeoutException as error:
             raise LinkError("timeout", f"{url.host} did not answer in time") from error
         except httpx.TransportError as error:
-            await self._alerted(channel, error)
+            self.certificate_failures += channel.shows
             raise LinkError("server_unreachable", f"{url.host}: {error or type(error).__name__}") from error
-        if response.status_code == 401 and channel is self._channel:
-            channel.signs = True  # something on the way ends TLS and keeps our certificate to itself
+        if channel is self._channel:
+            self.certificate_failures = 0
+            # Something on the way may end TLS and keep our certificate to itself.
+            channel.signs = channel.signs or response.status_code == 401
         try:
             yield response
         except httpx.TimeoutException as error:
@@ -165,14 +168,6 @@ class DeviceClient:
             raise LinkError("connection_lost", f"{url.host}: {error or type(error).__name__}") from error
         finally:
             await response.aclose()
-
-    async def _alerted(self, channel: Channel, error: BaseException) -> None:
-        """Come without the certificate next time if the server's TLS refuses it: by its clock it may be over."""
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, ssl.SSLError):
-            cause = cause.__cause__ or cause.__context__
-        if cause is not None and "ALERT" in (cause.reason or "") and not channel.signs and channel is self._channel:
-            await self.reopen(bare=True)
 
     def route(self, path: str) -> httpx.URL:
         return httpx.URL(f"{self._server}device/v1/{path}")

@@ -12,8 +12,8 @@ from agents.link.keys import DeviceKey
 from agents.protocol.v1 import RenewReply, RenewRequest
 from agents.sdk.files import sync_directory
 
-LOOK_S: Final = 3600.0
-_FIRST_S: Final = 30.0
+LOOK_S: Final = 60.0
+_FIRST_S, _MOST_S, _FAILURES = 30.0, 3600.0, 3
 
 
 class Renewal:
@@ -22,7 +22,7 @@ class Renewal:
     def __init__(self, client: DeviceClient, credentials: Credentials, *, fresh_key: bool = False) -> None:
         self._client, self._credentials, self._fresh_key = client, credentials, fresh_key
         self._next = credentials.key.with_name("key.next.pem")
-        self._backoff = Backoff(_FIRST_S, LOOK_S)
+        self._backoff = Backoff(_FIRST_S, _MOST_S)
         self.last_error: str | None = None
 
     async def once(self) -> float:
@@ -41,7 +41,7 @@ class Renewal:
     def due(self) -> bool:
         """Whether half the certificate's life is over, or the server took it for no good."""
         valid = self._credentials.valid()
-        if valid is None or self._client.certificate_refused or self._next.exists():
+        if valid is None or self._certificate_fails or self._next.exists():
             return True
         begin, end = valid
         return datetime.now(timezone.utc) >= begin + (end - begin) / 2
@@ -56,7 +56,7 @@ class Renewal:
         fresh = DeviceKey.load_or_make(self._next) if self._fresh_key or self._next.exists() else key
         body = RenewRequest(csr_pem=fresh.csr_pem()).model_dump_json().encode()
         try:
-            reply = await self._client.post("renew", body, RenewReply)
+            reply = await self._asked(key, body)
         except LinkError as error:
             if fresh is key or error.status != 401:
                 raise
@@ -65,6 +65,16 @@ class Renewal:
         await asyncio.to_thread(self._keep, reply)
         key.become(fresh)
         await self._client.reopen()
+
+    @property
+    def _certificate_fails(self) -> bool:
+        """Whether the server's TLS seems to refuse our certificate: by its clock it may be over, by ours not yet."""
+        return self._client.certificate_failures >= _FAILURES
+
+    async def _asked(self, key: DeviceKey, body: bytes) -> RenewReply:
+        if self._certificate_fails:
+            return await self._client.post_signed_by(key, "renew", body, RenewReply)
+        return await self._client.post("renew", body, RenewReply)
 
     def _keep(self, reply: RenewReply) -> None:
         # The key goes first: a certificate of a key that is gone would be of no use, and this one can be had again.

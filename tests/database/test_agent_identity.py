@@ -142,7 +142,7 @@ async def test_a_certificate_is_renewed_at_half_its_life_and_used_at_once(
         credentials = Credentials(state.private)
         renewal = Renewal(client, credentials)
         first = credentials.certificate.read_text()
-        assert await renewal.once() > 60
+        assert await renewal.once() > 30
         assert credentials.certificate.read_text() == first
         half = clock.now() - timedelta(days=16)
         credentials.store(issued(server, identity, state, half))
@@ -175,14 +175,14 @@ async def test_a_certificate_that_is_over_is_renewed_by_the_key_alone(
             monkeypatch.setattr(Credentials, "valid", lambda _: valid)
         await client.reopen()
         renewal = Renewal(client, credentials)
-        for _ in range(3):
+        for _ in range(4):
             try:
                 await check_in(client, 1)
                 break
             except LinkError:
                 await renewal.once()
         else:
-            pytest.fail("the device does not come back")
+            pytest.fail(f"the device does not come back: {renewal.last_error}")
         await renewal.once()
         assert await count(server, "fleet_certificate") == 2
         await check_in(client, 2)
@@ -199,8 +199,8 @@ async def test_a_fresh_key_survives_a_lost_answer(
         before = client.key.key_id
         with monkeypatch.context() as lossy:
             lossy.setattr(Renewal, "_keep", lambda *_: (_ for _ in ()).throw(LinkError("connection_lost", "power cut")))
-            await renewal.once()
-        assert renewal.last_error is not None
+            with pytest.raises(LinkError, match="power cut"):
+                await renewal.renew()
         assert load_key(state).key_id == before
         restarted = Renewal(client, credentials)  # goes on with the key it had begun with
         assert restarted.due()
