@@ -28,7 +28,7 @@ class ChainError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Everything as bytes. `roots`: the trusted one first, later ones in order. `model`: sha256 of each file by path."""
+    """Everything as bytes. `roots`: the trusted one first, then later ones. `model`: sha256 of each file by path."""
 
     roots: Sequence[bytes]
     metadata: Mapping[str, bytes]
@@ -84,7 +84,8 @@ def _root(roots: Sequence[bytes], links: list[str]) -> Root:
         trusted = following
     role = trusted.signed.roles["root"]
     links.append(f"root {trusted.signed.version}: {role.threshold} of {len(role.keyids)} offline keys")
-    return trusted.signed
+    found: Root = trusted.signed
+    return found
 
 
 def _top(

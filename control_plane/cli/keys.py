@@ -1,0 +1,318 @@
+"""`fleetloop keys`: make keys, look at them, rotate them, and hold ceremonies with the offline ones."""
+
+import json
+from base64 import b64encode
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from agents.protocol.v1.trust import POLICY_BYTES
+from control_plane.cli.commands import client
+from control_plane.cli.output import console, guarded
+from control_plane.cli.stack import default_home
+from control_plane.kit import clock
+from control_plane.kit.errors import Invalid
+from control_plane.kit.signing import KeyEntry, Keyring, read_public
+from control_plane.registry.schemas import OfflineCreate
+from control_plane.registry.service import ceremony as ceremonies
+from control_plane.registry.service import keymaking, proposal
+from control_plane.registry.service.offline import SIGNED, versions_in
+
+keys = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Keys of the installation: make, show, rotate; ceremonies with offline keys.",
+)
+ceremony = typer.Typer(no_args_is_help=True, help="Sign with offline keys that lie on other machines.")
+keys.add_typer(ceremony, name="ceremony")
+
+Home = Annotated[Path | None, typer.Option(help="folder of the installation; FLEETLOOP_HOME if unset")]
+Unsigned = Annotated[bool, typer.Option("--no-sign", help="only propose; offline keys lie elsewhere")]
+
+
+def _folder(home: Path | None) -> Path:
+    return (home or default_home()) / "keys"
+
+
+@keys.command("init")
+def init(
+    home: Home = None,
+    root_keys: Annotated[int, typer.Option(min=1, max=16, help="how many root keys")] = 3,
+    root_threshold: Annotated[int, typer.Option(min=1, max=16, help="how many of them must sign")] = 2,
+    targets_keys: Annotated[int, typer.Option(min=1, max=16, help="how many keys sign the trust policy")] = 2,
+    targets_threshold: Annotated[int, typer.Option(min=1, max=16, help="how many of them must sign")] = 2,
+    approver: Annotated[
+        list[str] | None, typer.Option(help="NAME=PUBLICKEY of a person who may approve; repeat for each")
+    ] = None,
+    approval_threshold: Annotated[
+        int | None, typer.Option(min=1, max=16, help="how many people must approve; two, or one if there is one")
+    ] = None,
+    director_days: Annotated[
+        float, typer.Option(min=1, max=366, help="days until the director key must be rotated")
+    ] = 30,
+) -> None:
+    """Make the keys, the first root and the trust policy of a new installation. Nothing is overwritten.
+
+    Examples:
+      fleetloop keys init
+      fleetloop keys init --home /srv/fleetloop --approver ada=5f3c...e1 --approver bo=77aa...09 --approval-threshold 2
+    """
+    plan = keymaking.KeyPlan(
+        root_keys=root_keys,
+        root_threshold=root_threshold,
+        targets_keys=targets_keys,
+        targets_threshold=min(targets_threshold, targets_keys),
+        approvers=dict(_approver(text) for text in approver or ()),
+        approval_threshold=approval_threshold,
+        director_days=director_days,
+    )
+    folder = _folder(home)
+    keymaking.init_keys(folder, clock.now(), plan)
+    console.print(f"keys and first root are in {folder}")
+    console.print(
+        f"[bold]Now move {folder / 'offline'} to machines or media that are never online[/bold], one key to each; "
+        "the server needs none of them."
+    )
+    if not plan.approvers:
+        console.print(f"The only approver is 'operator', whose key is in {folder / 'approvers'}.")
+
+
+def _approver(text: str) -> tuple[str, str]:
+    name, found, public = text.partition("=")
+    if not found or not name:
+        raise Invalid(f"{text!r} is not NAME=PUBLICKEY", code="approver_refused")
+    return name, public
+
+
+@keys.command("show")
+def show(home: Home = None, as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
+    """Show which key does what, where it lives, and until when what it signed holds.
+
+    Example: fleetloop keys show --json
+    """
+    folder = _folder(home)
+    seen = _state(folder)
+    if as_json:
+        typer.echo(json.dumps(seen))
+        return
+    table = Table(header_style="bold")
+    for column in ("role", "key", "lives at", "in use", "here"):
+        table.add_column(column)
+    for each in seen["keys"]:
+        table.add_row(each["role"], each["keyid"][:12], each["uri"], _yes(each["in_use"]), _yes(each["here"]))
+    console.print(table)
+    for role, each in seen["signed"].items():
+        console.print(f"{role}: version {each['version']}, {each['threshold']} must sign, until {each['expires_at']}")
+    if seen["pending"]:
+        console.print(f"[yellow]a ceremony waits for signatures: {seen['pending']}[/yellow]")
+
+
+def _yes(value: bool | None) -> str:
+    return {True: "yes", False: "no", None: "elsewhere"}[value]
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    base, keyring = ceremonies.base_of(folder), Keyring(folder)
+    root, targets = base.root.signed, base.targets.signed
+    used = {*root.keys, *(targets.delegations.keys if targets.delegations else ()), *base.policy.keys}
+    listed = []
+    for role in keyring.roles:
+        for entry in keyring.entries(role):
+            path = keyring.path_of(entry)
+            here = None if path is None else path.exists()
+            listed.append({"role": role, **entry.as_json(), "in_use": entry.keyid in used, "here": here})
+    signed = {
+        role: {"version": each.version, "expires_at": each.expires.isoformat(), "threshold": root.roles[role].threshold}
+        for role, each in (("root", root), ("targets", targets))
+    }
+    pending = folder / ceremonies.PENDING
+    missing = {}
+    if pending.exists():
+        found = ceremonies.read_ceremony(pending)
+        missing = {role: found.missing(role) for role in found.made}
+    return {"keys": listed, "signed": signed, "policy_version": base.policy.version, "pending": missing}
+
+
+@keys.command("rotate")
+def rotate(
+    role: Annotated[str, typer.Argument(help=f"one of: {', '.join(keymaking.ROLES)}")],
+    home: Home = None,
+    drop: Annotated[str | None, typer.Option(help="start of the id of the key that goes, if there are several")] = None,
+    keep_old: Annotated[
+        bool, typer.Option("--keep-old", help="director, gate, trainer: what the old key signed goes on counting")
+    ] = False,
+    uri: Annotated[str | None, typer.Option(help="a key that exists: awskms:..., hsm:..., file2:...")] = None,
+    public: Annotated[Path | None, typer.Option(help="its public key: PEM, or 64 hex digits")] = None,
+    no_sign: Unsigned = False,
+) -> None:
+    """Put a new key in a role. With the offline keys here it is done at once, and a server with this home takes it in.
+
+    Examples:
+      fleetloop keys rotate director
+      fleetloop keys rotate root --drop 3f9a
+      fleetloop keys rotate releases --uri awskms:alias/fleetloop-releases --public releases.pub
+    """
+    folder = _folder(home)
+    if (uri is None) != (public is None):
+        raise Invalid("--uri and --public go together", code="key_refused")
+    proposal.check_rotation(folder, role)
+    entry = proposal.new_key(folder, role) if uri is None or public is None else _foreign(uri, public)
+    proposal.propose_rotation(folder, role, entry, clock.now(), drop=drop, keep_old=keep_old)
+    _carry_on(folder, no_sign=no_sign)
+
+
+def _foreign(uri: str, public: Path) -> KeyEntry:
+    if not public.is_file() or public.stat().st_size > 16 << 10:
+        raise Invalid(f"{public} is no file of a public key", code="key_refused")
+    return KeyEntry(uri, read_public(public.read_text()))
+
+
+@keys.command("renew")
+def renew(
+    roles: Annotated[list[str], typer.Argument(help="root, targets, or both")],
+    home: Home = None,
+    no_sign: Unsigned = False,
+) -> None:
+    """Sign root or targets again with a new expiry. The worker renews all other roles by itself.
+
+    Example: fleetloop keys renew targets
+    """
+    proposal.propose_renewal(_folder(home), roles, clock.now())
+    _carry_on(_folder(home), no_sign=no_sign)
+
+
+@keys.command("policy")
+def policy(
+    file: Annotated[
+        Path | None, typer.Argument(help="the new trust policy; without it the present one is printed")
+    ] = None,
+    home: Home = None,
+    no_sign: Unsigned = False,
+) -> None:
+    """Print the trust policy, or sign another one: approvers, thresholds, allowed suites.
+
+    Examples:
+      fleetloop keys policy > policy.json     # edit it, raise its version
+      fleetloop keys policy policy.json
+    """
+    folder = _folder(home)
+    if file is None:
+        typer.echo(json.dumps(json.loads(ceremonies.base_of(folder).policy_data), indent=1))
+        return
+    if not file.is_file() or file.stat().st_size > POLICY_BYTES:
+        raise Invalid(f"{file} is no file of at most {POLICY_BYTES} bytes", code="policy_refused")
+    proposal.propose_policy(folder, file.read_bytes(), clock.now())
+    _carry_on(folder, no_sign=no_sign)
+
+
+def _carry_on(folder: Path, *, no_sign: bool = False) -> None:
+    """Sign with what is here, finish if that suffices, and say what comes next."""
+    if not no_sign:
+        ceremonies.sign_here(folder)
+    if _finish(folder):
+        return
+    found = ceremonies.read_ceremony(folder / ceremonies.PENDING)
+    for role in found.made:
+        console.print(f"{role}: {found.missing(role)} signatures are missing")
+    console.print("next: fleetloop keys ceremony export DIR, and sign it where the offline keys are")
+
+
+def _finish(folder: Path) -> bool:
+    if not ceremonies.finish(folder, clock.now()):
+        return False
+    console.print(
+        f"signed and put into {folder / SIGNED}; a server with this home publishes it within seconds, "
+        "for another one run: fleetloop keys publish"
+    )
+    return True
+
+
+@keys.command("publish")
+def publish(home: Home = None) -> None:
+    """Send what is signed to the control plane of FLEETLOOP_SERVER, as admin.
+
+    Example: FLEETLOOP_SERVER=https://fleet.example FLEETLOOP_TOKEN=... fleetloop keys publish
+    """
+    folder = _folder(home)
+    base = ceremonies.base_of(folder)
+    guarded(lambda: _send(folder, base))
+
+
+def _send(folder: Path, base: ceremonies.Base) -> None:
+    server = client("admin")
+    held = {each["role"]: each["version"] for each in server.request("GET", "/trust")["roles"]}
+    roots = [path.read_bytes() for number, path in versions_in(folder / SIGNED, "root") if number > held.get("root", 0)]
+    fresh = base.targets.signed.version > held.get("targets", 0)
+    if not roots and not fresh:
+        console.print("the control plane has all of this")
+        return
+    targets = versions_in(folder / SIGNED, "targets")[-1][1].read_bytes()
+    given = OfflineCreate(
+        roots=[b64encode(each) for each in roots],
+        targets=b64encode(targets) if fresh else None,
+        policy=b64encode(base.policy_data) if fresh else None,
+    )
+    answer = server.request("POST", "/trust/offline", body=given)
+    console.print(f"published; the timestamp is at version {answer['revision']}")
+
+
+@keys.command("resume-after-restore")
+def resume(yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False) -> None:
+    """After a backup of the database was restored: sign again, above everything that was published before.
+
+    Revocations and releases published after the backup are lost; look for them first, and publish them again.
+
+    Example: fleetloop keys resume-after-restore
+    """
+    if not yes:
+        typer.confirm("Revocations published after the backup are lost. Have you listed them, and go on?", abort=True)
+    guarded(_resume)
+
+
+def _resume() -> None:
+    answer = client("admin").request("POST", "/trust/resume")
+    console.print(f"signing goes on; the timestamp is at version {answer['revision']}")
+
+
+@ceremony.command("export")
+def export(
+    to: Annotated[Path, typer.Argument(help="an empty or new folder, e.g. on a USB stick")], home: Home = None
+) -> None:
+    """Copy what waits for signatures to a folder; it holds no secret.
+
+    Example: fleetloop keys ceremony export /media/stick/ceremony
+    """
+    ceremonies.export(_folder(home), to)
+    console.print(f"{to}: on each machine with an offline key run: fleetloop keys ceremony sign {to} --key KEY.pem")
+
+
+@ceremony.command("sign")
+def sign(
+    folder: Annotated[Path, typer.Argument(help="the exported folder")],
+    key: Annotated[Path, typer.Option(help="file of one offline key")],
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+) -> None:
+    """Sign an exported folder with one key; needs no installation, server or network.
+
+    Example: fleetloop keys ceremony sign /media/stick/ceremony --key root-2.pem
+    """
+    for line in ceremonies.describe(folder):
+        console.print(line, highlight=False)
+    if not yes:
+        typer.confirm("Sign this?", abort=True)
+    added = ceremonies.sign_with_file(folder, key)
+    console.print(", ".join(f"{role}: {number} signature{'s' * (number != 1)} added" for role, number in added.items()))
+
+
+@ceremony.command("import")
+def take(exported: Annotated[Path, typer.Argument(help="the folder that was signed")], home: Home = None) -> None:
+    """Take signatures over, and finish once there are enough.
+
+    Example: fleetloop keys ceremony import /media/stick/ceremony
+    """
+    folder = _folder(home)
+    added = ceremonies.take_signatures(folder, exported)
+    console.print(", ".join(f"{role}: {number} new" for role, number in added.items()))
+    _carry_on(folder, no_sign=True)
