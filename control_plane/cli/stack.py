@@ -39,6 +39,7 @@ class StackOptions:
     orchestrator: str = "prefect"
     check_in_s: float = 5.0
     tick_s: float = 1.0
+    device_rate_per_s: float = 20.0
     approvals_needed: int = 1
     database_url: str | None = None
     data: Path | None = None
@@ -93,6 +94,7 @@ class Stack:
             "FLEETLOOP_PREFECT_API_URL": f"{self.prefect_url}/api",
             "FLEETLOOP_CHECK_IN_S": str(self.options.check_in_s),
             "FLEETLOOP_TICK_S": str(self.options.tick_s),
+            "FLEETLOOP_DEVICE_RATE_PER_S": str(self.options.device_rate_per_s),
             "FLEETLOOP_APPROVALS_NEEDED": str(self.options.approvals_needed),
         }
         return settings | self.flow_environment()

@@ -30,7 +30,7 @@ CONTENT = "c" * 64
 def installation(*, worker: bool = False, **options: Any) -> Iterator[Stack]:
     """Start PostgreSQL, one API process and (if asked for) a worker in a folder that vanishes with them."""
     with tempfile.TemporaryDirectory(prefix="fleetloop-bench-") as home:
-        stack = Stack(StackOptions(Path(home), **({"orchestrator": "none"} | options)))
+        stack = Stack(StackOptions(Path(home), **({"orchestrator": "none", "device_rate_per_s": 1e6} | options)))
         try:
             stack.start()
             if not worker:
