@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from tests.bench import agent, check_in, download, episodes, overhead, telemetry
+from tests.bench import agent, check_in, download, episodes, identity, overhead, telemetry
 from tests.bench.figure import Figure, say
 
 Bench = Callable[[], Iterable[Figure]]
@@ -21,6 +21,7 @@ def main() -> int:
     given = parser.parse_args()
     benches: dict[str, Bench] = {
         "check_in": check_in.bench,
+        "identity": identity.bench,
         "telemetry": telemetry.bench,
         "download": download.bench,
         "agent": agent.bench,
