@@ -38,6 +38,17 @@ async def _stored(_: Session, payload: Any) -> None:
     log.debug("recording %s is stored", payload["sha256"])
 
 
+def handlers_of(context: Context) -> dict[str, outbox.Handler]:
+    """Return what is done about each outbox topic."""
+    return {
+        "recording.stored": _stored,
+        evaluation.DECIDED: lambda session, payload: evaluation.attest(
+            session, context.objects, context.keyring, payload["gate"]
+        ),
+        registry.VOUCHED: lambda session, payload: _published(session, context, payload["digest"]),
+    }
+
+
 async def _published(session: Session, context: Context, digest: str) -> None:
     if await registry.publish_vouched(session, context.objects, context.keyring, digest):
         await execute(session, "select pg_notify('fleetloop', ''), pg_notify('fleetloop_rollout', '')")
@@ -47,13 +58,7 @@ async def run(context: Context, stop: asyncio.Event) -> None:
     orchestrator = open_orchestrator(context.settings)
     await context.objects.start()
     wake = asyncio.Event()
-    handlers = {
-        "recording.stored": _stored,
-        evaluation.DECIDED: lambda session, payload: evaluation.attest(
-            session, context.objects, context.keyring, payload["gate"]
-        ),
-        registry.VOUCHED: lambda session, payload: _published(session, context, payload["digest"]),
-    }
+    handlers = handlers_of(context)
     loops = [
         _loop("rollout", stop, wake, context, lambda: rollout.tick(context)),
         _loop("trust", stop, wake, context, TrustKeeper(context).tick),

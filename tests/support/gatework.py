@@ -62,9 +62,10 @@ async def evaluate(
 
 
 async def judge(
-    server: Server, candidate: dict[str, Any], champion: dict[str, Any] | None, *suites: dict[str, Any]
+    server: Server, candidate: dict[str, Any], champion: dict[str, Any] | None, *suites: dict[str, Any], **more: Any
 ) -> dict[str, Any]:
     body = {
+        **more,
         "model": "times",
         "candidate": candidate["content_digest"],
         "champion": champion["content_digest"] if champion else None,
