@@ -137,10 +137,20 @@ async def get_trust_metadata(role: str, call: ViewerCall) -> Response:
 @api.post("/trust/offline", status_code=201, name="publish_offline")
 async def publish_offline(body: OfflineCreate, call: AdminCall) -> Revision:
     """Publish root and targets that were signed offline."""
-    signed = {name: data for name, data in (("root", body.root), ("targets", body.targets)) if data is not None}
+    signed = {} if body.targets is None else {"targets": body.targets}
     files = {} if body.policy is None else {POLICY_PATH: body.policy}
     context, actor = call.context, call.principal.name
-    revision = await service.publish_offline(call.session, context.objects, context.keyring, signed, files, actor=actor)
+    revision = await service.publish_offline(
+        call.session, context.objects, context.keyring, signed, files, roots=body.roots, actor=actor
+    )
+    return Revision(revision=revision)
+
+
+@api.post("/trust/resume", status_code=201, name="resume_after_restore")
+async def resume_after_restore(call: AdminCall) -> Revision:
+    """After a backup was restored: sign again, above everything that was published before."""
+    context, actor = call.context, call.principal.name
+    revision = await service.resume_after_restore(call.session, context.objects, context.keyring, actor)
     return Revision(revision=revision)
 
 

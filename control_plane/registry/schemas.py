@@ -166,9 +166,9 @@ class TrustItem(Schema):
 
 
 class OfflineCreate(Schema):
-    """Metadata signed offline, as base64 of the exact bytes, and the trust policy that `targets` lists."""
+    """Metadata signed offline, as base64 of the exact bytes; roots in order; the trust policy that `targets` lists."""
 
-    root: Base64Bytes | None = Field(default=None, max_length=8 << 20)
+    roots: list[Base64Bytes] = Field(default_factory=list, max_length=256)
     targets: Base64Bytes | None = Field(default=None, max_length=8 << 20)
     policy: Base64Bytes | None = Field(default=None, max_length=1 << 20)
 

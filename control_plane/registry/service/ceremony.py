@@ -16,7 +16,7 @@ from securesystemslib.signer import CryptoSigner, Signer
 from tuf.api.exceptions import UnsignedMetadataError
 from tuf.api.metadata import Metadata, Root, Targets
 
-from agents.protocol.v1 import strict_json
+from agents.protocol.v1 import sha256_hex, strict_json
 from agents.protocol.v1.trust import POLICY_PATH, TrustPolicy
 from control_plane.kit.errors import Conflict, Invalid, NotFound, Refused
 from control_plane.kit.signing import KeyEntry, Keyring, public_key_of, read_entry, read_signer, write_durably
@@ -127,6 +127,36 @@ def read_ceremony(folder: Path) -> Ceremony:
     if not made or root is None:
         raise NotFound(f"{folder} holds no ceremony", code="ceremony_missing")
     return Ceremony(root, base, made)
+
+
+def describe(folder: Path) -> list[str]:
+    """Say what would be signed, for the person who holds a key."""
+    found = read_ceremony(folder)
+    lines = []
+    for role, metadata in found.made.items():
+        signed = metadata.signed
+        lines.append(f"{role} version {signed.version}, until {signed.expires:%Y-%m-%d}")
+        before = found.base_root
+        if role == "root" and before is not None:
+            lines += _changes(before, signed)
+    policy = (folder / POLICY).read_bytes()
+    if "targets" in found.made:
+        listed = found.made["targets"].signed.targets[POLICY_PATH].hashes.get("sha256")
+        if listed != sha256_hex(policy):
+            raise Refused(f"targets does not list the {POLICY} that lies beside it", code="ceremony_broken")
+        lines.append(f"trust policy version {parse_policy(policy).version}, sha256 {listed}")
+    return lines
+
+
+def _changes(before: Root, after: Root) -> list[str]:
+    lines = []
+    for role in tuf.TOP:
+        old, new = before.roles[role], after.roles[role]
+        lines += [f"  {role}: key {each[:12]} goes" for each in old.keyids if each not in new.keyids]
+        lines += [f"  {role}: key {each[:12]} comes" for each in new.keyids if each not in old.keyids]
+        if old.threshold != new.threshold:
+            lines.append(f"  {role}: {new.threshold} must sign instead of {old.threshold}")
+    return lines
 
 
 def export(folder: Path, to: Path) -> None:

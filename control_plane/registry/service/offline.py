@@ -44,19 +44,22 @@ async def publish_offline(
     signed: Mapping[str, bytes],
     files: Mapping[str, bytes],
     *,
+    roots: Sequence[bytes] = (),
     actor: str = "offline-keys",
 ) -> int:
     """Publish a new `root`, new `targets`, or both, with the trust policy's bytes; return the timestamp's version.
+
+    `roots`: several at once, in order, in place of `root`.
 
     Whatever the new keys make invalid is signed again in the same transaction.
 
     Raises:
         Refused: signatures, versions, thresholds or shape are not right; nothing is changed.
     """
-    if not signed or set(signed) - set(tuf.OFFLINE):
+    chain = [*roots, *([signed["root"]] if "root" in signed else [])]
+    if not (signed or roots) or set(signed) - set(tuf.OFFLINE):
         raise Invalid("give the signed bytes of 'root', 'targets' or both", code="metadata_refused")
-    roots = [signed["root"]] if "root" in signed else []
-    return await _publish(session, objects, keyring, roots, signed.get("targets"), only_one(files), actor)
+    return await _publish(session, objects, keyring, chain, signed.get("targets"), only_one(files), actor)
 
 
 async def _publish(

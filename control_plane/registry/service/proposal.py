@@ -18,6 +18,14 @@ from control_plane.registry.service.keymaking import ROLES
 from control_plane.registry.service.offline import parse_policy
 
 
+def check_rotation(folder: Path, role: str) -> None:
+    """Refuse, before any key is made, what cannot be proposed."""
+    if role not in ROLES:
+        raise Invalid(f"there is no role {role!r}; there are {', '.join(ROLES)}", code="role_unknown")
+    base_of(folder)
+    refuse_second(folder)
+
+
 def new_key(folder: Path, role: str) -> KeyEntry:
     """Make the next key file of a role: online/gate-2.pem after online/gate.pem."""
     place = "offline" if role in tuf.OFFLINE else "online"
@@ -43,10 +51,8 @@ def propose_rotation(
     `drop`: the id of the key that goes, if the role has several. `keep_old`: for gate, trainer and director, what the
     old key signed goes on counting.
     """
-    if role not in ROLES:
-        raise Invalid(f"there is no role {role!r}; there are {', '.join(ROLES)}", code="role_unknown")
+    check_rotation(folder, role)
     base = base_of(folder)
-    refuse_second(folder)
     made: dict[str, Metadata[Any]] = {}
     policy = base.policy_data
     if role in tuf.TOP:
