@@ -1,9 +1,21 @@
 """Models run here and nowhere else in the agent.
 
-Only `session` and `worker` import numpy and onnxruntime, and they run in a process of their own: a model that crashes
-its runtime takes no agent with it.
+What imports numpy and onnxruntime (`worker` and what it imports) runs in processes of its own: a model that crashes its
+runtime takes no agent with it. `pool`, `shadows` and what they import carry neither.
 """
 
-from agents.inference.pool import QualifierPool, Verdict
+from agents.inference.contract import Budget
+from agents.inference.demands import Demands
+from agents.inference.pool import DeviceQualifier, QualifierPool, Surroundings, Verdict
+from agents.inference.shadows import DeviceShadow, ShadowVerdict
 
-__all__ = ["QualifierPool", "Verdict"]
+__all__ = [
+    "Budget",
+    "Demands",
+    "DeviceQualifier",
+    "DeviceShadow",
+    "QualifierPool",
+    "ShadowVerdict",
+    "Surroundings",
+    "Verdict",
+]

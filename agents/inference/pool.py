@@ -1,21 +1,22 @@
 """Qualification in a process of its own, shared by every agent of this one and ended when idle.
 
-It imports neither numpy nor onnxruntime: an agent that is not qualifying does not carry them.
+The child measures; the parent reads the meter meanwhile and judges, so one place says what a budget means.
 """
 
 import asyncio
-import contextlib
-import json
-import os
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-_LINE_BYTES: Final = 1 << 16
-# One thread whatever library looks: the robot's other work owns the other cores.
-_ENVIRONMENT: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+from agents.inference.child import Worker
+from agents.inference.contract import Budget
+from agents.inference.demands import Demands
+from agents.inference.energy import EnergyWatch, Meter
+
+# What the child gets beyond its own limit before it is taken for lost: start, imports, a last line.
+_GRACE_S: Final = 20.0
+_OUT_OF_TIME: Final = {"SIGXCPU": "CPU time", "SIGALRM": "time"}
 
 
 @dataclass(frozen=True)
@@ -25,89 +26,136 @@ class Verdict:
     numbers: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What one device adds: its demands, its meter if it has one, what it is made of, where its engines are kept."""
+
+    demands: Demands = field(default_factory=Demands)
+    meter: Callable[[], Meter | None] = lambda: None
+    machine: Callable[[], Mapping[str, object]] = dict
+    engines: Path | None = None
+
+
 class QualifierPool:
     """One bundle at a time; the others wait their turn. `close` when done."""
 
-    def __init__(self, timeout_s: float = 120.0, idle_s: float = 20.0) -> None:
-        self._timeout_s, self._idle_s = timeout_s, idle_s
+    def __init__(self, idle_s: float = 20.0) -> None:
+        self._idle_s = idle_s
         self._turn = asyncio.Lock()
-        self._process: asyncio.subprocess.Process | None = None
+        self._worker = Worker()
         self._idle: asyncio.TimerHandle | None = None
 
-    async def qualify(self, bundle: Path) -> Verdict:
+    async def qualify(
+        self, bundle: Path, around: Surroundings | None = None, stage: Callable[[str], None] | None = None
+    ) -> Verdict:
         """Return the verdict on a bundle; one that crashes or blocks the worker twice does not qualify.
 
         Raises:
             OSError: the worker could not be started or could not read the bundle now.
         """
+        device, tell = around or Surroundings(), stage or _unheard
         async with self._turn:
             # Twice: once may be the machine's fault, for one that is short of memory kills somebody.
-            first = await self._attempt(bundle)
-            second = first if isinstance(first, Verdict) else await self._attempt(bundle)
+            first = await self._attempt(bundle, device, tell)
+            second = first if isinstance(first, Verdict) else await self._attempt(bundle, device, tell)
             return second if isinstance(second, Verdict) else Verdict(ok=False, reason=second)
 
     async def close(self) -> None:
         async with self._turn:
-            await self._stop()
+            self._keep()
+            await self._worker.stop()
 
-    async def _attempt(self, bundle: Path) -> Verdict | str:
+    async def _attempt(self, bundle: Path, device: Surroundings, stage: Callable[[str], None]) -> Verdict | str:
         """Return the verdict, or how the worker ended instead."""
+        self._keep()
+        meter = device.meter()
+        watch = EnergyWatch(meter) if meter is not None else None
         try:
-            return await self._asked(bundle)
+            answer, marks = await self._asked(bundle, device, watch, stage)
         except EOFError:
-            ending = "the model crashed its worker"
+            await self._worker.stop()
+            return "the model crashed its worker"
         except asyncio.TimeoutError:
-            ending = f"the model gave no result in {self._timeout_s:.0f} s"
-        await self._stop()
-        return ending
-
-    async def _asked(self, bundle: Path) -> Verdict:
-        process = await self._running()
-        if process.stdin is None or process.stdout is None:
-            raise OSError("the worker has no pipes")
-        line = b""
-        try:
-            process.stdin.write(f"{bundle}\n".encode())
-            line = await asyncio.wait_for(process.stdout.readline(), self._timeout_s)
-        except (BrokenPipeError, ConnectionResetError) as error:
-            raise EOFError from error
-        except asyncio.CancelledError:
+            await self._worker.stop()
+            return f"the model gave no result in {device.demands.wall_s:.0f} s"
+        except BaseException:
             # Its late answer would be taken for the answer to the next question.
-            await self._stop()
+            await self._worker.stop()
             raise
-        if not line.endswith(b"\n"):
-            raise EOFError
-        answer = json.loads(line)
-        self._end_when_idle()
-        if "trouble" in answer:
-            raise OSError(answer["trouble"])
-        return Verdict(answer["ok"], answer["reason"], answer["numbers"])
+        self._idle = asyncio.get_running_loop().call_later(self._idle_s, self._let_go)
+        return _verdict(answer, device.demands, marks)
 
-    async def _running(self) -> asyncio.subprocess.Process:
+    async def _asked(
+        self, bundle: Path, device: Surroundings, watch: EnergyWatch | None, tell: Callable[[str], None]
+    ) -> tuple[dict[str, Any], dict[str, float]]:
+        decisions = [0.0]
+
+        def stage(name: str, value: float) -> None:
+            tell(name)
+            if name == "soaked":
+                decisions[0] = value
+            if watch is not None:
+                watch.mark(name, int(decisions[0]))
+
+        question = {
+            "work": "qualify",
+            "bundle": str(bundle),
+            "demands": device.demands.model_dump(),
+            "machine": {name: str(value) for name, value in device.machine().items()},
+            "engines": str(device.engines) if device.engines else None,
+            "rest": watch is not None,
+        }
+        if watch is None:
+            return await self._worker.ask(question, device.demands.wall_s + _GRACE_S, stage), {}
+        watch.start()
+        try:
+            answer = await self._worker.ask(question, device.demands.wall_s + _GRACE_S, stage)
+        finally:
+            await watch.stop()
+        return answer, watch.numbers("rest", "soak", "soaked", decisions[0])
+
+    def _keep(self) -> None:
         if self._idle is not None:
             self._idle.cancel()
-        if self._process is None or self._process.returncode is not None:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "agents.inference.worker",
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-                limit=_LINE_BYTES, env={**os.environ, **_ENVIRONMENT},
-            )  # fmt: skip
-        return self._process
-
-    def _end_when_idle(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._idle = loop.call_later(self._idle_s, self._let_go)
 
     def _let_go(self) -> None:
-        if self._process is not None and self._process.stdin is not None and not self._turn.locked():
-            self._process.stdin.close()
-            self._process = None
+        if not self._turn.locked():
+            self._worker.let_go()
 
-    async def _stop(self) -> None:
-        if self._idle is not None:
-            self._idle.cancel()
-        process, self._process = self._process, None
-        if process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+
+class DeviceQualifier:
+    """The pool as one device uses it; `stage` says what is being done, None when nothing is."""
+
+    def __init__(self, pool: QualifierPool, around: Surroundings) -> None:
+        self._pool, self._around = pool, around
+        self.stage: str | None = None
+
+    async def qualify(self, bundle: Path) -> Verdict:
+        try:
+            return await self._pool.qualify(bundle, self._around, self._at)
+        finally:
+            self.stage = None
+
+    def _at(self, stage: str) -> None:
+        self.stage = stage
+
+
+def _unheard(_stage: str) -> None:
+    """Tell nobody."""
+
+
+def _verdict(answer: Mapping[str, Any], demands: Demands, energy: Mapping[str, float]) -> Verdict | str:
+    if "trouble" in answer:
+        raise OSError(answer["trouble"])
+    if "refused" in answer:
+        return Verdict(ok=False, reason=answer["refused"])
+    if "died" in answer:
+        spent = _OUT_OF_TIME.get(answer["died"])
+        limit_s = demands.cpu_s if answer["died"] == "SIGXCPU" else demands.wall_s
+        if spent:
+            return Verdict(ok=False, reason=f"the model gave no result in {limit_s:.0f} s of {spent}")
+        return f"the model crashed its worker ({answer['died']})"
+    numbers = {**answer["done"]["numbers"], **energy}
+    budget = Budget.model_validate(answer["done"]["budget"]).stricter(demands.budget)
+    exceeded = budget.exceeded(numbers)
+    return Verdict(exceeded is None, exceeded or "", numbers)

@@ -12,6 +12,17 @@ agent: if it is stopped for days, reports collect in the spool and recordings in
 from agents.sdk.layout import ActiveModel, StateDir
 from agents.sdk.recorder import Recorder
 from agents.sdk.robot import Event, NotEnrolledError, Robot, Window
+from agents.sdk.shadow import ShadowTap
 from agents.sdk.spool import SpoolError
 
-__all__ = ["ActiveModel", "Event", "NotEnrolledError", "Recorder", "Robot", "SpoolError", "StateDir", "Window"]
+__all__ = [
+    "ActiveModel",
+    "Event",
+    "NotEnrolledError",
+    "Recorder",
+    "Robot",
+    "ShadowTap",
+    "SpoolError",
+    "StateDir",
+    "Window",
+]

@@ -11,6 +11,7 @@ from agents.protocol.v1 import ExposureWindow, FieldEvent, strict_json
 from agents.sdk.files import read_bounded
 from agents.sdk.layout import ActiveModel, StateDir
 from agents.sdk.recorder import Recorder
+from agents.sdk.shadow import ShadowTap
 from agents.sdk.signals import Signals
 from agents.sdk.spool import EVENT, WINDOW, Spool
 
@@ -99,6 +100,10 @@ class Robot:
             max_bytes=max_bytes,
             lost=lambda count: self._spool.count("dropped_recordings", count),
         )
+
+    def shadow_tap(self, max_hz: float = 20.0) -> ShadowTap:
+        """Return where decisions are left for a candidate that is tried in the shadow; see `agents.sdk.shadow`."""
+        return ShadowTap(self._state.signals, max_hz)
 
     def set_motion(self, safe_to_switch: bool) -> None:
         """Say whether a model may be switched now. Cheap when nothing changed: call it as often as you like."""

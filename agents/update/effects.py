@@ -13,7 +13,7 @@ from agents.link import Downloader
 from agents.protocol.v1 import ReleaseManifest, sha256_hex
 from agents.sdk.signals import Health, Motion, Signals
 from agents.update.machine import Slot, State, Target
-from agents.update.qualify import Qualifier, Verdict
+from agents.update.qualify import HeldError, Qualifier, Shadow, ShadowVerdict, Verdict
 from agents.update.slots import Slots
 from agents.update.trust import RELEASE_BYTES, RefusedError, TrustPolicy, read_release
 
@@ -37,6 +37,7 @@ class Effects(Protocol):
     async def fetch_release(self, target: Target) -> Release: ...
     async def fetch_files(self, release: Release) -> None: ...
     async def qualify(self, slot: Slot) -> Verdict: ...
+    async def shadow(self, slot: Slot, active: Slot, duration_s: float) -> ShadowVerdict: ...
     def stage(self, slot: Slot) -> None: ...
     def switch(self, slot: Slot | None) -> None: ...
     def collect(self) -> None: ...
@@ -54,9 +55,11 @@ class UpdateEffects:
         qualifier: Qualifier,
         device_class: str,
         trust: TrustPolicy,
+        shadow: Shadow | None = None,
     ) -> None:
         self._slots, self._downloader, self._signals = slots, downloader, signals
         self._qualifier, self._device_class, self._trust = qualifier, device_class, trust
+        self._shadow = shadow
 
     def linked(self) -> tuple[str, int, str] | None:
         return self._slots.linked()
@@ -97,6 +100,11 @@ class UpdateEffects:
 
     async def qualify(self, slot: Slot) -> Verdict:
         return await self._qualifier.qualify(self._slots.path(slot))
+
+    async def shadow(self, slot: Slot, active: Slot, duration_s: float) -> ShadowVerdict:
+        if self._shadow is None:
+            raise HeldError("shadow_unavailable", "a shadow is asked for, and this agent runs none")
+        return await self._shadow.shadow(self._slots.path(slot), active.content_digest, duration_s)
 
     def stage(self, slot: Slot) -> None:
         self._slots.stage(slot, self._release_bytes(slot), self._trust.evidence(slot.release_digest))

@@ -15,14 +15,16 @@ from agents.link import Backoff, LinkError
 from agents.protocol.v1 import DeploymentPhase, DeploymentReport
 from agents.update.effects import Effects, Release
 from agents.update.journal import Journal
-from agents.update.machine import Action, Decision, Policy, Seen, Slot, Target, decide
-from agents.update.qualify import Verdict
+from agents.update.machine import Action, Decision, Policy, Seen, Slot, Target, decide, shadow_s
+from agents.update.qualify import HeldError, ShadowVerdict, Verdict
 from agents.update.trust import Order, RefusedError
 
 SETTLED: Final = frozenset(
     {DeploymentPhase.IDLE, DeploymentPhase.COMMITTED, DeploymentPhase.REVERTED, DeploymentPhase.REFUSED}
 )
 _STEPS_MAX: Final = 50
+# After a shadow without evidence the device is left alone for a while before the next one.
+_HELD_S: Final = 600.0
 
 
 @dataclass
@@ -32,6 +34,7 @@ class _Findings:
     release: Release | None = None
     complete: bool = False
     verdict: Verdict | None = None
+    shadow: ShadowVerdict | None = None
     refusal: RefusedError | None = None
     trouble: tuple[str, str] | None = None
     retry_at_s: float = 0.0
@@ -137,6 +140,7 @@ class UpdateLoop:
             qualified=found.verdict.ok if found.verdict else None,
             qualification=found.verdict.numbers if found.verdict else {},
             qualification_reason=found.verdict.reason if found.verdict else "",
+            **_shadow_seen(found.shadow),
             safe_to_switch=self._safe() if state.phase is DeploymentPhase.ARMED else True,
             **(self._health() if state.phase is DeploymentPhase.TRIAL else {}),
             trial_elapsed_s=self._clock() - self._trial_since_s,
@@ -169,6 +173,10 @@ class UpdateLoop:
         if decision.state.target != before.target:
             await self._stop_task()
             self._found = _Findings()
+        elif before.phase is DeploymentPhase.SHADOW and decision.state.phase is not DeploymentPhase.SHADOW:
+            # What ends a shadow from outside (a revoked or damaged slot, another policy) ends its process too.
+            await self._stop_task()
+            self._found.trouble = None
 
     async def _act(self, action: Action) -> bool:
         """Carry out one action; return whether the world may look different now."""
@@ -176,6 +184,8 @@ class UpdateLoop:
             return self._begin(self._fetch)
         if action is Action.QUALIFY:
             return self._begin(self._qualify)
+        if action is Action.SHADOW:
+            return self._begin(self._shadow)
         if self._clock() < self._found.retry_at_s and action is not Action.SWITCH:
             return False
         try:
@@ -213,6 +223,8 @@ class UpdateLoop:
             self._found.refusal = error
         except LinkError as error:
             self._has_trouble(error.reason, str(error), error.retry_after_s)
+        except HeldError as error:
+            self._has_trouble(error.reason, str(error), _HELD_S)
         except OSError as error:
             self._has_trouble("disk_error", str(error))
         else:
@@ -241,6 +253,15 @@ class UpdateLoop:
         if slot is not None:
             found.verdict = await self._effects.qualify(slot)
 
+    async def _shadow(self) -> None:
+        slot, active = self.state.candidate, self.state.active
+        if slot is None or active is None:
+            return
+        verdict = await self._effects.shadow(slot, active, shadow_s(self.state.target, self._look(), self._policy))
+        if verdict.outcome == "held":
+            raise HeldError(verdict.reason, verdict.detail)
+        self._found.shadow = verdict
+
     def _has_trouble(self, reason: str, detail: str, retry_after_s: float | None = None) -> None:
         self._found.trouble = (reason, detail[:300])
         self._found.retry_at_s = self._clock() + self._found.backoff.failed(retry_after_s)
@@ -251,3 +272,10 @@ class UpdateLoop:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+
+def _shadow_seen(verdict: ShadowVerdict | None) -> dict[str, Any]:
+    if verdict is None:
+        return {}
+    said = {"shadow": verdict.numbers, "shadow_reason": verdict.reason, "shadow_detail": verdict.detail}
+    return {"shadow_passed": verdict.outcome == "passed", **said}

@@ -49,11 +49,15 @@ class Slot:
 
 @dataclass(frozen=True)
 class Policy:
-    """What the operator of the device sets. Without `health_required` a silent trial counts as good."""
+    """What the operator of the device sets. Without `health_required` a silent trial counts as good.
+
+    `shadow_s` is the least time a candidate runs beside the active model; an order may ask for more.
+    """
 
     trial_deadline_s: float = 300.0
     health_required: bool = True
     starts_max: int = 3
+    shadow_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,10 @@ class Seen:
     qualified: bool | None = None
     qualification: Mapping[str, float] = field(default_factory=dict)
     qualification_reason: str = ""
+    shadow_passed: bool | None = None
+    shadow: Mapping[str, float] = field(default_factory=dict)
+    shadow_reason: str = ""
+    shadow_detail: str = ""
     safe_to_switch: bool = True
     health: bool | None = None
     health_reason: str = ""
@@ -113,6 +121,7 @@ class Action(str, Enum):
     FETCH = "fetch"
     STAGE = "stage"
     QUALIFY = "qualify"
+    SHADOW = "shadow"
     SWITCH = "switch"
     COLLECT = "collect"
 
@@ -162,6 +171,17 @@ def _is_active(state: State, order: Target | None) -> bool:
         and order is not None
         and (active.release_digest, active.counter) == (order.release_digest, order.counter)
     )
+
+
+def shadow_s(target: Target | None, seen: Seen, policy: Policy) -> float:
+    """Return how long the target must run in the shadow; the order's word may change on the way, the longer counts."""
+    said = seen.order if seen.order == target else target
+    return max(policy.shadow_s, said.shadow_s if said is not None else 0.0)
+
+
+def _needs_shadow(state: State, seen: Seen, policy: Policy) -> bool:
+    # Without an active model there is nothing to be compared with.
+    return state.active is not None and shadow_s(state.target, seen, policy) > 0
 
 
 def _bad_before(state: State, seen: Seen) -> bool:
@@ -279,6 +299,27 @@ def _arms(state: State, seen: Seen) -> State:
     return replace(state, phase=P.ARMED, reason=None, detail="", qualification=dict(seen.qualification))
 
 
+def _shadows(state: State, seen: Seen) -> State:
+    return replace(_arms(state, seen), phase=P.SHADOW, reason="shadow_runs")
+
+
+def _waits_for_shadow(state: State, seen: Seen) -> State:
+    return replace(state, reason=seen.trouble or "shadow_runs", detail=seen.trouble_detail[:300])
+
+
+def _with_shadow(state: State, seen: Seen) -> Mapping[str, float]:
+    return {**state.qualification, **seen.shadow}
+
+
+def _refuses_shadowed(state: State, seen: Seen) -> State:
+    failed = replace(_remembers(state, state.candidate), qualification=_with_shadow(state, seen), candidate=None)
+    return replace(failed, phase=P.REFUSED, reason=seen.shadow_reason, detail=seen.shadow_detail[:300])
+
+
+def _arms_after_shadow(state: State, seen: Seen) -> State:
+    return replace(state, phase=P.ARMED, reason=None, detail="", qualification=_with_shadow(state, seen))
+
+
 def _begins_trial(state: State, _seen: Seen) -> State:
     return replace(
         state, phase=P.TRIAL, reason=None, detail="", starts=0,
@@ -353,9 +394,22 @@ TABLE: Final[tuple[Row, ...]] = (
         lambda _s, w, _p: w.just_started, _counts_start, (_A.QUALIFY,)),
     Row(_in(P.QUALIFYING), "the model did not qualify on this device",
         lambda _s, w, _p: w.qualified is False, _refuses_unqualified),
+    Row(_in(P.QUALIFYING), "the model qualified and is tried in the shadow of the active one",
+        lambda s, w, p: w.qualified is True and _needs_shadow(s, w, p), _shadows, (_A.SHADOW,)),
     Row(_in(P.QUALIFYING), "the model qualified on this device", lambda _s, w, _p: w.qualified is True, _arms),
     Row(_in(P.QUALIFYING), "the model is being qualified",
         lambda _s, _w, _p: True, _waits_for_trouble, (_A.QUALIFY,)),
+    # Shadow: it can block and lets go on; it never switches.
+    Row(_in(P.SHADOW), "the slot vanished", lambda _s, w, _p: not w.staged,
+        lambda s, _w: replace(s, phase=P.VERIFIED, reason=None), (_A.STAGE,)),
+    Row(_in(P.SHADOW), "the candidate did not do in the shadow what it should",
+        lambda _s, w, _p: w.shadow_passed is False, _refuses_shadowed),
+    Row(_in(P.SHADOW), "the candidate did in the shadow what it should",
+        lambda _s, w, _p: w.shadow_passed is True, _arms_after_shadow),
+    Row(_in(P.SHADOW), "no shadow is asked for any more",
+        lambda s, w, p: not _needs_shadow(s, w, p), _arms_after_shadow),
+    Row(_in(P.SHADOW), "the candidate runs in the shadow",
+        lambda _s, _w, _p: True, _waits_for_shadow, (_A.SHADOW,)),
     # Armed: waiting for a safe state.
     Row(_in(P.ARMED), "the slot vanished", lambda _s, w, _p: not w.staged,
         lambda s, _w: replace(s, phase=P.VERIFIED, reason=None), (_A.STAGE,)),

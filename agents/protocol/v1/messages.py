@@ -79,6 +79,7 @@ class DeploymentPhase(str, Enum):
     DOWNLOADING = "downloading"
     VERIFIED = "verified"
     QUALIFYING = "qualifying"
+    SHADOW = "shadow"
     ARMED = "armed"
     TRIAL = "trial"
     COMMITTED = "committed"
