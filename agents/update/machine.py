@@ -400,7 +400,7 @@ TABLE: Final[tuple[Row, ...]] = (
     Row(_in(P.QUALIFYING), "the model is being qualified",
         lambda _s, _w, _p: True, _waits_for_trouble, (_A.QUALIFY,)),
     # Shadow: it can block and lets go on; it never switches.
-    Row(_in(P.SHADOW), "the slot vanished", lambda _s, w, _p: not w.staged,
+    Row(_in(P.SHADOW), "the slot vanished under the shadow", lambda _s, w, _p: not w.staged,
         lambda s, _w: replace(s, phase=P.VERIFIED, reason=None), (_A.STAGE,)),
     Row(_in(P.SHADOW), "the candidate did not do in the shadow what it should",
         lambda _s, w, _p: w.shadow_passed is False, _refuses_shadowed),
