@@ -18,12 +18,13 @@ from unittest import mock
 
 import pytest
 
+from agents.protocol.v1 import key_id
 from agents.protocol.v1.trust import POLICY_PATH, REVOCATIONS_PATH, read_policy
 from control_plane.cli.app import main
 from control_plane.kit.roles import Role
 from control_plane.registry.reconcile import TrustKeeper
 from tests.support.live import Live, serve
-from tests.support.tuf import TufClient, publish, shift_clock
+from tests.support.tuf import TufClient, forget_tokens, publish, shift_clock
 
 RELEASE = f"releases/{'a' * 64}.json"
 
@@ -248,3 +249,29 @@ async def test_a_device_that_slept_through_five_rotations_and_expiry_wakes_up(
     shift_clock(monkeypatch, timedelta(days=20))
     assert await tick(live) == 1
     assert await fetch_one(client) == b"after"
+
+
+async def test_j102_every_online_key_is_lost_and_the_fleet_recovers(
+    database_url: str, home: Path, tmp_path: Path
+) -> None:
+    """Releases, revocations, snapshot, timestamp, director, gate and trainer: all gone, none of the old ones counts."""
+    root = (home / "keys" / "signed" / "1.root.json").read_bytes()
+    async with serve(database_url, home) as live:
+        await publish(live.server.context, {RELEASE: b"one"})
+        asleep = TufClient(live.url, tmp_path / "asleep", root)
+        assert await fetch_one(asleep) == b"one"
+    await forget_tokens(database_url)
+    shutil.rmtree(home / "keys" / "online")
+    lost = [each for each in shown(home)["keys"] if each["uri"].startswith("file2:online/")]
+    for each in lost:
+        keys(home, "rotate", each["role"])
+    async with serve(database_url, home) as live:
+        assert (await live.server.ok("GET", "/trust"))["alarms"] == []
+        await publish(live.server.context, {RELEASE: b"two"})
+        for name in ("asleep", "new"):
+            client = TufClient(live.url, tmp_path / name, root)
+            found = await client.fetch(RELEASE, POLICY_PATH)
+            assert found[RELEASE] == b"two"
+            policy = read_policy(found[POLICY_PATH] or b"")
+            assert not set(policy.keys) & {each["keyid"] for each in lost}
+            assert policy.director == (key_id(live.server.context.keyring.raw("director").private.public_key()),)

@@ -20,7 +20,7 @@ from control_plane.registry import service
 from control_plane.registry.domain.tuf import BINS, role_of
 from control_plane.registry.reconcile import TrustKeeper
 from tests.support.live import Live, serve
-from tests.support.tuf import TufClient, make_home, publish, shift_clock
+from tests.support.tuf import TufClient, forget_tokens, make_home, publish, shift_clock
 
 RELEASE = f"releases/{'a' * 64}.json"
 OTHER = f"releases/{'b' * 64}.json"
@@ -178,13 +178,6 @@ async def backup(database_url: str) -> AsyncIterator[Any]:
 
     yield copy
     await run(f'drop database if exists "{made}" with (force)')
-
-
-async def forget_tokens(url: str) -> None:
-    """Let a second server of the same database make its test tokens."""
-    connection = await asyncpg.connect(url)
-    await connection.execute("delete from kit_token")
-    await connection.close()
 
 
 async def test_g82_a_restored_backup_signs_nothing_until_told_and_never_lower(

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.urllib3_fetcher import Urllib3Fetcher
 
@@ -92,3 +93,10 @@ def shift_clock(monkeypatch: Any, by: Any) -> Callable[[], datetime]:
 
     monkeypatch.setattr(clock, "now", now)
     return now
+
+
+async def forget_tokens(url: str) -> None:
+    """Let a second server of the same database make its test tokens."""
+    connection = await asyncpg.connect(url)
+    await connection.execute("delete from kit_token")
+    await connection.close()
