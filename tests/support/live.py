@@ -31,7 +31,7 @@ class Live:
 
 @asynccontextmanager
 async def serve(database_url: str, home: Path, *, max_body_s: float = 10.0, **settings: Any) -> AsyncIterator[Live]:
-    sock = socket.socket()
+    sock = socket.socket(proto=socket.IPPROTO_TCP)  # without it asyncio leaves Nagle on: 40 ms a request
     sock.bind(("127.0.0.1", 0))
     port = sock.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
