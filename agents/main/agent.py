@@ -95,19 +95,22 @@ class Agent:
         self._recordings = RecordingSender(
             Uploader(client), self._outbox, configuration.capture_rules(), configuration.bounds()
         )
-        self._check_ins = CheckIns(
-            client,
-            DirectorCheck(identity.device_id, anchor.director_keys, anchor.heard_time),
-            self._update,
-            self._numbers,
-            PlatformFacts(state.root).now,
-            anchor,
-            boot_id=f"b-{uuid.uuid4().hex[:20]}",
-        )
+        self._check_ins = self._checking_in(anchor)
         self._trusting = TrustKeeper(trust, self._update, self._check_ins.hurry.set)
         self._downloader = downloader
         self._status_error: str | None = None
         self._status_at_s = float("-inf")
+
+    def _checking_in(self, anchor: Anchor) -> CheckIns:
+        return CheckIns(
+            self._client,
+            DirectorCheck(self.identity.device_id, anchor.director_keys, anchor.heard_time),
+            self._update,
+            self._numbers,
+            PlatformFacts(self._state.root).now,
+            anchor,
+            boot_id=f"b-{uuid.uuid4().hex[:20]}",
+        )
 
     async def run(self) -> None:
         """Run until cancelled."""

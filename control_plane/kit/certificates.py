@@ -76,7 +76,7 @@ class Authority:
             raise Invalid("the first certificate of the device authority does not belong to its key")
         self._key, self._certificates = key, tuple(certificates)
         self._prefix = f"spiffe://{trust_domain}/device/"
-        self._store = verification.Store(self._certificates)
+        self._store = verification.Store(list(self._certificates))
         self._judged: OrderedDict[bytes, Presented] = OrderedDict()
 
     @property

@@ -87,14 +87,14 @@ async def test_first_contact_believes_nobody_blindly(
     server: Server, http: httpx.AsyncClient, state: StateDir, tmp_path: Path, told: str
 ) -> None:
     other = load_authority(tmp_path / "other.pem", "fleetloop", clock.now())
-    given = {
+    ways: dict[str, dict[str, Any]] = {
         "another fingerprint": {"ca_sha256": other.sha256},
         "nothing": {"ca_sha256": None},
         "another authority": {"ca_sha256": None, "ca_pem": other.pem},
-    }[told]
+    }
     async with device_port(server) as url:
         with pytest.raises(LinkError):
-            await enrol(http, state, await wish_of(server, url, **given))
+            await enrol(http, state, await wish_of(server, url, **ways[told]))
     assert Identity.load(state) is None
     assert await count(server, "fleet_device") == 0
     assert await select(server, "select 1 from fleet_enrolment_token where used_at is not null") == []

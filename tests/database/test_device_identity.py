@@ -8,13 +8,14 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from agents.protocol import v1 as wire
 from control_plane.kit import clock, tls
@@ -137,7 +138,7 @@ async def test_f60_names_that_are_not_a_devices(server: Server, tmp_path: Path) 
         "a NUL": x509.SubjectAlternativeName([uri(f"spiffe://fleetloop/device/{device.id}\x00x")]),
         "unknown": x509.SubjectAlternativeName([uri("spiffe://fleetloop/device/dev_unknown")]),
     }
-    usage = x509.ExtendedKeyUsageOID.CLIENT_AUTH
+    usage = ExtendedKeyUsageOID.CLIENT_AUTH
     as_server = authority.issue_server(["localhost"], now)[1].decode()
     async with proxied(server, tmp_path) as http:
         for name, names in wrong.items():
@@ -220,7 +221,10 @@ async def test_f62_a_token_tried_for_others_is_used_up(server: Server) -> None:
 
 async def test_f62_who_guesses_tokens_is_not_heard_for_a_while(server: Server) -> None:
     await server.ok("PUT", f"/device-classes/{CLASS}", json={"title": "Cart"})
-    guess = lambda: enrol_body(f"fle_{new_key().private_numbers().private_value:032x}"[:36], new_key(), "sn-1")  # noqa: E731 - said once
+
+    def guess() -> dict[str, Any]:
+        return enrol_body(f"fle_{uuid4().hex}", new_key(), "sn-1")
+
     statuses = [(await server.http.post("/device/v1/enrol", json=guess())).status_code for _ in range(22)]
     assert statuses == [403] * 20 + [429] * 2
     refused = await server.http.post("/device/v1/enrol", json=enrol_body(await new_token(server), new_key(), "sn-1"))
@@ -419,9 +423,8 @@ async def test_f67_no_route_gives_a_device_what_is_anothers(server: Server, devi
     assert (await other.post("telemetry", named)).status_code == 200
     streams = await select(server, "select device_id from telemetry_stream")
     assert all(one["device_id"] != device.id for one in streams)
-    renewed = await other.send(
-        "POST", "renew", json.dumps({"csr_pem": csr(device.key)}).encode(), **{"Fleetloop-Device": device.id}
-    )
+    asked = json.dumps({"csr_pem": csr(device.key)}).encode()
+    renewed = await other.send("POST", "renew", asked, signed=None, signed_path=None, **{"Fleetloop-Device": device.id})
     assert renewed.status_code == 401
     stolen = await other.post("renew", {"csr_pem": csr(device.key)})
     assert (stolen.status_code, stolen.json()["code"]) == (409, "identity_conflict")
@@ -486,7 +489,7 @@ async def test_a_server_certificate_is_not_taken_from_a_device(server: Server, t
     device, certificate = await enrol_with_certificate(server)
     found = x509.load_pem_x509_certificate(certificate.encode())
     assert found.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value == x509.ExtendedKeyUsage(
-        [x509.ExtendedKeyUsageOID.CLIENT_AUTH]
+        [ExtendedKeyUsageOID.CLIENT_AUTH]
     )
     assert not found.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     forged = (

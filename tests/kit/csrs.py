@@ -6,6 +6,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.support.identity import csr
 
@@ -35,7 +36,7 @@ BAD_CSRS: dict[str, Callable[[Key], str]] = {
     "CA:TRUE": lambda key: csr(key, x509.BasicConstraints(ca=True, path_length=None)),
     "another device's name": _named(x509.UniformResourceIdentifier("spiffe://fleetloop/device/dev_other")),
     "a host name": _named(x509.DNSName("localhost")),
-    "a server's usage": lambda key: csr(key, x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH])),
+    "a server's usage": lambda key: csr(key, x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])),
     "RSA 1024": _of(lambda: rsa.generate_private_key(65537, 1024), hashes.SHA256()),  # noqa: S505 - weak on purpose
     "RSA 3072": _of(lambda: rsa.generate_private_key(65537, 3072), hashes.SHA256()),
     "P-192": _of(lambda: ec.generate_private_key(ec.SECP192R1()), hashes.SHA256()),
