@@ -3,14 +3,15 @@
 import contextlib
 import hashlib
 import os
-import shutil
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from agents.sdk.files import sync_directory
 
 _CHUNK: Final = 1 << 20
+_SEALS_MAX: Final = 4096
 
 
 class BlobStore:
@@ -18,6 +19,7 @@ class BlobStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.seals = Seals()
         self._whole, self._partial = root / "sha256", root / "partial"
 
     def path(self, digest: str) -> Path:
@@ -32,21 +34,31 @@ class BlobStore:
         except OSError:
             return False
 
-    def prepare(self) -> None:
+    def missing_bytes(self, digest: str, size_bytes: int) -> int:
+        """Return what the disk must still take; holes in a partial file are not there yet."""
+        if self.has(digest, size_bytes):
+            return 0
+        try:
+            found = self.partial(digest).stat()
+        except FileNotFoundError:
+            return size_bytes
+        return max(0, size_bytes - min(found.st_size, found.st_blocks * 512))
+
+    def prepare(self) -> Path:
         self._partial.mkdir(parents=True, exist_ok=True)
+        return self.root
 
     def keep(self, digest: str) -> Path:
         """Give a verified, fsynced partial file its name; afterwards nobody writes it again."""
         source, target = self.partial(digest), self.path(digest)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.parent.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            sync_directory(target.parent.parent)
         source.chmod(0o444)
         source.replace(target)
         sync_directory(target.parent)
+        self.seals.put(target, digest)
         return target
-
-    def free_bytes(self) -> int:
-        self.prepare()
-        return shutil.disk_usage(self.root).free
 
     def collect(self, wanted: Collection[str]) -> int:
         """Delete every blob and partial file that nobody wants; return how many went."""
@@ -65,50 +77,68 @@ class BlobStore:
                 yield from folder.iterdir()
 
 
+@dataclass(frozen=True)
+class _Seal:
+    """What of an inode changes with every write to it; only root can set the time of its last change."""
+
+    digest: str
+    size_bytes: int
+    written_ns: int
+    changed_ns: int
+
+
+class Seals:
+    """Which files were hashed in this process and have not been touched since: those need not be read again.
+
+    Kept by inode, so that all names of one file share its seal; gone with the process.
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[tuple[int, int], _Seal] = {}
+
+    def put(self, path: Path, digest: str) -> None:
+        """Seal a file whose bytes are known; also again after a hard link or a mode of our own changed its times."""
+        found = path.lstat()
+        if len(self._of) >= _SEALS_MAX:
+            self._of.clear()  # what is not known is read again
+        self._of[found.st_dev, found.st_ino] = _Seal(digest, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+    def unbroken(self, path: Path, digest: str) -> bool | None:
+        """Return whether the file is as it was sealed; None if it never was. It reads no content.
+
+        Raises:
+            OSError: there is no such file, or it cannot be asked.
+        """
+        found = path.lstat()
+        seal = self._of.get((found.st_dev, found.st_ino))
+        return None if seal is None else seal == _Seal(digest, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+    def holds(self, path: Path, digest: str) -> bool:
+        """Return whether the file has this content, read again unless its seal is unbroken. Slow, then.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return bool(self.unbroken(path, digest)) or self.reread(path, digest)
+
+    def reread(self, path: Path, digest: str) -> bool:
+        """Do as `holds` does, whatever was sealed."""
+        before = path.lstat()
+        if file_sha256(path) != digest:
+            self._of.pop((before.st_dev, before.st_ino), None)
+            return False
+        after = path.lstat()
+        if (after.st_ino, after.st_size, after.st_mtime_ns) != (before.st_ino, before.st_size, before.st_mtime_ns):
+            return False  # written to while it was read: what was hashed is not what is there
+        self.put(path, digest)
+        return True
+
+
 def file_sha256(path: Path) -> str:
-    """Return a file's sha256; call it in a thread, it reads everything."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
+    """Return a file's sha256; call it in a thread, it reads everything. Links are not followed."""
+    digest, buffer = hashlib.sha256(), bytearray(_CHUNK)
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    with os.fdopen(handle, "rb", buffering=0) as file:
+        while read := file.readinto(buffer):
+            digest.update(memoryview(buffer)[:read])
     return digest.hexdigest()
-
-
-class Partial:
-    """A download in progress: bytes on disk and their running hash, always of the same length."""
-
-    def __init__(self, path: Path, size_bytes: int) -> None:
-        self._path, self._size_bytes = path, size_bytes
-        self._file = path.open("ab")
-        self.received = 0
-        self._hash = hashlib.sha256()
-
-    def resume(self) -> int:
-        """Hash what an earlier attempt left (it may be torn or altered: only the final digest is believed)."""
-        if self._path.stat().st_size > self._size_bytes:
-            self.restart()
-        with self._path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                self._hash.update(chunk)
-                self.received += len(chunk)
-        return self.received
-
-    def restart(self) -> None:
-        self._file.truncate(0)
-        self._hash, self.received = hashlib.sha256(), 0
-
-    def add(self, data: bytes) -> None:
-        self._file.write(data)
-        self._hash.update(data)
-        self.received += len(data)
-
-    def finish(self) -> str:
-        """Make the bytes durable and return their sha256; "" if somebody else wrote to the file meanwhile."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        # A thread of a cancelled attempt may have appended late: then file and hash no longer agree.
-        size_bytes = os.fstat(self._file.fileno()).st_size
-        return self._hash.hexdigest() if size_bytes == self.received else ""
-
-    def close(self) -> None:
-        self._file.close()

@@ -36,8 +36,16 @@ def new_http(connections: int = 20, tls: ssl.SSLContext | None = None) -> httpx.
 class Channel:
     """Connections that belong together; closed once they are retired and nobody uses them."""
 
-    def __init__(self, http: httpx.AsyncClient, *, owned: bool, signs: bool, shows: bool = False) -> None:
-        self.http, self._owned, self.signs, self.shows = http, owned, signs, shows
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        *,
+        owned: bool,
+        signs: bool,
+        shows: bool = False,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.http, self._owned, self.signs, self.shows, self.tls = http, owned, signs, shows, tls
         self._users, self._retired = 0, False
 
     @asynccontextmanager
@@ -84,7 +92,7 @@ class DeviceClient:
         if self._credentials is None:
             return Channel(self._http, owned=False, signs=True)
         context, shown = self._credentials.context()
-        return Channel(new_http(_OWN_CONNECTIONS, context), owned=True, signs=not shown, shows=shown)
+        return Channel(new_http(_OWN_CONNECTIONS, context), owned=True, signs=not shown, shows=shown, tls=context)
 
     async def reopen(self) -> None:
         """Connect anew with the credentials as they are now; what is under way ends on the old connections."""
@@ -139,12 +147,24 @@ class DeviceClient:
         ours = same_origin(url, self._server)
         channel = self._channel if ours else Channel(self._http, owned=False, signs=False)
         request = channel.http.build_request(method, url, headers=headers, content=content)
-        if ours and channel.signs and self.device_id is not None:
-            request.headers["Fleetloop-Device"] = self.device_id
-            signed = self.key.sign(signing_input_of_digest(method, request.url.raw_path.decode(), content_sha256))
-            request.headers["Fleetloop-Signature"] = signed
+        if ours and channel.signs:
+            request.headers.update(self._signature(method, url, content_sha256))
         async with channel.used(), self._sent(channel, request) as response:
             yield response
+
+    def plain_request(self, method: str, url: httpx.URL) -> tuple[dict[str, str], ssl.SSLContext | None]:
+        """Return headers and TLS of a bodiless request that is sent by other means; None: the machine's trust."""
+        headers = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
+        if not same_origin(url, self._server):
+            return headers, None
+        signed = self._signature(method, url, EMPTY_SHA256) if self._channel.signs else {}
+        return headers | signed, self._channel.tls
+
+    def _signature(self, method: str, url: httpx.URL, content_sha256: str) -> dict[str, str]:
+        if self.device_id is None:
+            return {}
+        signed = self.key.sign(signing_input_of_digest(method, url.raw_path.decode(), content_sha256))
+        return {"Fleetloop-Device": self.device_id, "Fleetloop-Signature": signed}
 
     @asynccontextmanager
     async def _sent(self, channel: Channel, request: httpx.Request) -> AsyncIterator[httpx.Response]:
@@ -195,26 +215,26 @@ def same_origin(first: httpx.URL, second: httpx.URL) -> bool:
 
 async def require_success(response: httpx.Response) -> None:
     """Raise LinkError for anything but 2xx, with the server's own words as far as they are short."""
-    refuse_encoding(response)
-    if response.is_success:
-        return
-    words = (await bounded_body(response, 4096, strict=False)).decode("utf-8", "replace")
+    refuse_encoding(response.headers.get("Content-Encoding"))
+    if not response.is_success:
+        words = await bounded_body(response, 4096, strict=False)
+        raise refused(response.status_code, words, response.headers.get("Retry-After"))
+
+
+def refused(status: int, words: bytes, retry_after: str | None) -> LinkError:
+    """Return what an answer other than 2xx means."""
     reason = {401: "not_authenticated", 403: "forbidden", 404: "not_found", 429: "too_many_requests"}.get(
-        response.status_code, "server_error" if response.status_code >= 500 else "refused_by_server"
+        status, "server_error" if status >= 500 else "refused_by_server"
     )
-    raise LinkError(
-        reason,
-        f"{response.status_code} {words[:300]}",
-        status=response.status_code,
-        retry_after_s=_retry_after_s(response.headers.get("Retry-After", "")),
-    )
+    said = words.decode("utf-8", "replace")[:300]
+    return LinkError(reason, f"{status} {said}", status=status, retry_after_s=_retry_after_s(retry_after or ""))
 
 
-def refuse_encoding(response: httpx.Response) -> None:
+def refuse_encoding(encoding: str | None) -> None:
     """Compressed answers are refused unread: a few kilobytes may unpack to gigabytes."""
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in {"", "identity"}:
-        raise LinkError("content_encoding", f"the answer is encoded as {encoding[:40]!r}, which was not asked for")
+    plain = (encoding or "identity").strip().lower()
+    if plain not in {"", "identity"}:
+        raise LinkError("content_encoding", f"the answer is encoded as {plain[:40]!r}, which was not asked for")
 
 
 async def bounded_body(response: httpx.Response, max_bytes: int, *, strict: bool = True) -> bytes:

@@ -1,32 +1,40 @@
-"""Blobs from the server: resumed across restarts, bounded in size, time, rate and disk, believed by digest alone."""
+"""Blobs from the server: resumed across restarts, bounded in size, time, rate and disk, believed by digest alone.
+
+Whatever server answers, the digest names the bytes: an attempt goes on where the last one ended, also from another
+address and past another ETag, and a mixture of two files is found out at the end.
+"""
 
 import asyncio
-import re
+import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from weakref import WeakValueDictionary
 
-import httpx
-
-from agents.link.blobs import BlobStore, Partial
-from agents.link.client import DeviceClient, refuse_encoding, require_success
+from agents.link.blobs import BlobStore
+from agents.link.client import DeviceClient
 from agents.link.errors import LinkError
+from agents.link.partial import Partial
+from agents.link.transfer import Transfer
 
-_BUFFER: Final = 1 << 20
-_CONTENT_RANGE: Final = re.compile(r"^bytes ([0-9]{1,16})-([0-9]{1,16})/([0-9]{1,16}|\*)$")
-_REDIRECTS: Final = {302, 303, 307, 308}
+_LOOK_S: Final = 0.25
+_LEAST_INODES: Final = 256
 
 
 @dataclass(frozen=True)
 class DownloadLimits:
-    """`min_bytes_per_s` is judged over `rate_window_s`; the deadline is for one blob and one attempt."""
+    """`min_bytes_per_s` is judged over `rate_window_s`; the deadline is for one blob and one attempt.
+
+    `gap_s` is the longest silence on the line.
+    """
 
     deadline_s: float = 4 * 3600.0
     min_bytes_per_s: float = 1024.0
     rate_window_s: float = 30.0
     disk_reserve_bytes: int = 256 << 20
+    gap_s: float = 20.0
 
 
 class Downloader:
@@ -41,6 +49,7 @@ class Downloader:
     ) -> None:
         self._client, self.blobs, self._clock = client, blobs, clock
         self._limits = limits or DownloadLimits()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.wrong_digests = 0
         self.received_bytes = 0
 
@@ -50,26 +59,67 @@ class Downloader:
         Raises:
             LinkError: it could not be fetched now; what has come so far stays for the next attempt.
         """
-        if self.blobs.has(digest, size_bytes):
-            return self.blobs.path(digest)
-        self._check_disk(digest, size_bytes)
+        turn = self._turns.setdefault(digest, asyncio.Lock())
+        async with turn:
+            if self.blobs.has(digest, size_bytes):
+                return self.blobs.path(digest)
+            try:
+                self.check_room({digest: size_bytes})
+                found = await self._fetched(digest, size_bytes)
+                return await asyncio.to_thread(self._judge, digest, found)
+            except OSError as error:
+                raise LinkError("disk_error", str(error)) from error
+
+    def check_room(self, wanted: Mapping[str, int]) -> None:
+        """Say no before anything is written: bytes, reserve and names must all be there for everything together.
+
+        Raises:
+            LinkError: the disk is too small. OSError: it cannot be asked.
+        """
+        missing = sum(self.blobs.missing_bytes(digest, size_bytes) for digest, size_bytes in wanted.items())
+        disk = os.statvfs(self.blobs.prepare())
+        if missing and disk.f_bavail * disk.f_frsize - missing < self._limits.disk_reserve_bytes:
+            raise LinkError("disk_reserve", f"{missing} bytes would leave less than the reserve on the disk")
+        # Some file systems make inodes as they need them, and say that there are none.
+        if disk.f_files and disk.f_favail < _LEAST_INODES + len(wanted):
+            raise LinkError("disk_inodes", f"the disk has room for {disk.f_favail} more files only")
+
+    async def _fetched(self, digest: str, size_bytes: int) -> str:
+        """Return the sha256 of what is in the partial file once it has its full length."""
         partial = Partial(self.blobs.partial(digest), size_bytes)
         try:
-            await asyncio.to_thread(partial.resume)
-            if partial.received < size_bytes:
-                await self._attempt(digest, size_bytes, partial)
-            found = await asyncio.to_thread(partial.finish)
-        except OSError as error:
-            raise LinkError("disk_error", str(error)) from error
+            if partial.received_bytes < size_bytes:
+                await self._transferred(digest, size_bytes, partial)
+            return await asyncio.to_thread(partial.finish)
+        except LinkError as error:
+            if error.reason == "too_large":
+                self.blobs.partial(digest).unlink(missing_ok=True)
+            raise
         finally:
-            partial.close()
-        return await asyncio.to_thread(self._judge, digest, found)
+            await asyncio.to_thread(partial.close)
 
-    def _check_disk(self, digest: str, size_bytes: int) -> None:
-        here = self.blobs.partial(digest)
-        missing = size_bytes - (here.stat().st_size if here.exists() else 0)
-        if self.blobs.free_bytes() - missing < self._limits.disk_reserve_bytes:
-            raise LinkError("disk_reserve", f"{missing} bytes would leave less than the reserve on the disk")
+    async def _transferred(self, digest: str, size_bytes: int, partial: Partial) -> None:
+        transfer = Transfer(self._client, partial, size_bytes, self._limits.gap_s)
+        url = self._client.route(f"blobs/sha256/{digest}")
+        work = asyncio.ensure_future(asyncio.to_thread(transfer.run, url))
+        try:
+            await self._watch(work, transfer, digest)
+        finally:
+            transfer.abort(LinkError("cancelled", "the download was given up"))
+            # Nobody may write behind the back of the next attempt: not before the thread is gone do we leave.
+            await asyncio.wait({work})
+            self.received_bytes += transfer.received_bytes
+        work.result()
+
+    async def _watch(self, work: "asyncio.Future[None]", transfer: Transfer, digest: str) -> None:
+        pace, begun_s = _Pace(self._limits, self._clock), self._clock()
+        look_s = min(_LOOK_S, self._limits.deadline_s / 4, self._limits.rate_window_s / 4)
+        while not (await asyncio.wait({work}, timeout=look_s))[0]:
+            if self._clock() - begun_s > self._limits.deadline_s:
+                transfer.abort(LinkError("deadline", f"{digest[:12]} not here after {self._limits.deadline_s:.0f} s"))
+            slow = pace.too_slow(transfer.received_bytes)
+            if slow:
+                transfer.abort(LinkError("too_slow", slow))
 
     def _judge(self, digest: str, found: str) -> Path:
         if found == digest:
@@ -78,84 +128,18 @@ class Downloader:
         self.blobs.partial(digest).unlink(missing_ok=True)
         raise LinkError("wrong_digest", f"the bytes of {digest[:12]} have the sha256 {found[:12]}; deleted")
 
-    async def _attempt(self, digest: str, size_bytes: int, partial: Partial) -> None:
-        try:
-            await asyncio.wait_for(self._transfer(digest, size_bytes, partial), self._limits.deadline_s)
-        except asyncio.TimeoutError as error:
-            raise LinkError("deadline", f"{digest[:12]} did not arrive in {self._limits.deadline_s:.0f} s") from error
-        if partial.received != size_bytes:
-            raise LinkError("truncated", f"{partial.received} of {size_bytes} bytes arrived")
-
-    async def _transfer(self, digest: str, size_bytes: int, partial: Partial) -> None:
-        headers = {"Range": f"bytes={partial.received}-"} if partial.received else {}
-        url = self._client.route(f"blobs/sha256/{digest}")
-        async with self._client.exchange("GET", url, headers=headers) as response:
-            if response.status_code not in _REDIRECTS:
-                await self._take(response, size_bytes, partial)
-                return
-            url = self._client.resolve(response.headers.get("Location", ""))
-        # One hop, to an object store; the exchange does not sign for foreign hosts.
-        async with self._client.exchange("GET", url, headers=headers) as response:
-            await self._take(response, size_bytes, partial)
-
-    async def _take(self, response: httpx.Response, size_bytes: int, partial: Partial) -> None:
-        refuse_encoding(response)
-        if response.status_code == 416:
-            partial.restart()
-            raise LinkError("range_refused", "the server has fewer bytes than we do; starting again", status=416)
-        await require_success(response)
-        if response.status_code == 206:
-            _check_range(response, partial.received, size_bytes)
-        else:
-            partial.restart()
-        announced = response.headers.get("Content-Length")
-        if announced is not None and announced != str(size_bytes - partial.received):
-            partial.restart()
-            raise LinkError("wrong_size", f"{announced[:20]} bytes announced, {size_bytes} were promised")
-        async for data in self._paced(response):
-            if partial.received + len(data) > size_bytes:
-                partial.restart()
-                raise LinkError("too_large", f"more than the promised {size_bytes} bytes")
-            await asyncio.to_thread(partial.add, data)
-            self.received_bytes += len(data)
-
-    async def _paced(self, response: httpx.Response) -> AsyncIterator[bytes]:
-        """Yield large pieces; a sender slower than the minimum rate is left after one window."""
-        buffer, pace = bytearray(), _Pace(self._limits, self._clock)
-        try:
-            async for chunk in response.aiter_raw():
-                buffer += chunk
-                pace.check(len(chunk))
-                if len(buffer) >= _BUFFER:
-                    yield bytes(buffer)
-                    buffer.clear()
-        except (LinkError, httpx.TransportError):
-            # What came before the line broke need not come again.
-            if buffer:
-                yield bytes(buffer)
-            raise
-        if buffer:
-            yield bytes(buffer)
-
 
 class _Pace:
     """Bytes per window, judged at the end of each window."""
 
     def __init__(self, limits: DownloadLimits, clock: Callable[[], float]) -> None:
         self._limits, self._clock = limits, clock
-        self._start, self._bytes = clock(), 0
+        self._start_s, self._before_bytes = clock(), 0
 
-    def check(self, received: int) -> None:
-        self._bytes += received
-        elapsed = self._clock() - self._start
-        if elapsed < self._limits.rate_window_s:
-            return
-        if self._bytes < elapsed * self._limits.min_bytes_per_s:
-            raise LinkError("too_slow", f"{self._bytes} bytes in {elapsed:.0f} s")
-        self._start, self._bytes = self._clock(), 0
-
-
-def _check_range(response: httpx.Response, start: int, size_bytes: int) -> None:
-    found = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
-    if found is None or int(found[1]) != start or found[3] not in {str(size_bytes), "*"}:
-        raise LinkError("wrong_range", f"asked for bytes from {start} of {size_bytes}, got another range")
+    def too_slow(self, received_bytes: int) -> str | None:
+        elapsed_s, came = self._clock() - self._start_s, received_bytes - self._before_bytes
+        if elapsed_s < self._limits.rate_window_s:
+            return None
+        self._start_s, self._before_bytes = self._clock(), received_bytes
+        too_few = came < elapsed_s * self._limits.min_bytes_per_s
+        return f"{came} bytes in {elapsed_s:.0f} s" if too_few else None

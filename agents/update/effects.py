@@ -77,7 +77,7 @@ class UpdateEffects:
         """Read every slot in use and name those that no longer hold what was verified."""
         used = (state.active, state.fallback, state.candidate)
         return frozenset(
-            each.link for each in used if each and self._slots.staged(each) and not self._slots.intact(each)
+            each.link for each in used if each and self._slots.present(each) and not self._slots.intact(each)
         )
 
     async def fetch_release(self, target: Target) -> Release:
@@ -95,6 +95,7 @@ class UpdateEffects:
     async def fetch_files(self, release: Release) -> None:
         wanted = self._needed(release)
         await asyncio.to_thread(self._collect, {sha256_hex(release.data), *wanted})
+        self._downloader.check_room(wanted)
         for digest, size_bytes in wanted.items():
             await self._downloader.fetch(digest, size_bytes)
 

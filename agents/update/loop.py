@@ -17,6 +17,7 @@ from agents.update.effects import Effects, Release
 from agents.update.journal import Journal
 from agents.update.machine import Action, Decision, Policy, Seen, Slot, Target, decide, shadow_s
 from agents.update.qualify import HeldError, ShadowVerdict, Verdict
+from agents.update.slots import DamagedError
 from agents.update.trust import Order, RefusedError
 
 SETTLED: Final = frozenset(
@@ -190,6 +191,8 @@ class UpdateLoop:
             return False
         try:
             await self._act_now(action)
+        except DamagedError as error:
+            self._damaged |= {error.slot.link}
         except OSError as error:
             self._has_trouble("disk_error", str(error))
             return False

@@ -8,23 +8,34 @@ The active slot is never written to. What may be switched is decided elsewhere.
 """
 
 import contextlib
+import errno
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 from pydantic import ValidationError
 
 from agents.link import BlobStore
-from agents.link.blobs import file_sha256
 from agents.protocol.v1 import BundleFile, ReleaseManifest, sha256_hex, strict_json
-from agents.sdk.files import read_bounded, sync_directory
+from agents.sdk.files import read_bounded, sync_directory, write_new
 from agents.sdk.layout import StateDir
 from agents.update.machine import Slot
 
+# A file system without hard links, one that ends between blobs and slots, or too many links.
+_NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
 _RELEASE: Final = ".release.json"
 _EVIDENCE: Final = ".attestations.jsonl"
 _RELEASE_BYTES: Final = 1 << 20
+
+
+class DamagedError(OSError):
+    """`slot` does not hold what was verified, and must not become active."""
+
+    def __init__(self, slot: Slot) -> None:
+        super().__init__(f"slot {slot.name} no longer holds what was verified")
+        self.slot = slot
 
 
 class Slots:
@@ -40,6 +51,19 @@ class Slots:
         return None if found is None else (found[0], found[1].release_counter, found[1].content_digest)
 
     def staged(self, slot: Slot) -> bool:
+        """Say whether the slot is written, and untouched since: what was sealed and is no more is not staged.
+
+        It reads no model: a slot written before this process began is read by `intact` at the start.
+        """
+        folder, seals = self.path(slot), self._blobs.seals
+        try:
+            return self.present(slot) and all(
+                seals.unbroken(folder / name, digest) is not False for name, digest in _held(folder)
+            )
+        except OSError:
+            return False
+
+    def present(self, slot: Slot) -> bool:
         # The name appears in one rename after everything in it was verified and synced.
         return self.path(slot).is_dir()
 
@@ -58,19 +82,23 @@ class Slots:
         building.mkdir(parents=True)
         for file in _content(release):
             self._place(file, building / file.path)
-        (building / _RELEASE).write_bytes(release)
-        (building / _RELEASE).chmod(0o444)
+        write_new(building / _RELEASE, release, mode=0o444)
         if evidence is not None:
-            (building / _EVIDENCE).write_bytes(evidence)
-            (building / _EVIDENCE).chmod(0o444)
-        _seal(building)
+            write_new(building / _EVIDENCE, evidence, mode=0o444)
+        _make_durable(building)
         building.rename(self.path(slot))
         sync_directory(folder)
         sync_directory(self._state.slots)
 
     def switch(self, slot: Slot | None) -> None:
-        """Point the link at a slot, or nowhere; durable when this returns."""
+        """Point the link at a slot, or nowhere; durable when this returns.
+
+        Raises:
+            DamagedError: the slot no longer holds what was verified; the link is as it was.
+        """
         link = self._state.active
+        if slot is not None and not self.trustworthy(slot):
+            raise DamagedError(slot)
         if slot is None:
             link.unlink(missing_ok=True)
         else:
@@ -82,12 +110,19 @@ class Slots:
 
     def intact(self, slot: Slot) -> bool:
         """Read everything and say whether the slot still holds what was verified. Slow: for the start of the agent."""
+        return self._every(slot, self._blobs.seals.reread)
+
+    def trustworthy(self, slot: Slot) -> bool:
+        """Say the same before a switch; only what was touched since it was verified is read again."""
+        return self._every(slot, self._blobs.seals.holds)
+
+    def _every(self, slot: Slot, holds: Callable[[Path, str], bool]) -> bool:
         folder = self.path(slot)
         release = read_bounded(folder / _RELEASE, _RELEASE_BYTES)
         if release is None or sha256_hex(release) != slot.release_digest:
             return False
         try:
-            return all(file_sha256(folder / file.path) == file.sha256 for file in _content(release))
+            return all(holds(folder / file.path, file.sha256) for file in _content(release))
         except (OSError, ValueError):
             return False
 
@@ -121,15 +156,20 @@ class Slots:
         return wanted
 
     def _place(self, file: BundleFile, target: Path) -> None:
-        source = self._blobs.path(file.sha256)
-        if file_sha256(source) != file.sha256:
+        source, seals = self._blobs.path(file.sha256), self._blobs.seals
+        if not seals.holds(source, file.sha256):
             source.unlink(missing_ok=True)
             raise OSError(f"blob {file.sha256[:12]} is damaged on the disk; deleted")
         try:
             target.hardlink_to(source)
-        except OSError:  # a file system without hard links, or too many of them
+            seals.put(target, file.sha256)  # a new name is a change of the inode
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
             shutil.copyfile(source, target)
             target.chmod(0o444)
+            if not seals.reread(target, file.sha256):
+                raise OSError(f"the copy of blob {file.sha256[:12]} is not what was copied") from error
 
 
 def empty(folder: Path) -> None:
@@ -148,12 +188,18 @@ def _content(release: bytes) -> tuple[BundleFile, ...]:
         raise OSError(f"the release manifest in the slot is damaged: {str(error)[:100]}") from error
 
 
-def _seal(folder: Path) -> None:
+def _held(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield names and digests of a slot's files."""
+    for file in _content(read_bounded(folder / _RELEASE, _RELEASE_BYTES) or b""):
+        yield file.path, file.sha256
+
+
+def _make_durable(folder: Path) -> None:
     for path in folder.iterdir():
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
-    sync_directory(folder)
     folder.chmod(0o555)
+    sync_directory(folder)

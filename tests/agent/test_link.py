@@ -16,7 +16,7 @@ from agents.link import (
     LinkError,
     enrol,
 )
-from agents.link.blobs import Partial
+from agents.link.partial import Partial
 from agents.link.identity import load_key
 from agents.protocol.v1 import TelemetryBatch, TelemetryReply
 from agents.sdk import StateDir
@@ -234,15 +234,23 @@ async def test_the_disk_reserve_is_not_touched(server: FleetServer, client: Devi
 
 
 def test_a_late_writer_cannot_spoil_a_blob(blobs: BlobStore) -> None:
-    """A thread of a cancelled attempt may still append while the next attempt runs."""
     blobs.prepare()
     partial = Partial(blobs.partial("d"), 10)
-    partial.resume()
-    partial.add(b"0123456789")
+    partial.write(memoryview(b"0123456789"))
     with blobs.partial("d").open("ab") as late:
         late.write(b"late")
     assert partial.finish() == ""
     partial.close()
+
+
+def test_two_writers_of_one_partial_file_are_refused(blobs: BlobStore) -> None:
+    blobs.prepare()
+    partial = Partial(blobs.partial("d"), 10)
+    with pytest.raises(BlockingIOError):
+        Partial(blobs.partial("d"), 10)
+    partial.close()
+    with pytest.raises(OSError, match="closed"):
+        partial.write(memoryview(b"late"))
 
 
 def test_collecting_keeps_what_is_wanted(blobs: BlobStore, tmp_path: Path) -> None:
