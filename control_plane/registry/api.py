@@ -1,5 +1,7 @@
 """Models, versions, releases, artifacts and trust."""
 
+from typing import Any
+
 from agents.protocol.v1.trust import POLICY_PATH
 from control_plane.kit.http import AdminCall, OperatorCall, PipelineCall, Response, SigningCall, ViewerCall, router
 from control_plane.registry import service
@@ -128,7 +130,13 @@ async def get_trust(call: ViewerCall) -> TrustItem:
     return await service.trust_status(call.session, call.context.keyring)
 
 
-@api.get("/trust/metadata/{role}", name="get_trust_metadata", response_class=Response)
+_METADATA = {"schema": {"type": "object", "required": ["signatures", "signed"]}}
+_SIGNED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "TUF metadata", "content": {"application/json": _METADATA}}
+}
+
+
+@api.get("/trust/metadata/{role}", name="get_trust_metadata", response_class=Response, responses=_SIGNED)
 async def get_trust_metadata(role: str, call: ViewerCall) -> Response:
     """Return the newest metadata of a role, as the exact bytes."""
     return Response(await service.latest_metadata(call.session, role), media_type="application/json")

@@ -286,3 +286,20 @@ async def test_g79_killed_at_every_step_a_publish_leaves_a_consistent_repository
     paths = [f"releases/{number:064x}.json" for number in range(deaths + 1)]
     whole = await TufClient(live.url, tmp_path / "new client", client.root).fetch(*paths)
     assert sum(each is not None for each in whole.values()) == listed
+
+
+async def test_ceremonies_can_read_the_newest_metadata(live: Live) -> None:
+    for role in ("root", "targets", "releases"):
+        answer = await live.server.call("GET", f"/trust/metadata/{role}", Role.VIEWER)
+        assert answer.content == (await live.server.http.get(f"/device/v1/tuf/1.{role}.json")).content
+    assert (await live.server.call("GET", "/trust/metadata/gardener")).status_code == 404
+
+
+async def test_a_server_without_keys_says_what_to_do(database_url: str, tmp_path: Path) -> None:
+    async with serve(database_url, tmp_path / "home") as live:
+        assert (await live.server.ok("GET", "/trust"))["ready"] is False
+        answer = await live.server.call("POST", "/trust/revocations", json={"keys": ["a" * 64], "reason": "stolen"})
+        assert (answer.status_code, answer.json()["code"]) == (409, "trust_not_set_up")
+        assert "fleetloop keys init" in answer.json()["detail"]
+        assert (await live.server.http.get("/device/v1/tuf/timestamp.json")).status_code == 404
+        assert await TrustKeeper(live.server.context, look_s=0).tick() == 0
