@@ -61,6 +61,7 @@ class Question:
     session: str
     content_digest: str
     duration_s: float
+    first_word_s: float
 
 
 def shadow(question: Question, demands: Demands, place: Place, tell: Tell) -> dict[str, Any]:
@@ -72,11 +73,13 @@ def shadow(question: Question, demands: Demands, place: Place, tell: Tell) -> di
     os.nice(10)  # the active model goes first
     contract = read_contract(question.bundle)
     reader, tally = SampleReader(question.ring, question.session), _Tally()
+    # The application looks for the wish once a second; the time begins with its first word.
+    _listen(reader, tally, question, time.monotonic() + question.first_word_s, until_first=True)
+    if not tally.before_ms:
+        return {"held": "shadow_no_samples", "numbers": {}}
     began_s = time.monotonic()
     tell("baseline", 0.0)
     _listen(reader, tally, question, began_s + min(question.duration_s * _BASELINE_SHARE, _BASELINE_MAX_S))
-    if not tally.before_ms:
-        return {"held": "shadow_no_samples", "numbers": {}}
     if len(tally.before_ms) < _BASELINE_LEAST:
         return {"held": "shadow_too_few_samples", "numbers": {}}
     with runtime_for(demands, place).open(question.bundle, tell) as runner:
@@ -96,8 +99,10 @@ class _Side:
     fallback_nodes_max: int
 
 
-def _listen(reader: SampleReader, tally: _Tally, question: Question, until_s: float) -> None:
-    while time.monotonic() < until_s:
+def _listen(
+    reader: SampleReader, tally: _Tally, question: Question, until_s: float, *, until_first: bool = False
+) -> None:
+    while time.monotonic() < until_s and not (until_first and tally.before_ms):
         for sample in _of_active(reader.read(), question):
             tally.before_ms.append(sample.latency_ms)
         time.sleep(_POLL_S)

@@ -33,10 +33,13 @@ class ShadowVerdict:
 
 
 class DeviceShadow:
-    """One device's shadows; `stage` says what is being done, None when nothing is."""
+    """One device's shadows; an application that says nothing for `first_word_s` gives no evidence.
 
-    def __init__(self, signals: Path, around: Surroundings) -> None:
-        self._files, self._around = ShadowFiles(signals), around
+    `stage` says what is being done, None when nothing is.
+    """
+
+    def __init__(self, signals: Path, around: Surroundings, first_word_s: float = 30.0) -> None:
+        self._files, self._around, self._first_word_s = ShadowFiles(signals), around, first_word_s
         self.stage: str | None = None
 
     async def shadow(self, candidate: Path, active_digest: str, duration_s: float) -> ShadowVerdict:
@@ -72,7 +75,7 @@ class DeviceShadow:
             if watch is not None:
                 watch.mark(name, int(value))
 
-        limit_s = duration_s + self._around.demands.build_s + _GRACE_S
+        limit_s = duration_s + self._first_word_s + self._around.demands.build_s + _GRACE_S
         question = self._question(candidate, active_digest, duration_s, session, limit_s)
         if watch is None:
             return await worker.ask(question, limit_s, stage), {}
@@ -94,6 +97,7 @@ class DeviceShadow:
             "session": session,
             "content_digest": active_digest,
             "duration_s": duration_s,
+            "first_word_s": self._first_word_s,
             "demands": demands.model_dump(),
             "machine": {name: str(value) for name, value in self._around.machine().items()},
             "engines": str(self._around.engines) if self._around.engines else None,

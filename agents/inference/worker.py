@@ -85,6 +85,7 @@ def _shadow(question: Answer, demands: Demands) -> Answer:
         question["session"],
         question["content_digest"],
         question["duration_s"],
+        question["first_word_s"],
     )
     return shadow(asked, demands, _place(question), _tell)
 

@@ -34,6 +34,20 @@ def with_model(data: bytes, **more: bytes) -> dict[str, bytes]:
     return {**files(), "model.onnx": data, **more}
 
 
+def other_input() -> bytes:
+    """A good model whose input has a name of its own."""
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["z"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, ["N", 3])],
+        [Y],
+    )
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    data: bytes = model.SerializeToString()
+    return data
+
+
 def foreign(domain: str = "evil", operator: str = "Evil") -> bytes:
     node = helper.make_node(operator, ["x"], ["y"], domain=domain)
     return model_of([node], opsets={"": 17, domain: 1})

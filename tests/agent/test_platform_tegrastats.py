@@ -14,6 +14,10 @@ LINES = dict(
 )
 
 
+def rounded(power: DevicePower | None) -> tuple[float, str] | None:
+    return None if power is None else (round(power.watts, 3), power.scope)
+
+
 @pytest.mark.parametrize("name", sorted(LINES))
 def test_every_real_line_is_understood_whole(name: str) -> None:
     assert parse(LINES[name]).unknown == ()
@@ -23,21 +27,21 @@ def test_every_real_line_is_understood_whole(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "power"),
     [
-        ("agx_orin_r36", DevicePower(pytest.approx(6.912), "module_rails")),  # there is no VDD_IN
-        ("orin_nx", DevicePower(pytest.approx(13.592), "module_input")),
-        ("thor_r38", DevicePower(pytest.approx(19.78), "board_input")),
-        ("thor_jp72", DevicePower(pytest.approx(87.426), "board_input")),
-        ("orin_jp72", DevicePower(pytest.approx(13.907), "module_rails")),
-        ("nano", DevicePower(pytest.approx(8.055), "module_input")),  # no unit
+        ("agx_orin_r36", (6.912, "module_rails")),  # there is no VDD_IN
+        ("orin_nx", (13.592, "module_input")),
+        ("thor_r38", (19.78, "board_input")),
+        ("thor_jp72", (87.426, "board_input")),
+        ("orin_jp72", (13.907, "module_rails")),
+        ("nano", (8.055, "module_input")),  # no unit
     ],
 )
-def test_power_has_a_scope(name: str, power: DevicePower) -> None:
-    assert device_power(parse(LINES[name]).rails_w) == power
+def test_power_has_a_scope(name: str, power: tuple[float, str]) -> None:
+    assert rounded(device_power(parse(LINES[name]).rails_w)) == power
 
 
 def test_thor_without_its_input_is_the_sum_of_rails_and_says_so() -> None:
     line = LINES["thor_r38"].replace(" VIN 19780mW/19780mW", "")
-    assert device_power(parse(line).rails_w) == DevicePower(pytest.approx(13.484), "module_rails")
+    assert rounded(device_power(parse(line).rails_w)) == (13.484, "module_rails")
 
 
 def test_a_missing_rail_makes_the_sum_unknown_not_smaller() -> None:
@@ -56,7 +60,7 @@ def test_thor_has_no_gpu_load_and_it_is_not_zero() -> None:
 def test_details_of_a_line() -> None:
     orin = parse(LINES["agx_orin_r36"])
     assert orin.stamp == "07-21-2025 16:33:42"
-    assert orin.cpu_percent == (7, 3, None, None)
+    assert list(orin.cpu_percent) == [7, 3, None, None]
     assert orin.temperature_c == {"cpu": 43.906, "soc2": 40.406, "tj": 43.906}
     third = parse(LINES["thor_jp72"]).power["VIN"]
     assert (third.now_w, third.average_w, third.peak_w) == (87.426, 43.713, 87.426)
