@@ -1,5 +1,6 @@
 """Devices, classes and enrolment tokens, for people and pipelines."""
 
+from agents.protocol.v1 import Envelope
 from control_plane.fleet import service
 from control_plane.fleet.schemas import (
     ConflictDecision,
@@ -103,7 +104,7 @@ async def list_statements(
     return await service.list_statements(call.session, device_id, subject, limit)
 
 
-@api.get("/device-statements/{sha256}", name="get_device_statement")
+@api.get("/device-statements/{sha256}", name="get_device_statement", response_model=Envelope)
 async def get_statement(sha256: str, call: ViewerCall) -> Response:
     """Return a statement as the bytes that the device sent (a DSSE envelope)."""
-    return Response(await service.statement(call.session, sha256), media_type="application/vnd.in-toto+json")
+    return Response(await service.statement(call.session, sha256), media_type="application/json")
