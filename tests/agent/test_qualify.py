@@ -41,6 +41,10 @@ def test_d44_only_formats_that_hold_no_code_are_loaded(tmp_path: Path, name: str
     assert "only .onnx" in refused(tmp_path, {**files(), name: b"x"})
 
 
+def test_what_the_agent_puts_beside_a_bundle_is_no_part_of_it(tmp_path: Path) -> None:
+    assert qualify(bundle(tmp_path, {**files(), ".release.json": b"{}", ".attestations.jsonl": b"{}"}))
+
+
 class Marker:
     """Leaves a file behind if anybody unpickles it."""
 
