@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from agents.inference.child import Worker
+from agents.inference.child import Stage, Worker
 from agents.inference.contract import Budget
 from agents.inference.demands import Demands
 from agents.inference.energy import EnergyWatch, Meter
@@ -45,9 +45,7 @@ class QualifierPool:
         self._worker = Worker()
         self._idle: asyncio.TimerHandle | None = None
 
-    async def qualify(
-        self, bundle: Path, around: Surroundings | None = None, stage: Callable[[str], None] | None = None
-    ) -> Verdict:
+    async def qualify(self, bundle: Path, around: Surroundings | None = None, stage: Stage | None = None) -> Verdict:
         """Return the verdict on a bundle; one that crashes or blocks the worker twice does not qualify.
 
         Raises:
@@ -65,7 +63,7 @@ class QualifierPool:
             self._keep()
             await self._worker.stop()
 
-    async def _attempt(self, bundle: Path, device: Surroundings, stage: Callable[[str], None]) -> Verdict | str:
+    async def _attempt(self, bundle: Path, device: Surroundings, stage: Stage) -> Verdict | str:
         """Return the verdict, or how the worker ended instead."""
         self._keep()
         meter = device.meter()
@@ -86,12 +84,12 @@ class QualifierPool:
         return _verdict(answer, device.demands, marks)
 
     async def _asked(
-        self, bundle: Path, device: Surroundings, watch: EnergyWatch | None, tell: Callable[[str], None]
+        self, bundle: Path, device: Surroundings, watch: EnergyWatch | None, tell: Stage
     ) -> tuple[dict[str, Any], dict[str, float]]:
         decisions = [0.0]
 
         def stage(name: str, value: float) -> None:
-            tell(name)
+            tell(name, value)
             if name == "soaked":
                 decisions[0] = value
             if watch is not None:
@@ -129,6 +127,7 @@ class DeviceQualifier:
     def __init__(self, pool: QualifierPool, around: Surroundings) -> None:
         self._pool, self._around = pool, around
         self.stage: str | None = None
+        self._share = 0.0
 
     async def qualify(self, bundle: Path) -> Verdict:
         try:
@@ -136,11 +135,18 @@ class DeviceQualifier:
         finally:
             self.stage = None
 
-    def _at(self, stage: str) -> None:
-        self.stage = stage
+    def doing(self) -> tuple[str, str] | None:
+        """Return what is being done now and how far it is."""
+        if self.stage is None:
+            return None
+        building = self.stage == "building_engine"
+        return self.stage, f"{self._share:.0%} of the time allowed" if building else ""
+
+    def _at(self, stage: str, value: float) -> None:
+        self.stage, self._share = stage, value
 
 
-def _unheard(_stage: str) -> None:
+def _unheard(_stage: str, _value: float) -> None:
     """Tell nobody."""
 
 

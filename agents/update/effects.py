@@ -4,7 +4,7 @@ Every effect is idempotent and leaves the active model runnable at any instructi
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -38,6 +38,7 @@ class Effects(Protocol):
     async def fetch_files(self, release: Release) -> None: ...
     async def qualify(self, slot: Slot) -> Verdict: ...
     async def shadow(self, slot: Slot, active: Slot, duration_s: float) -> ShadowVerdict: ...
+    def doing(self) -> tuple[str, str] | None: ...
     def stage(self, slot: Slot) -> None: ...
     def switch(self, slot: Slot | None) -> None: ...
     def collect(self) -> None: ...
@@ -56,10 +57,11 @@ class UpdateEffects:
         device_class: str,
         trust: TrustPolicy,
         shadow: Shadow | None = None,
+        doing: Callable[[], tuple[str, str] | None] = lambda: None,
     ) -> None:
         self._slots, self._downloader, self._signals = slots, downloader, signals
         self._qualifier, self._device_class, self._trust = qualifier, device_class, trust
-        self._shadow = shadow
+        self._shadow, self._doing = shadow, doing
 
     def linked(self) -> tuple[str, int, str] | None:
         return self._slots.linked()
@@ -101,6 +103,10 @@ class UpdateEffects:
 
     async def qualify(self, slot: Slot) -> Verdict:
         return await self._qualifier.qualify(self._slots.path(slot))
+
+    def doing(self) -> tuple[str, str] | None:
+        """Return what a qualification is at now, a code, and how far it is."""
+        return self._doing()
 
     async def shadow(self, slot: Slot, active: Slot, duration_s: float) -> ShadowVerdict:
         if self._shadow is None:

@@ -90,7 +90,12 @@ class UpdateLoop:
         for _ in range(_STEPS_MAX):
             before = self.state
             decision = decide(before, self._look(), self._policy)
-            await self._take_over(decision)
+            try:
+                await self._take_over(decision)
+            except OSError as error:
+                # The journal does not know of it, so nothing is done about it.
+                self._has_trouble("disk_error", str(error))
+                return
             self.settled = decision.state.phase in SETTLED and not decision.actions
             acted = [await self._act(action) for action in decision.actions]
             if decision.state == before and not any(acted):
@@ -141,6 +146,7 @@ class UpdateLoop:
             qualified=found.verdict.ok if found.verdict else None,
             qualification=found.verdict.numbers if found.verdict else {},
             qualification_reason=found.verdict.reason if found.verdict else "",
+            doing=self._effects.doing() if state.phase is DeploymentPhase.QUALIFYING else None,
             **_shadow_seen(found.shadow),
             safe_to_switch=self._safe() if state.phase is DeploymentPhase.ARMED else True,
             **(self._health() if state.phase is DeploymentPhase.TRIAL else {}),

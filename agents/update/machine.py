@@ -85,6 +85,7 @@ class Seen:
     `revoked`: digests of contents and releases that must not run.
     `content_digest`: of the target's release, once its manifest was read and trusted. `complete`: its blobs are here.
     `refusal`: why the target must not be installed. `trouble`: why an action cannot finish now (it is tried again).
+    `doing`: what the qualification is at, a code, and how far. `shadow_passed`: the shadow's verdict, if there is one.
     `health`: the application's word on the active model since the switch. `just_started`: first look of this process.
     """
 
@@ -104,6 +105,7 @@ class Seen:
     qualified: bool | None = None
     qualification: Mapping[str, float] = field(default_factory=dict)
     qualification_reason: str = ""
+    doing: tuple[str, str] | None = None
     shadow_passed: bool | None = None
     shadow: Mapping[str, float] = field(default_factory=dict)
     shadow_reason: str = ""
@@ -299,6 +301,12 @@ def _arms(state: State, seen: Seen) -> State:
     return replace(state, phase=P.ARMED, reason=None, detail="", qualification=dict(seen.qualification))
 
 
+def _waits_for_verdict(state: State, seen: Seen) -> State:
+    if seen.trouble is not None or seen.doing is None:
+        return _waits_for_trouble(state, seen)
+    return replace(state, reason=seen.doing[0], detail=seen.doing[1][:300])
+
+
 def _shadows(state: State, seen: Seen) -> State:
     return replace(_arms(state, seen), phase=P.SHADOW, reason="shadow_runs")
 
@@ -398,7 +406,7 @@ TABLE: Final[tuple[Row, ...]] = (
         lambda s, w, p: w.qualified is True and _needs_shadow(s, w, p), _shadows, (_A.SHADOW,)),
     Row(_in(P.QUALIFYING), "the model qualified on this device", lambda _s, w, _p: w.qualified is True, _arms),
     Row(_in(P.QUALIFYING), "the model is being qualified",
-        lambda _s, _w, _p: True, _waits_for_trouble, (_A.QUALIFY,)),
+        lambda _s, _w, _p: True, _waits_for_verdict, (_A.QUALIFY,)),
     # Shadow: it can block and lets go on; it never switches.
     Row(_in(P.SHADOW), "the slot vanished under the shadow", lambda _s, w, _p: not w.staged,
         lambda s, _w: replace(s, phase=P.VERIFIED, reason=None), (_A.STAGE,)),

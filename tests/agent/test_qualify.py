@@ -337,17 +337,18 @@ async def test_joules_of_a_simulated_robot_are_judged_and_marked(
 
 
 async def test_joules_are_what_decisions_add_to_the_machine_at_rest(pool: QualifierPool, tmp_path: Path) -> None:
-    watts = [10.0]
-    device = DeviceQualifier(
-        pool,
-        Surroundings(
-            Demands(soak_s=1.0, rate_hz=100, rest_s=0.5),
-            meter=lambda: PowerMeter(lambda: DevicePower(15.0 if device.stage == "soak" else watts[0], "module_rails")),
-        ),
-    )
+    heard: set[tuple[str, str] | None] = set()
+
+    def power() -> DevicePower:
+        heard.add(device.doing())
+        return DevicePower(15.0 if device.stage == "soak" else 10.0, "module_rails")
+
+    demands = Demands(soak_s=1.0, rate_hz=100, rest_s=0.5)
+    device = DeviceQualifier(pool, Surroundings(demands, meter=lambda: PowerMeter(power)))
     verdict = await device.qualify(bundle(tmp_path, files()))
     assert verdict.ok
-    assert device.stage is None
+    assert heard >= {("rest", ""), ("soak", ""), ("soaked", "")}
+    assert device.doing() is None
     # 5 W more for a second, a hundred decisions; the edges of the soak are trapezoids of a tenth of a second.
     assert verdict.numbers["joules_per_decision"] == pytest.approx(0.05, rel=0.25)
     assert verdict.numbers["energy_scope_module_rails"] == 1.0

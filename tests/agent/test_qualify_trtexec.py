@@ -36,7 +36,7 @@ async def tried(
     stages: list[str] = []
     asked = Demands.model_validate({"runtime": "trtexec", "soak_s": 0.2, "memory_mb": 4096, **demands})
     around = Surroundings(asked, machine=lambda: machine, engines=tmp_path / "engines")
-    return await pool.qualify(bundle(tmp_path / "b", content), around, stages.append), stages
+    return await pool.qualify(bundle(tmp_path / "b", content), around, lambda name, _share: stages.append(name)), stages
 
 
 async def test_an_engine_is_built_once_for_one_machine(pool: QualifierPool, tmp_path: Path) -> None:

@@ -163,6 +163,13 @@ def test_a_blocked_candidate_is_remembered() -> None:
     assert state.qualification["shadow_missed"] == 3.0
 
 
+def test_what_qualifying_is_at_is_told() -> None:
+    state = asked(at(P.QUALIFYING), doing=("building_engine", "40% of the time allowed")).state
+    assert (state.phase, state.reason, state.detail) == (P.QUALIFYING, "building_engine", "40% of the time allowed")
+    assert asked(at(P.QUALIFYING), doing=("soak", ""), trouble="disk_error").state.reason == "disk_error"
+    assert asked(at(P.QUALIFYING, reason="soak"), qualified=True).state.reason == "shadow_runs"
+
+
 def test_a_restart_is_no_verdict_and_trouble_is_told() -> None:
     assert asked(at(P.SHADOW), just_started=True).actions == (Action.SHADOW,)
     assert asked(at(P.SHADOW), trouble="shadow_no_samples").state.reason == "shadow_no_samples"
