@@ -189,7 +189,7 @@ async def _release(stage: Stage, version: VersionItem, reason: str, approvals: i
 async def _start(stage: Stage, release: str, plan: PlanBody, **more: Any) -> str:
     async with stage.session() as session:
         made = await rollout.create_rollout(
-            session, "pipeline", RolloutCreate(release=release, plan=plan, start=True, **more)
+            session, stage.context.objects, "pipeline", RolloutCreate(release=release, plan=plan, start=True, **more)
         )
         found = (await review.list_reviews(session, limit=1)).items[0]
         answer = ReviewAnswerCreate(approves=True, reason="the evidence is sound")
@@ -218,7 +218,7 @@ async def _check_in(stage: Stage, phases: Mapping[wire.DeploymentPhase, float]) 
     board = rollout.Board()
     for i, robot in enumerate(stage.made.robots):
         async with stage.session() as session:
-            order = (await board.fresh(session)).order(robot.who, 0)
+            order = (await board.fresh(session, stage.context.objects)).order(robot.who, 0)
             await _say(stage, session, board, robot, order, _pick(phases, i / len(stage.made.robots)))
 
 
