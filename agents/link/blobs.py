@@ -20,6 +20,7 @@ class BlobStore:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.seals = Seals()
+        self.coming: set[str] = set()
         self._whole, self._partial = root / "sha256", root / "partial"
 
     def path(self, digest: str) -> Path:
@@ -61,10 +62,10 @@ class BlobStore:
         return target
 
     def collect(self, wanted: Collection[str]) -> int:
-        """Delete every blob and partial file that nobody wants; return how many went."""
+        """Delete every blob and partial file that nobody wants and that is not on its way; return how many went."""
         gone = 0
         for path in list(self._files()):
-            if path.name not in wanted:
+            if path.name not in wanted and path.name not in self.coming:
                 path.unlink(missing_ok=True)
                 gone += 1
         return gone

@@ -63,12 +63,15 @@ class Downloader:
         async with turn:
             if self.blobs.has(digest, size_bytes):
                 return self.blobs.path(digest)
+            self.blobs.coming.add(digest)
             try:
                 self.check_room({digest: size_bytes})
                 found = await self._fetched(digest, size_bytes)
                 return await asyncio.to_thread(self._judge, digest, found)
             except OSError as error:
                 raise LinkError("disk_error", str(error)) from error
+            finally:
+                self.blobs.coming.discard(digest)
 
     def check_room(self, wanted: Mapping[str, int]) -> None:
         """Say no before anything is written: bytes, reserve and names must all be there for everything together.

@@ -174,11 +174,15 @@ class Slots:
 
 def empty(folder: Path) -> None:
     """Delete everything in a slot; its directories are read-only, so they are opened first."""
-    if folder.exists():
-        for path in (folder, *(each for each in folder.iterdir() if each.is_dir())):
-            path.chmod(0o755)
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Gone in one step: a power cut must not leave half a bundle under a bundle's name.
+    for path in sorted(folder.iterdir()):  # what an earlier cut left comes first
+        gone = path if path.name.startswith(".") else path.rename(folder / f".gone.{path.name}")
+        if gone.is_symlink() or not gone.is_dir():
+            gone.unlink()
+        else:
+            gone.chmod(0o755)
+            shutil.rmtree(gone)
 
 
 def _content(release: bytes) -> tuple[BundleFile, ...]:

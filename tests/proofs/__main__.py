@@ -2,7 +2,9 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,18 @@ PROOFS: dict[str, Callable[[], Iterator[Line]]] = {
     "loop": loop.prove,
     "crash": crash.prove,
     "real": real.prove,
+    "device": lambda: device(),
 }
+
+
+def device() -> Iterator[Line]:
+    """Run `run` of every module device_*.py here; its lines are {"proof", "ok", "figures"}."""
+    for path in sorted(Path(__file__).parent.glob("device_*.py")):
+        begun = time.monotonic()
+        for line in import_module(f"{__package__}.{path.stem}").run():
+            said = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in line["figures"].items())
+            seconds = round(time.monotonic() - begun, 1)
+            yield {"figure": said, "unit": "", "bound": line.get("bound", "as named"), "seconds": seconds} | line
 
 
 def main(names: list[str]) -> int:
