@@ -66,6 +66,9 @@ from control_plane.registry.schemas import (
     ModelPut,
     ReleaseCreate,
     ReleaseItem,
+    RevocationCreate,
+    RevocationItem,
+    TrustItem,
     VersionCreate,
     VersionItem,
 )
@@ -317,6 +320,12 @@ class Client:
 
     def list_attestations(self, digest: str) -> list[AttestationItem]:
         return self._one(list[AttestationItem], "GET", f"/attestations/{digest}")
+
+    def revoke(self, body: RevocationCreate) -> RevocationItem:
+        return self._one(RevocationItem, "POST", "/trust/revocations", body=body)
+
+    def get_trust(self) -> TrustItem:
+        return self._one(TrustItem, "GET", "/trust")
 
     def list_releases(self, model: str | None = None) -> list[ReleaseItem]:
         return self._one(list[ReleaseItem], "GET", "/releases", model=model)

@@ -11,16 +11,24 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from agents.protocol.v1 import Envelope, ReleaseManifest, seal_envelope, sha256_hex
-from agents.protocol.v1.statement import STATEMENT_PAYLOAD, Result
+from agents.protocol.v1.statement import (
+    STATEMENT_BYTES,
+    STATEMENT_PAYLOAD,
+    Approval,
+    Result,
+    StatementError,
+    read_statement,
+)
 from control_plane.cli.commands import client
 from control_plane.cli.output import console, errors, guarded
 from control_plane.client import Client, ClientError
 from control_plane.kit.errors import Problem
 from control_plane.kit.signing import Signer, load_signer, read_signer
 from control_plane.registry.domain import Terms, approval_statement
-from control_plane.registry.schemas import AttestationCreate, ReleaseItem
+from control_plane.registry.schemas import AttestationCreate, ReleaseItem, RevocationCreate
 from control_plane.review.schemas import ReviewAnswerCreate, ReviewItem
 
 KEY_VARIABLE = "FLEETLOOP_APPROVER_KEY"
@@ -127,6 +135,55 @@ def _signer(key: Path) -> Signer:
         raise ClientError(422, error.code, error.detail) from error
 
 
+def sign(
+    statement: Annotated[Path, typer.Argument(help="a statement that a release's page offers")],
+    key: Annotated[Path | None, typer.Option(help=f"your key; default {KEY_VARIABLE} or ~/.config/fleetloop")] = None,
+) -> None:
+    """Show what a statement says, sign it, and print the envelope to hand in. Needs no network.
+
+    For example: fleetloop sign statement.json --key ada.pem > signed.json
+    """
+    guarded(lambda: _sign(statement, key or default_key()))
+
+
+def _sign(path: Path, key: Path) -> None:
+    try:
+        data = path.read_bytes()[:STATEMENT_BYTES]
+        said = read_statement(data)
+    except (OSError, StatementError) as error:
+        raise ClientError(422, "not_a_statement", str(error)) from error
+    if not isinstance(said.predicate, Approval):
+        raise ClientError(422, "not_an_approval", f"{path} is a statement of another kind; people sign approvals")
+    errors.print_json(data.decode())
+    typer.echo(_text(seal_envelope(STATEMENT_PAYLOAD, data, [_signer(key).private])))
+
+
+def revoke(
+    release: Annotated[list[str] | None, typer.Option(help="digest of a release")] = None,
+    content: Annotated[list[str] | None, typer.Option(help="digest of a content, under every counter")] = None,
+    key: Annotated[list[str] | None, typer.Option(help="id of a key whose signatures no longer count")] = None,
+    reason: Annotated[str, typer.Option(help="why", prompt=True)] = "",
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask again")] = False,
+) -> None:
+    """Emergency stop: every device that can be reached leaves what is revoked at its next check-in.
+
+    Only the offline keys can take it back. For example: fleetloop revoke --content DIGEST --reason "drives into docks"
+    """
+    if not yes:
+        typer.confirm("This reaches the whole fleet and only the offline keys take it back. Go on?", abort=True)
+    guarded(lambda: _revoke(release or [], content or [], key or [], reason))
+
+
+def _revoke(releases: list[str], contents: list[str], keys: list[str], reason: str) -> None:
+    try:
+        body = RevocationCreate(release_digests=releases, content_digests=contents, keys=keys, reason=reason)
+    except ValidationError as error:
+        raise ClientError(422, "malformed", f"give digests of 64 hex digits and a reason: {error}") from error
+    found = client("operator").revoke(body)
+    console.print(f"revision {found.revision} is out; devices leave it at their next check-in", highlight=False)
+
+
 def approver_key(
     key: Annotated[Path | None, typer.Option(help=f"where; default {KEY_VARIABLE} or ~/.config/fleetloop")] = None,
 ) -> None:
@@ -140,4 +197,4 @@ def approver_key(
     typer.echo(load_signer(path.parent, path.stem).public_hex)
 
 
-COMMANDS = (approve, approver_key)
+COMMANDS = (approve, sign, revoke, approver_key)

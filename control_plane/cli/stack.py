@@ -96,6 +96,7 @@ class Stack:
             "FLEETLOOP_TICK_S": str(self.options.tick_s),
             "FLEETLOOP_DEVICE_RATE_PER_S": str(self.options.device_rate_per_s),
             "FLEETLOOP_APPROVALS_NEEDED": str(self.options.approvals_needed),
+            "FLEETLOOP_REQUIRE_SIGNED": "true",
         }
         return settings | self.flow_environment()
 

@@ -7,9 +7,10 @@ from control_plane.web.pages.fleet import fleet
 from control_plane.web.pages.models import models
 from control_plane.web.pages.overview import overview
 from control_plane.web.pages.records import records
+from control_plane.web.pages.releases import releases
 from control_plane.web.pages.rollouts import rollouts
 from control_plane.web.pages.runs import runs
 
-ROUTERS = (doors, overview, fleet, events, runs, evidence, rollouts, models, records)
+ROUTERS = (doors, overview, fleet, events, runs, evidence, rollouts, models, releases, records)
 
 __all__ = ["ROUTERS"]
