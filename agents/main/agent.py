@@ -14,32 +14,20 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-import httpx
-
 from agents.capture import Outbox, RecordingSender, TelemetrySender
-from agents.link import BlobStore, Credentials, Downloader, Identity, Renewal, Reports, Uploader, open_client
-from agents.link.identity import root_path
+from agents.link import Credentials, Identity, Renewal, Reports, Uploader, open_client
 from agents.main.check_in import CheckIns, active_release
 from agents.main.configuration import Configuration
+from agents.main.parts import Shared, open_parts
 from agents.main.trusting import TrustKeeper
 from agents.platform import PlatformFacts
 from agents.protocol.v1 import DeploymentPhase, canonical_json
 from agents.sdk.files import write_whole
 from agents.sdk.layout import StateDir
-from agents.sdk.signals import Signals
 from agents.sdk.spool import Spool
 from agents.update import (
     Anchor,
-    DeviceRepository,
     DirectorCheck,
-    Journal,
-    Qualifier,
-    SignedByAll,
-    Slots,
-    Trust,
-    TufProcess,
-    UpdateEffects,
-    UpdateLoop,
 )
 
 _BUSY_TICK_S: Final = 1.0
@@ -60,44 +48,27 @@ class Agent:
         LockedError: another agent holds it.
     """
 
-    def __init__(
-        self, state: StateDir, identity: Identity, http: httpx.AsyncClient, qualifier: Qualifier, tuf: TufProcess
-    ) -> None:
+    def __init__(self, state: StateDir, identity: Identity, shared: Shared) -> None:
         self.identity = identity
         self._state = state
         self._lock = _locked(state.private / "agent.lock")
         configuration = Configuration.load(state)
-        self._client = client = open_client(http, state, identity)
-        credentials = Credentials(state.private)
-        self._renewal = Renewal(client, credentials)
+        self._client = client = open_client(shared.http, state, identity)
+        self._renewal = Renewal(client, Credentials(state.private))
         self._reports = Reports(client, state.private / "reports")
-        blobs = BlobStore(state.blobs)
-        blobs.prepare()
-        slots = Slots(state, blobs)
-        downloader = Downloader(client, blobs, configuration.download_limits())
-        anchor = Anchor(root_path(state).parent)
-        trust = Trust(anchor, DeviceRepository(tuf, anchor, f"{client.route('tuf')}", credentials.files()), downloader)
-        effects = UpdateEffects(
-            slots=slots,
-            downloader=downloader,
-            signals=Signals(state.signals),
-            qualifier=qualifier,
-            device_class=identity.device_class,
-            trust=SignedByAll(trust, identity.device_class),
-        )
-        journal = Journal(state.private / "journal.db")
-        if journal.recovered:
-            _log.warning("%s: the journal was rebuilt from the active link: %s", identity.device_id, journal.recovered)
-        self._update = UpdateLoop(journal, effects, slots.running(), configuration.policy())
+        self._platform = PlatformFacts(state.root)
+        parts = open_parts(state, identity, client, shared, configuration, self._platform)
+        if parts.recovered:
+            _log.warning("%s: the journal was rebuilt from the active link: %s", identity.device_id, parts.recovered)
+        self._update, self._downloader = parts.update, parts.downloader
         self._spool = Spool(state.spool)
         self._outbox = Outbox(state.outbox, state.private / "capture.db")
         self._telemetry = TelemetrySender(client, self._spool)
         self._recordings = RecordingSender(
             Uploader(client), self._outbox, configuration.capture_rules(), configuration.bounds()
         )
-        self._check_ins = self._checking_in(anchor)
-        self._trusting = TrustKeeper(trust, self._update, self._check_ins.hurry.set)
-        self._downloader = downloader
+        self._check_ins = self._checking_in(parts.trust.anchor)
+        self._trusting = TrustKeeper(parts.trust, self._update, self._check_ins.hurry.set)
         self._status_error: str | None = None
         self._status_at_s = float("-inf")
 
@@ -107,7 +78,7 @@ class Agent:
             DirectorCheck(self.identity.device_id, anchor.director_keys, anchor.heard_time),
             self._update,
             self._numbers,
-            PlatformFacts(self._state.root).now,
+            self._platform.now,
             anchor,
             boot_id=f"b-{uuid.uuid4().hex[:20]}",
         )

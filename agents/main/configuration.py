@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from agents.capture import Bounds, CaptureRule, CaptureRules
+from agents.inference import Demands
 from agents.link import DownloadLimits
 from agents.protocol.v1 import strict_json
 from agents.sdk.files import read_bounded
@@ -21,6 +22,12 @@ class Trial(_Part):
 
     deadline_s: float = Field(default=300.0, gt=0)
     health_required: bool = True
+
+
+class Shadow(_Part):
+    """`least_s` is how long every candidate runs beside the active model; an order may ask for more."""
+
+    least_s: float = Field(default=0.0, ge=0, le=7 * 86400)
 
 
 class Download(_Part):
@@ -44,6 +51,8 @@ class Capture(_Part):
 
 class Configuration(_Part):
     trial: Trial = Trial()
+    qualify: Demands = Demands()
+    shadow: Shadow = Shadow()
     download: Download = Download()
     capture: Capture = Capture()
 
@@ -54,7 +63,11 @@ class Configuration(_Part):
         return cls() if data is None else cls.model_validate(strict_json(data, _MAX_BYTES))
 
     def policy(self) -> Policy:
-        return Policy(trial_deadline_s=self.trial.deadline_s, health_required=self.trial.health_required)
+        return Policy(
+            trial_deadline_s=self.trial.deadline_s,
+            health_required=self.trial.health_required,
+            shadow_s=self.shadow.least_s,
+        )
 
     def download_limits(self) -> DownloadLimits:
         return DownloadLimits(**self.download.model_dump())

@@ -12,6 +12,7 @@ from agents.inference import QualifierPool
 from agents.link import Backoff, Identity, LinkError, enrol, new_http
 from agents.link.identity import read_enrolment
 from agents.main.agent import Agent, LockedError
+from agents.main.parts import Shared
 from agents.sdk.layout import StateDir
 from agents.update import TufProcess
 
@@ -24,32 +25,29 @@ async def run_one(state: StateDir) -> None:
     identity = Identity.load(state)
     if identity is None:
         raise FileNotFoundError(f"{state.root} is not enrolled")
-    pool, tuf = QualifierPool(), TufProcess()
-    async with new_http() as http:
-        try:
-            await Agent(state, identity, http, pool, tuf).run()
-        finally:
-            await pool.close()
-            await tuf.close()
+    shared = Shared(new_http(), QualifierPool(), TufProcess())
+    try:
+        await Agent(state, identity, shared).run()
+    finally:
+        await shared.close()
 
 
 async def run_host(root: Path, max_agents: int) -> None:
     """Run an agent for every state directory under `root`, also those that appear later, until cancelled."""
-    pool, tuf, tasks = QualifierPool(), TufProcess(), dict[Path, "asyncio.Task[None]"]()
-    async with new_http(connections=max(20, max_agents)) as http:
-        try:
-            while True:
-                _bury(tasks)
-                for path in await asyncio.to_thread(_state_dirs, root):
-                    if path not in tasks and len(tasks) < max_agents:
-                        tasks[path] = asyncio.create_task(_kept_alive(StateDir(path), http, pool, tuf))
-                await asyncio.sleep(_SCAN_S)
-        finally:
-            for task in tasks.values():
-                task.cancel()
-            await asyncio.gather(*tasks.values(), return_exceptions=True)
-            await pool.close()
-            await tuf.close()
+    tasks = dict[Path, "asyncio.Task[None]"]()
+    shared = Shared(new_http(connections=max(20, max_agents)), QualifierPool(), TufProcess())
+    try:
+        while True:
+            _bury(tasks)
+            for path in await asyncio.to_thread(_state_dirs, root):
+                if path not in tasks and len(tasks) < max_agents:
+                    tasks[path] = asyncio.create_task(_kept_alive(StateDir(path), shared))
+            await asyncio.sleep(_SCAN_S)
+    finally:
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+        await shared.close()
 
 
 def _bury(tasks: dict[Path, "asyncio.Task[None]"]) -> None:
@@ -58,13 +56,13 @@ def _bury(tasks: dict[Path, "asyncio.Task[None]"]) -> None:
         _log.error("%s: failed and starts again", path.name, exc_info=tasks.pop(path).exception())
 
 
-async def _kept_alive(state: StateDir, http: httpx.AsyncClient, pool: QualifierPool, tuf: TufProcess) -> None:
+async def _kept_alive(state: StateDir, shared: Shared) -> None:
     """Enrol if needed and run; whatever ends one agent ends only that one, for a while."""
     backoff = Backoff(1.0, 60.0, random.SystemRandom())
     while True:
         try:
-            identity = await _identity(state, http)
-            await Agent(state, identity, http, pool, tuf).run()
+            identity = await _identity(state, shared.http)
+            await Agent(state, identity, shared).run()
         except LinkError as error:
             wait_s = backoff.failed(error.retry_after_s)
             _log.warning("%s: %s; again in %.0f s", state.root.name, error, wait_s)

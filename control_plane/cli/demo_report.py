@@ -74,7 +74,7 @@ def _trust(story: Story) -> dict[str, Any]:
 
 
 def _broken(folder: Path, root: Path, tries: int = 4) -> str | None:
-    """Say which link does not hold. Files of an agent that refreshes at this moment do not fit together for a moment."""
+    """Say which link does not hold. While an agent refreshes, its files do not fit together for a moment."""
     wrong = None
     for attempt in range(tries):
         time.sleep(0.5 * min(attempt, 1))

@@ -107,7 +107,7 @@ async def tally(session: Session, rollout_id: str, content: str, silent_s: float
                count(*) filter (where phase = 'reverted') as reverted,
                count(*) filter (where silent and phase not in ('committed', 'idle', 'refused', 'reverted')) as silent,
                count(*) filter (where not silent and (active_content = :content or phase in
-                   ('downloading', 'verified', 'qualifying', 'armed', 'trial'))) as holding
+                   ('downloading', 'verified', 'qualifying', 'shadow', 'armed', 'trial'))) as holding
         from d""",
         id=rollout_id,
         content=content,
