@@ -34,7 +34,7 @@ class SignedByAll:
             RefusedError: not under this counter. LinkError: not now.
         """
         paths = release_path(target.release_digest), attestations_path(target.release_digest)
-        listed = await self._trust.look_up(*paths)
+        listed = await self._looked_up(*paths)
         self._must_match(target, listed[paths[0]], release_bytes)
         attestations = listed[paths[1]]
         if attestations is None:
@@ -42,6 +42,13 @@ class SignedByAll:
         bundle = await self._trust.fetch(attestations, BUNDLE_BYTES)
         self.judge(target, release, bundle, self._trust.anchor.now())
         await asyncio.to_thread(self._keep, target.release_digest, bundle)
+
+    async def _looked_up(self, *paths: str) -> dict[str, Listed | None]:
+        try:
+            return await self._trust.look_up(*paths)
+        except RefusedError as error:
+            # A wrong clock or a repository that was rolled back says nothing about the release: it is asked again.
+            raise LinkError(error.reason, str(error)) from error
 
     def evidence(self, release_digest: str) -> bytes | None:
         """Return the attestations that let a release in."""
@@ -62,7 +69,9 @@ class SignedByAll:
         anchor = self._trust.anchor
         if anchor.policy is None:
             raise LinkError("no_trust_policy", "no trust policy has been read yet")
-        wish = Wish(release, target.release_digest, self._device_class, at, target.stage_fraction)
+        # Whoever does not say how wide the stage is may mean everybody.
+        wide = 1.0 if target.stage_fraction is None else target.stage_fraction
+        wish = Wish(release, target.release_digest, self._device_class, at, wide)
         try:
             admit(anchor.policy, anchor.revocations, wish, read_bundle(bundle))
         except NotAdmittedError as error:

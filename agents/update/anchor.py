@@ -23,6 +23,8 @@ from agents.sdk.files import read_bounded, write_whole
 from agents.update.trust import RefusedError
 
 _BYTES: Final = 8 << 20
+_REVOKED: Final = 50_000
+_REVOKED_KEYS: Final = 2000
 # No honest clock shows less: this code did not exist before.
 _EPOCH: Final = datetime(2026, 11, 1, tzinfo=timezone.utc)
 # Clocks differ; and the floor need not be written to flash with every check-in.
@@ -32,11 +34,12 @@ _SKEW: Final = timedelta(minutes=10)
 class _Kept(BaseModel):
     model_config = ConfigDict(frozen=True)
     revision: int = 0
+    root_version: int = 0
     signers: tuple[str, ...] = ()
     policy_version: int = 0
     epoch: int = 0
-    revoked: tuple[str, ...] = Field(default=(), max_length=50_000)
-    revoked_keys: tuple[str, ...] = Field(default=(), max_length=2000)
+    revoked: tuple[str, ...] = Field(default=(), max_length=_REVOKED)
+    revoked_keys: tuple[str, ...] = Field(default=(), max_length=_REVOKED_KEYS)
     time_floor: AwareDatetime = _EPOCH
 
 
@@ -87,22 +90,28 @@ class Anchor:
                 "clock_behind", f"the clock says {at.isoformat()}, it is at least {self._kept.time_floor.isoformat()}"
             )
 
-    def check_revision(self, revision: int, signers: tuple[str, ...]) -> None:
-        """Refuse a repository older than one seen before, unless the root has named other keys since.
+    def check_revision(self, revision: int, signers: tuple[str, ...], root_version: int) -> None:
+        """Refuse a repository older than one seen before, unless a newer root has named other keys since.
 
         Raises:
             RefusedError: rolled back.
         """
+        # An older root names older keys, and those may be stolen by now.
+        if root_version < self._kept.root_version:
+            raise RefusedError("root_rollback", f"root {root_version} after {self._kept.root_version}")
         if signers == self._kept.signers and revision < self._kept.revision:
             raise RefusedError("metadata_rollback", f"revision {revision} after {self._kept.revision}")
 
-    def saw(self, revision: int, signers: tuple[str, ...], policy: bytes, revocations: bytes | None) -> bool:
+    def saw(
+        self, revision: int, signers: tuple[str, ...], root_version: int, policy: bytes, revocations: bytes | None
+    ) -> bool:
         """Take over verified metadata; return whether anything that matters for what runs has changed.
 
         Raises:
-            RefusedError: policy or revocations do not parse, or the policy is older than one seen before.
+            RefusedError: policy or revocations do not parse, are more than can be kept, or the policy is older than one
+                seen before.
         """
-        self.check_revision(revision, signers)
+        self.check_revision(revision, signers, root_version)
         try:
             found = read_policy(policy)
             lost = (
@@ -114,7 +123,12 @@ class Anchor:
             raise RefusedError("policy_rollback", f"policy {found.version} after {self._kept.policy_version}")
         before = (self._kept.revoked, self._kept.revoked_keys, self._kept.policy_version)
         kept = self._added(found, lost).model_copy(
-            update={"revision": revision, "signers": signers, "policy_version": found.version}
+            update={
+                "revision": revision,
+                "root_version": root_version,
+                "signers": signers,
+                "policy_version": found.version,
+            }
         )
         if self.policy is None or found != self.policy:
             # First: floors that are ahead of the policy would refuse it after a power cut.
@@ -138,9 +152,12 @@ class Anchor:
         return self.policy.trusted(tuple(valid))
 
     def heard_time(self, issued_at: datetime, key: str) -> None:
-        """Raise the time floor by a signed time; never beyond the signing key's own end, so a thief gains days only."""
+        """Raise the time floor by a signed time; never beyond the signing key's own end, so a thief gains days only.
+
+        A key without an end could put the floor where no clock ever gets: then our own clock is the bound.
+        """
         known = self.policy.keys.get(key) if self.policy else None
-        bound = known.not_after if known and known.not_after else issued_at
+        bound = known.not_after if known and known.not_after else datetime.now(timezone.utc)
         floor = min(issued_at, bound)
         if floor > self._kept.time_floor + _SKEW:
             self._keep(self._kept.model_copy(update={"time_floor": floor}))
@@ -152,12 +169,11 @@ class Anchor:
             kept = kept.model_copy(update={"epoch": policy.revocation_epoch, "revoked": (), "revoked_keys": ()})
         if lost.epoch < kept.epoch:
             return kept
-        return kept.model_copy(
-            update={
-                "revoked": tuple(sorted({*kept.revoked, *lost.digests})),
-                "revoked_keys": tuple(sorted({*kept.revoked_keys, *lost.keys})),
-            }
-        )
+        revoked, keys = {*kept.revoked, *lost.digests}, {*kept.revoked_keys, *lost.keys}
+        if len(revoked) > _REVOKED or len(keys) > _REVOKED_KEYS:
+            # Forgetting some would let them in, keeping all would fill the disk: only the offline keys can end it.
+            raise RefusedError("too_many_revocations", f"{len(revoked)} digests and {len(keys)} keys in one epoch")
+        return kept.model_copy(update={"revoked": tuple(sorted(revoked)), "revoked_keys": tuple(sorted(keys))})
 
     def _keep(self, kept: _Kept) -> None:
         if kept != self._kept:

@@ -7,6 +7,7 @@ cache is python-tuf's; what must survive the cache's loss (floors, policy, revoc
 import contextlib
 import fcntl
 import json
+import os
 import resource
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ from tuf.ngclient import Updater, UpdaterConfig
 from agents.link.metadata import BoundedFetcher, MetadataLimits, Tls
 
 MEMORY_BYTES: Final = 1 << 30
+# What is not verified yet is parsed already, and JSON may grow thirtyfold in memory: the limits hold that below 64 MiB.
+_CONFIG: Final = UpdaterConfig(snapshot_max_length=512 << 10, targets_max_length=1 << 20)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Answer:
     """`revision` is the timestamp's version, `signers` the key ids of that role: their change resets its versions."""
 
     revision: int
+    root_version: int
     signers: tuple[str, ...]
     targets: dict[str, Listed | None]
     requests: int
@@ -80,7 +84,7 @@ def _reply(line: str) -> dict[str, Any]:
             }
         )
         return {"answer": asdict(ask(question))}
-    except (RepositoryError, DownloadError, OSError, MemoryError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever a hostile server provokes is an answer: nothing is believed
         return {"error": reason_of(error), "message": f"{type(error).__name__}: {error}"[:400]}
 
 
@@ -99,7 +103,7 @@ def ask(question: Question) -> Answer:
         timestamp = Metadata[Timestamp].from_file(f"{question.cache}/timestamp.json").signed
         root = Metadata[Root].from_file(f"{question.cache}/root.json").signed
         signers = tuple(sorted(root.roles["timestamp"].keyids))
-        return Answer(timestamp.version, signers, targets, fetcher.requests)
+        return Answer(timestamp.version, root.version, signers, targets, fetcher.requests)
 
 
 def open_updater(question: Question, fetcher: BoundedFetcher, bootstrap: bytes | None = None) -> Updater:
@@ -107,7 +111,7 @@ def open_updater(question: Question, fetcher: BoundedFetcher, bootstrap: bytes |
     cache = Path(question.cache)
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     return Updater(
-        str(cache), question.url, target_dir=None, target_base_url=None, fetcher=fetcher, config=UpdaterConfig(),
+        str(cache), question.url, target_dir=None, target_base_url=None, fetcher=fetcher, config=_CONFIG,
         bootstrap=root,
     )  # fmt: skip
 
@@ -145,9 +149,13 @@ def _listed(updater: Updater, path: str) -> Listed | None:
 def _only_one(cache: Path) -> Iterator[None]:
     # python-tuf does not lock its cache.
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (cache / ".lock").open("w") as lock:
+    # Nothing is written through a link that somebody left there.
+    lock = os.open(cache / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(lock)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ class Repository(Protocol):
 class Metadata:
     revision: int
     signers: tuple[str, ...]
+    root_version: int
     targets: Mapping[str, Listed | None]
 
 
@@ -62,7 +63,7 @@ class TufProcess:
             raise LinkError(reply["error"], reply["message"])
         answer = reply["answer"]
         targets = {path: Listed(**found) if found else None for path, found in answer["targets"].items()}
-        return Metadata(answer["revision"], tuple(answer["signers"]), targets)
+        return Metadata(answer["revision"], tuple(answer["signers"]), answer["root_version"], targets)
 
 
 class DeviceRepository:
@@ -97,12 +98,13 @@ class Trust:
         async with self._turn:
             self.anchor.check_clock()
             found = await self._repository.ask((POLICY_PATH, REVOCATIONS_PATH, *paths))
-            self.anchor.check_revision(found.revision, found.signers)
+            self.anchor.check_revision(found.revision, found.signers, found.root_version)
             policy = await self._small(found.targets.get(POLICY_PATH), POLICY_BYTES)
             if policy is None:
                 raise LinkError("no_trust_policy", "the repository has no trust policy")
             revocations = await self._small(found.targets.get(REVOCATIONS_PATH), REVOCATIONS_BYTES)
-            if await asyncio.to_thread(self.anchor.saw, found.revision, found.signers, policy, revocations):
+            seen = (found.revision, found.signers, found.root_version, policy, revocations)
+            if await asyncio.to_thread(self.anchor.saw, *seen):
                 self.changed()
         return {path: found.targets.get(path) for path in paths}
 

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -156,7 +157,7 @@ class InProcess:
             raise LinkError(reason_of(error), str(error)) from error
         listed = {path: Listed(found.sha256, found.length_bytes) if found else None
                   for path, found in answer.targets.items()}  # fmt: skip
-        return Metadata(answer.revision, answer.signers, listed)
+        return Metadata(answer.revision, answer.signers, answer.root_version, listed)
 
     async def close(self) -> None:
         """There is no process to end."""
@@ -198,6 +199,7 @@ def run_agent(state: StateDir, wish: Wish, strike: Strike) -> int:
     pid = os.fork()
     if pid == 0:
         with last_act():
+            logging.disable()
             points = Points(str(state.root), strike)
             points.arm()
             asyncio.run(_until_done(state, wish))
@@ -276,7 +278,8 @@ async def _driven(loop: UpdateLoop, trust: Trust, signals: Signals, wish: Wish, 
         settled = settled + 1 if done else 0
         if settled >= 2:
             return True
-        time_s[0] += 61.0 if loop._found.trouble else 0.001
+        # Trouble is tried again in a minute at most; on trial every second counts.
+        time_s[0] += 61.0 if loop._found.trouble and loop.state.phase is not P.TRIAL else 1.0
     raise AssertionError(f"stuck in {loop.state.phase} {loop.state.reason} {loop.state.detail}")
 
 
