@@ -106,7 +106,7 @@ async def locate_artifact(sha256: str, call: PipelineCall) -> ArtifactTicket:
     return await service.locate_artifact(call.context.objects, sha256)
 
 
-@api.get("/releases/{digest}/manifest", name="get_release_manifest", response_class=Response)
+@api.get("/releases/{digest}/manifest", name="get_release_manifest", response_class=Response, responses=_SIGNED)
 async def get_release_manifest(digest: str, call: ViewerCall) -> Response:
     """Return a release's manifest as the exact bytes whose sha256 is its digest."""
     return Response(await service.manifest_bytes(call.session, digest), media_type="application/json")

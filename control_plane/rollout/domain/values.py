@@ -185,12 +185,12 @@ class Seen:
 
     now: datetime
     approvals: int = 0
-    waits_for: str = ""
     holding: int = 0
     deployments: Deployments = Deployments()
     increments: tuple[Increment, ...] = ()
     spreads: tuple[ArmSpread, ...] = ()
     wishes: Wishes = Wishes()
+    waits_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)
