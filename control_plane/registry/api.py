@@ -26,6 +26,11 @@ from control_plane.telemetry.schemas import Rate
 
 api = router("registry")
 
+_METADATA = {"schema": {"type": "object", "required": ["signatures", "signed"]}}
+_SIGNED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "TUF metadata", "content": {"application/json": _METADATA}}
+}
+
 
 @api.get("/models", name="list_models")
 async def list_models(call: ViewerCall) -> list[ModelItem]:
@@ -128,12 +133,6 @@ async def add_attestation(body: AttestationCreate, call: SigningCall) -> Attesta
 async def get_trust(call: ViewerCall) -> TrustItem:
     """Return who may sign what, until when, and what a person must see to."""
     return await service.trust_status(call.session, call.context.keyring)
-
-
-_METADATA = {"schema": {"type": "object", "required": ["signatures", "signed"]}}
-_SIGNED: dict[int | str, dict[str, Any]] = {
-    200: {"description": "TUF metadata", "content": {"application/json": _METADATA}}
-}
 
 
 @api.get("/trust/metadata/{role}", name="get_trust_metadata", response_class=Response, responses=_SIGNED)
