@@ -31,7 +31,8 @@ from agents.update import (
 )
 
 _BUSY_TICK_S: Final = 1.0
-_SETTLED_TICK_S: Final = 30.0
+# A model that turns out bad after its trial is left within this.
+_SETTLED_TICK_S: Final = 5.0
 _STATUS_S: Final = 60.0
 _SWORN_TO: Final = frozenset({DeploymentPhase.COMMITTED, DeploymentPhase.REVERTED, DeploymentPhase.REFUSED})
 _log = logging.getLogger("fleetloop.agent")

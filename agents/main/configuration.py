@@ -1,11 +1,12 @@
 """`agent/agent.json`: what an operator sets on the device itself. Absent means defaults, unknown keys are errors."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from agents.capture import Bounds, CaptureRule, CaptureRules
 from agents.inference import Demands
 from agents.link import DownloadLimits
 from agents.protocol.v1 import strict_json
+from agents.protocol.v1.safe_state import MAX_CHARS, check
 from agents.sdk.files import read_bounded
 from agents.sdk.layout import StateDir
 from agents.update import Policy
@@ -55,6 +56,13 @@ class Configuration(_Part):
     shadow: Shadow = Shadow()
     download: Download = Download()
     capture: Capture = Capture()
+    safe_state: str = Field(default="", max_length=MAX_CHARS)
+    network_metered: bool | None = None
+
+    @field_validator("safe_state")
+    @classmethod
+    def _readable(cls, text: str) -> str:
+        return check(text)
 
     @classmethod
     def load(cls, state: StateDir) -> "Configuration":
@@ -67,6 +75,7 @@ class Configuration(_Part):
             trial_deadline_s=self.trial.deadline_s,
             health_required=self.trial.health_required,
             shadow_s=self.shadow.least_s,
+            safe_state=self.safe_state,
         )
 
     def download_limits(self) -> DownloadLimits:

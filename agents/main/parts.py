@@ -10,6 +10,7 @@ from agents.link import BlobStore, DeviceClient, Downloader
 from agents.link.credentials import Credentials
 from agents.link.identity import Identity, root_path
 from agents.main.configuration import Configuration
+from agents.main.safety import Present
 from agents.platform import PlatformFacts
 from agents.sdk.layout import StateDir
 from agents.sdk.signals import Signals
@@ -17,6 +18,7 @@ from agents.update import (
     Anchor,
     DeviceRepository,
     Journal,
+    Safety,
     SignedByAll,
     Slots,
     Trust,
@@ -50,6 +52,7 @@ class Parts:
     trust: Trust
     downloader: Downloader
     recovered: str | None
+    present: Present
 
 
 def open_parts(
@@ -64,6 +67,7 @@ def open_parts(
     blobs.prepare()
     slots = Slots(state, blobs)
     downloader = Downloader(client, blobs, configuration.download_limits())
+    signals = Signals(state.signals)
     anchor = Anchor(root_path(state).parent)
     repository = DeviceRepository(shared.tuf, anchor, f"{client.route('tuf')}", Credentials(state.private).files())
     trust = Trust(anchor, repository, downloader)
@@ -72,7 +76,7 @@ def open_parts(
     effects = UpdateEffects(
         slots=slots,
         downloader=downloader,
-        signals=Signals(state.signals),
+        signals=signals,
         qualifier=qualifier,
         device_class=identity.device_class,
         trust=SignedByAll(trust, identity.device_class),
@@ -80,5 +84,8 @@ def open_parts(
         doing=qualifier.doing,
     )
     journal = Journal(state.private / JOURNAL)
-    update = UpdateLoop(journal, effects, slots.running(), configuration.policy())
-    return Parts(update, trust, downloader, journal.recovered)
+    present = Present(
+        platform.conditions, signals.motion, lambda: anchor.time_floor, metered=configuration.network_metered
+    )
+    update = UpdateLoop(journal, effects, slots.running(), configuration.policy(), safety=Safety(present))
+    return Parts(update, trust, downloader, journal.recovered, present)

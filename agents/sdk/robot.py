@@ -1,5 +1,7 @@
 """`Robot`: everything a robot application asks and tells. It holds no thread and no socket."""
 
+import math
+import time
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,11 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from agents.protocol.v1 import ExposureWindow, FieldEvent, strict_json
+from agents.protocol.v1.safe_state import standing
 from agents.sdk.files import read_bounded
 from agents.sdk.layout import ActiveModel, StateDir
 from agents.sdk.recorder import Recorder
 from agents.sdk.shadow import ShadowTap
-from agents.sdk.signals import Signals
+from agents.sdk.signals import CHANGE_S, REPEAT_S, Signals
 from agents.sdk.spool import EVENT, WINDOW, Spool
 
 _DEVICE_MAX_BYTES: Final = 64 << 10
@@ -65,7 +68,9 @@ class Robot:
         self.device_class: str = device["device_class"]
         self.labels: dict[str, str] = dict(device.get("labels", {}))
         self._signals = Signals(self._state.signals)
-        self._safe_to_switch: bool | None = None
+        self._turn: tuple[object, ...] = ()
+        self._motion: tuple[object, ...] = ()
+        self._motion_at_s = 0.0
 
     def active_model(self) -> ActiveModel | None:
         """Return the model to run; None while the device has none. It costs one readlink."""
@@ -105,11 +110,36 @@ class Robot:
         """Return where decisions are left for a candidate that is tried in the shadow; see `agents.sdk.shadow`."""
         return ShadowTap(self._state.signals, max_hz)
 
-    def set_motion(self, safe_to_switch: bool) -> None:
-        """Say whether a model may be switched now. Cheap when nothing changed: call it as often as you like."""
-        if safe_to_switch is not self._safe_to_switch:
-            self._signals.put_motion(safe_to_switch=safe_to_switch)
-            self._safe_to_switch = safe_to_switch
+    def set_motion(
+        self,
+        safe_to_switch: bool,
+        *,
+        speed_m_s: float | None = None,
+        docked: bool | None = None,
+        battery_percent: float | None = None,
+        external_power: bool | None = None,
+    ) -> None:
+        """Say whether a model may be switched now, and what a safe state may ask for: each is optional.
+
+        Call it as often as you like, and at least every 15 s where a rule asks for `stopped`, `docked` or `battery`:
+        a word older than 30 s counts as not known. An unchanged one is written again only every 5 s.
+        """
+        if battery_percent is not None and not 0 <= battery_percent <= 100:
+            raise ValueError(f"battery_percent is {battery_percent}, not between 0 and 100")
+        if speed_m_s is not None and not math.isfinite(speed_m_s):
+            raise ValueError(f"speed_m_s is {speed_m_s}")
+        told = {
+            "speed_m_s": speed_m_s, "docked": docked, "battery_percent": battery_percent,
+            "external_power": external_power,
+        }  # fmt: skip
+        # Starting, stopping and docking are told at once; a speed or a charge that only changed, every second.
+        turn = (safe_to_switch, standing(speed_m_s, None), docked, external_power)
+        motion = (turn, speed_m_s, battery_percent)
+        since_s = time.monotonic() - self._motion_at_s
+        if turn == self._turn and since_s < (REPEAT_S if motion == self._motion else CHANGE_S):
+            return
+        self._signals.put_motion(safe_to_switch=safe_to_switch, **told)
+        self._turn, self._motion, self._motion_at_s = turn, motion, time.monotonic()
 
     def report_health(self, content_digest: str, ok: bool, reason: str = "") -> None:
         """Say that the model runs (or does not): a release on trial is kept or sent back by this word."""

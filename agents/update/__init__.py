@@ -11,6 +11,7 @@ from agents.update.loop import UpdateLoop
 from agents.update.machine import Policy, Slot, State, Target
 from agents.update.qualify import Qualifier, Verdict
 from agents.update.refresh import DeviceRepository, Trust, TufProcess
+from agents.update.safety import Safety
 from agents.update.slots import Slots
 from agents.update.trust import DirectorCheck, RefusedError, TrustPolicy
 
@@ -23,6 +24,7 @@ __all__ = [
     "Policy",
     "Qualifier",
     "RefusedError",
+    "Safety",
     "SignedByAll",
     "Slot",
     "Slots",

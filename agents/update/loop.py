@@ -17,12 +17,14 @@ from agents.update.effects import Effects, Release
 from agents.update.journal import Journal
 from agents.update.machine import Action, Decision, Policy, Seen, Slot, Target, decide, shadow_s
 from agents.update.qualify import HeldError, ShadowVerdict, Verdict
+from agents.update.safety import Safety
 from agents.update.slots import DamagedError
 from agents.update.trust import Order, RefusedError
 
 SETTLED: Final = frozenset(
     {DeploymentPhase.IDLE, DeploymentPhase.COMMITTED, DeploymentPhase.REVERTED, DeploymentPhase.REFUSED}
 )
+_HEARS_HEALTH: Final = SETTLED - {DeploymentPhase.REVERTED} | {DeploymentPhase.TRIAL, DeploymentPhase.DOWNLOADING}
 _STEPS_MAX: Final = 50
 # After a shadow without evidence the device is left alone for a while before the next one.
 _HELD_S: Final = 600.0
@@ -52,6 +54,7 @@ class UpdateLoop:
         running: Slot | None,
         policy: Policy | None = None,
         clock: Callable[[], float] = time.monotonic,
+        safety: Safety | None = None,
     ) -> None:
         self._journal, self._effects, self._policy, self._clock = journal, effects, policy or Policy(), clock
         self.state = journal.read(running)
@@ -66,6 +69,7 @@ class UpdateLoop:
         self._trial_since_s = clock()
         self._found = _Findings()
         self._task: asyncio.Task[None] | None = None
+        self._safety = safety or Safety()
 
     async def check_slots(self) -> None:
         """Verify what is installed; to be called once, before the first `advance`."""
@@ -149,7 +153,8 @@ class UpdateLoop:
             doing=self._effects.doing() if state.phase is DeploymentPhase.QUALIFYING else None,
             **_shadow_seen(found.shadow),
             safe_to_switch=self._safe() if state.phase is DeploymentPhase.ARMED else True,
-            **(self._health() if state.phase is DeploymentPhase.TRIAL else {}),
+            waits_for=self._waits_for() if state.phase is DeploymentPhase.ARMED else (),
+            **(self._health() if state.phase in _HEARS_HEALTH else {}),
             trial_elapsed_s=self._clock() - self._trial_since_s,
             just_started=self._just_started,
         )
@@ -162,6 +167,11 @@ class UpdateLoop:
         # No word on motion: no application has ever run here, so there is nothing to disturb.
         motion = self._effects.motion()
         return motion is None or motion.safe_to_switch
+
+    def _waits_for(self) -> tuple[str, ...]:
+        target = self._target()
+        ordered = target.safe_state if target else None
+        return self._safety.waits_for(self._policy.safe_state, ordered, site_free=target.site_free if target else None)
 
     def _health(self) -> dict[str, Any]:
         health, active = self._effects.health(), self.state.active

@@ -29,6 +29,7 @@ class Target:
     rollout_id: str | None = None
     stage_fraction: float | None = field(default=None, compare=False)
     safe_state: str | None = field(default=None, compare=False)
+    site_free: bool | None = field(default=None, compare=False)
     shadow_s: float = field(default=0.0, compare=False)
     revision: int = field(default=0, compare=False)
 
@@ -51,13 +52,15 @@ class Slot:
 class Policy:
     """What the operator of the device sets. Without `health_required` a silent trial counts as good.
 
-    `shadow_s` is the least time a candidate runs beside the active model; an order may ask for more.
+    `shadow_s` is the least time a candidate runs beside the active model; an order may ask for more. `safe_state` is
+    the device's own rule for switching; that of an order must hold as well.
     """
 
     trial_deadline_s: float = 300.0
     health_required: bool = True
     starts_max: int = 3
     shadow_s: float = 0.0
+    safe_state: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class Seen:
     `content_digest`: of the target's release, once its manifest was read and trusted. `complete`: its blobs are here.
     `refusal`: why the target must not be installed. `trouble`: why an action cannot finish now (it is tried again).
     `doing`: what the qualification is at, a code, and how far. `shadow_passed`: the shadow's verdict, if there is one.
+    `waits_for`: what the safe state is missing, in words; empty where it holds or none is asked for.
     `health`: the application's word on the active model since the switch. `just_started`: first look of this process.
     """
 
@@ -111,6 +115,7 @@ class Seen:
     shadow_reason: str = ""
     shadow_detail: str = ""
     safe_to_switch: bool = True
+    waits_for: tuple[str, ...] = ()
     health: bool | None = None
     health_reason: str = ""
     trial_elapsed_s: float = 0.0
@@ -200,6 +205,10 @@ def _same(state: State, _seen: Seen) -> State:
 
 def _waits(reason: str | None) -> Callable[[State, Seen], State]:
     return lambda state, _seen: replace(state, reason=reason, detail="")
+
+
+def _waits_for_safe_state(state: State, seen: Seen) -> State:
+    return replace(state, reason="waiting_safe_state", detail="; ".join(seen.waits_for)[:300])
 
 
 def _waits_for_trouble(state: State, seen: Seen) -> State:
@@ -343,6 +352,16 @@ def _reverts(reason: str) -> Callable[[State, Seen], State]:
     return then
 
 
+def _leaves_unhealthy(state: State, _seen: Seen) -> State:
+    # Reason and detail are about the target, and that is another release.
+    return replace(_remembers(state, state.active), active=state.fallback, fallback=None)
+
+
+def _failed_later(state: State, seen: Seen, _policy: Policy) -> bool:
+    # Without a fallback a model that runs badly is better than none: the application decides what it does with it.
+    return seen.health is False and state.fallback is not None
+
+
 def _commits(reason: str | None) -> Callable[[State, Seen], State]:
     def then(state: State, _seen: Seen) -> State:
         counter = state.active.counter if state.active else 0
@@ -374,6 +393,11 @@ TABLE: Final[tuple[Row, ...]] = (
         lambda s, w, _p: _replaced(s, w), _withdraws_trial, (_A.SWITCH,)),
     Row(None, "the link is not what the journal says: a switch was cut short",
         lambda s, w, _p: w.link != (s.active.link if s.active else None), _same, (_A.SWITCH,)),
+    # Running: what was good in its trial may turn out bad.
+    Row(_in(P.COMMITTED), "the application says later that the model does not run",
+        _failed_later, _reverts("unhealthy_later"), (_A.SWITCH,)),
+    Row(_in(P.IDLE, P.DOWNLOADING, P.REFUSED), "the application says that what runs does not: back to the model before",
+        _failed_later, _leaves_unhealthy, (_A.SWITCH,)),
     # Another order.
     Row(None, "nothing is ordered: what runs goes on running",
         lambda s, w, _p: _replaced(s, w) and w.order is None, _forgets_target),
@@ -423,6 +447,8 @@ TABLE: Final[tuple[Row, ...]] = (
         lambda s, _w: replace(s, phase=P.VERIFIED, reason=None), (_A.STAGE,)),
     Row(_in(P.ARMED), "the order has expired: waiting for a fresh one",
         lambda _s, w, _p: not w.order_fresh, _waits("order_expired")),
+    Row(_in(P.ARMED), "waiting for a safe state",
+        lambda s, w, _p: s.active is not None and bool(w.waits_for), _waits_for_safe_state),
     Row(_in(P.ARMED), "waiting until the robot may switch",
         lambda s, w, _p: s.active is not None and not w.safe_to_switch, _waits("moving")),
     Row(_in(P.ARMED), "the trial begins", lambda _s, _w, _p: True, _begins_trial, (_A.SWITCH,)),

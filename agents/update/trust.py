@@ -108,6 +108,7 @@ def _target(manifest: DirectorManifest) -> Target | None:
         order.rollout_id,
         stage_fraction=order.stage_fraction,
         safe_state=order.safe_state,
+        site_free=order.site_free,
         shadow_s=order.shadow_s,
         revision=manifest.revision,
     )

@@ -62,8 +62,9 @@ class ReleaseOrder(Frozen):
     """The release a device should run, as the director names it.
 
     `stage_fraction`: how wide the rollout's stage is that the device belongs to. `safe_state`: what must hold on the
-    device before it switches (`safe_state` module); the device's own rule holds as well. `shadow_s`: how long the
-    candidate must run beside the active model first.
+    device before it switches (`safe_state` module); the device's own rule holds as well. `site_free`: whether one more
+    device of its site may be out now; null where no budget is set. `shadow_s`: how long the candidate must run beside
+    the active model first.
     """
 
     release_digest: Sha256
@@ -71,7 +72,8 @@ class ReleaseOrder(Frozen):
     counter: int = Field(ge=1)
     rollout_id: str | None = Field(default=None, max_length=64)
     stage_fraction: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
-    safe_state: str | None = Field(default=None, max_length=500)
+    safe_state: str | None = Field(default=None, max_length=1024)
+    site_free: bool | None = None
     shadow_s: float = Field(default=0.0, ge=0, le=7 * 86400, allow_inf_nan=False)
 
 
