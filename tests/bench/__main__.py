@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from tests.bench import agent, check_in, download, episodes, identity, overhead, telemetry
+from tests.bench import agent, check_in, download, episodes, identity, overhead, telemetry, trust, update
 from tests.bench.figure import Figure, say
 
 Bench = Callable[[], Iterable[Figure]]
@@ -25,6 +25,8 @@ def main() -> int:
         "telemetry": telemetry.bench,
         "download": download.bench,
         "agent": agent.bench,
+        "update": update.bench,
+        "trust": trust.bench,
         "episodes": episodes.bench,
         "overhead": partial(overhead.bench, given.report),
     }

@@ -12,13 +12,6 @@ from tests.proofs import crash, errors, loop, real
 
 Line = dict[str, Any]
 CLAIMS = Path(__file__).parents[2] / "docs" / "reference" / "claims.jsonl"
-PROOFS: dict[str, Callable[[], Iterator[Line]]] = {
-    "errors": lambda: (proof() for proof in errors.PROOFS),
-    "loop": loop.prove,
-    "crash": crash.prove,
-    "real": real.prove,
-    "device": lambda: device(),
-}
 
 
 def device() -> Iterator[Line]:
@@ -29,6 +22,15 @@ def device() -> Iterator[Line]:
             said = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in line["figures"].items())
             seconds = round(time.monotonic() - begun, 1)
             yield {"figure": said, "unit": "", "bound": line.get("bound", "as named"), "seconds": seconds} | line
+
+
+PROOFS: dict[str, Callable[[], Iterator[Line]]] = {
+    "errors": lambda: (proof() for proof in errors.PROOFS),
+    "loop": loop.prove,
+    "crash": crash.prove,
+    "real": real.prove,
+    "device": device,
+}
 
 
 def main(names: list[str]) -> int:

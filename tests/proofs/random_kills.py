@@ -6,6 +6,7 @@ program with its helper processes, started as a person starts it.
 """
 
 import asyncio
+import logging
 import os
 import random
 import signal
@@ -18,6 +19,7 @@ from typing import Any, Final
 
 from agents.link import Identity, new_http
 from agents.main.agent import Agent
+from agents.main.parts import Shared
 from agents.protocol.v1 import DeploymentPhase, ReleaseOrder
 from agents.sdk import StateDir
 from agents.sdk.signals import Signals
@@ -89,6 +91,7 @@ class Victim:
         self._pid = os.fork()
         if self._pid == 0:
             with last_act():
+                logging.disable()
                 asyncio.run(_agent(self.state))
         self._until_s = time.monotonic() + life_s
 
@@ -121,8 +124,8 @@ def _detached(command: list[str]) -> int:
 async def _agent(state: StateDir) -> None:
     identity = Identity.load(state)
     assert identity is not None
-    async with new_http(tls=NO_TLS) as http:
-        await Agent(state, identity, http, Says(), InProcess()).run()  # type: ignore[arg-type]  # the same, in this process
+    shared = Shared(new_http(tls=NO_TLS), Says(), InProcess())  # type: ignore[arg-type]  # the same, in this process
+    await Agent(state, identity, shared).run()
 
 
 def _fleet(folder: Path) -> tuple[Fleet, list[StateDir]]:

@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ import uvicorn
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pydantic import SecretStr
+from tuf.api.exceptions import DownloadError, RepositoryError
 
 from agents.link import (
     BlobStore,
@@ -50,7 +52,7 @@ from agents.update import (
     UpdateLoop,
 )
 from agents.update.machine import State, Target
-from agents.update.metadata import Question, ask
+from agents.update.metadata import Question, ask, reason_of
 from agents.update.refresh import Listed, Metadata
 from agents.update.trust import Order
 from tests.agent.bundles import Built
@@ -151,9 +153,7 @@ class InProcess:
     async def ask(self, anchor: Anchor, url: str, tls: Any, paths: tuple[str, ...]) -> Metadata:
         try:
             answer = await asyncio.to_thread(ask, Question(str(anchor.cache), str(anchor.root), url, paths, tls))
-        except Exception as error:
-            from agents.update.metadata import reason_of
-
+        except (RepositoryError, DownloadError, OSError, ValueError) as error:
             raise LinkError(reason_of(error), str(error)) from error
         listed = {path: Listed(found.sha256, found.length_bytes) if found else None
                   for path, found in answer.targets.items()}  # fmt: skip
@@ -171,7 +171,7 @@ class Says:
     reason: str = ""
     numbers: dict[str, float] = field(default_factory=dict)
 
-    async def qualify(self, bundle: Path) -> "Says":
+    async def qualify(self, bundle: Path, *_around: object) -> "Says":
         assert (bundle / "model.onnx").exists()
         return self
 
@@ -289,11 +289,5 @@ def drop_disk(root: Path) -> None:
     shutil.rmtree(root)
 
 
-def _context() -> Any:
-    import ssl
-
-    # Never used for plain addresses; reading the machine's certificates takes longer than an update here.
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-
-NO_TLS: Final = _context()
+# Never used for plain addresses; reading the machine's certificates takes longer than an update here.
+NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
