@@ -23,6 +23,7 @@ from agents.sdk.files import read_bounded, write_whole
 from agents.update.trust import RefusedError
 
 _BYTES: Final = 8 << 20
+_VERSIONS: Final = 2**53
 _REVOKED: Final = 50_000
 _REVOKED_KEYS: Final = 2000
 # No honest clock shows less: this code did not exist before.
@@ -96,6 +97,9 @@ class Anchor:
         Raises:
             RefusedError: rolled back.
         """
+        if revision > _VERSIONS:
+            # Whoever signed it wants it to be the last; it also would not fit into a check-in.
+            raise RefusedError("metadata_rollback", f"revision {revision} leaves no room for later ones")
         # An older root names older keys, and those may be stolen by now.
         if root_version < self._kept.root_version:
             raise RefusedError("root_rollback", f"root {root_version} after {self._kept.root_version}")

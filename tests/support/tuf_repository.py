@@ -48,10 +48,11 @@ class TufRepository:
         self.targets["releases"] = dict(releases)
         self.publish()
 
-    def publish(self) -> None:
+    def publish(self, *only: str) -> None:
+        """Sign what is listed; with roles given, only those, snapshot and timestamp."""
         if "1.root.json" not in self.files:
             self.publish_root()
-        for role in ("targets", "releases", "revocations"):
+        for role in only or ("targets", "releases", "revocations"):
             self._put(role, self._targets(role))
         meta = {f"{role}.json": MetaFile(self.versions[role]) for role in ("targets", "releases", "revocations")}
         self._put("snapshot", Snapshot(self._next("snapshot"), expires=self._ends("snapshot"), meta=meta))
