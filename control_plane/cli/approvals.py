@@ -4,6 +4,7 @@ The statement is made from the release manifest's own bytes, checked against the
 release and has another one signed gets nothing.
 """
 
+import json
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,8 +23,10 @@ from agents.protocol.v1.statement import (
     StatementError,
     read_statement,
 )
+from control_plane.cli.bootstrap import people_folder
 from control_plane.cli.commands import client
 from control_plane.cli.output import console, errors, guarded
+from control_plane.cli.stack import default_home
 from control_plane.client import Client, ClientError
 from control_plane.kit.errors import Problem
 from control_plane.kit.signing import Signer, load_signer, read_signer
@@ -50,8 +53,12 @@ class Wish:
 
 
 def default_key() -> Path:
+    """Return the variable's key, else the one that `fleetloop up` made on this machine, else that of this person."""
     given = os.environ.get(KEY_VARIABLE)
-    return Path(given) if given else Path.home() / ".config" / "fleetloop" / "approver.pem"
+    here = people_folder(default_home()) / "approver.pem"
+    if given:
+        return Path(given)
+    return here if here.exists() else Path.home() / ".config" / "fleetloop" / "approver.pem"
 
 
 def sign_approvals(client: Client, release: ReleaseItem, signer: Signer, wish: Wish) -> list[bytes]:
@@ -90,7 +97,7 @@ def find_review(client: Client, subject: str) -> ReviewItem | None:
 
 def approve(
     subject: Annotated[str, typer.Argument(help="a release, or the review or rollout that asks about it")],
-    key: Annotated[Path | None, typer.Option(help=f"your key; default {KEY_VARIABLE} or ~/.config/fleetloop")] = None,
+    key: Annotated[Path | None, typer.Option(help=f"your key; default {KEY_VARIABLE}, HOME or ~/.config")] = None,
     name: Annotated[str, typer.Option(help="your name, as it goes into the statement")] = "",
     reason: Annotated[str, typer.Option(help="why")] = "",
     days: Annotated[float, typer.Option(help="how long it may be begun")] = 30.0,
@@ -99,16 +106,17 @@ def approve(
     accept_warning: Annotated[bool, typer.Option(help="although the gate did not see the claimed benefit")] = False,
     reject: Annotated[bool, typer.Option("--reject", help="say no instead; nothing is signed")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would be signed, and stop")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     """Sign for a release with your own key, and answer the question about it.
 
     For example: fleetloop approve ROLLOUT --key ada.pem --name ada --reason "looked at the flips"
     """
     wish = Wish(name or (key or default_key()).stem, reason, days, widest_stage, accept_warning)
-    guarded(lambda: _approve(subject, key or default_key(), wish, reject=reject, dry_run=dry_run))
+    guarded(lambda: _approve(subject, key or default_key(), wish, reject=reject, dry_run=dry_run, as_json=as_json))
 
 
-def _approve(subject: str, key: Path, wish: Wish, *, reject: bool, dry_run: bool) -> None:
+def _approve(subject: str, key: Path, wish: Wish, *, reject: bool, dry_run: bool, as_json: bool) -> None:
     c = client("approver")
     review = find_review(c, subject)
     if review is None and len(subject) != 64:
@@ -118,12 +126,18 @@ def _approve(subject: str, key: Path, wish: Wish, *, reject: bool, dry_run: bool
         manifest = ReleaseManifest.model_validate_json(c.get_release_manifest(release.digest))
         console.print_json(manifest.model_dump_json(by_alias=True))
         return
-    if not reject:
-        for statement in sign_approvals(c, release, _signer(key), wish):
-            console.print_json(statement.decode())
+    statements = [] if reject else sign_approvals(c, release, _signer(key), wish)
+    state = None
     if review is not None:
-        item = c.answer_review(review.id, ReviewAnswerCreate(approves=not reject, reason=wish.reason))
-        console.print(f"{len(item.answers)} of {item.needed} answers; the question is {item.state}")
+        state = c.answer_review(review.id, ReviewAnswerCreate(approves=not reject, reason=wish.reason)).state
+    if as_json:
+        said = [json.loads(each) for each in statements]
+        typer.echo(json.dumps({"release": release.digest, "state": state, "signed": said}))
+        return
+    for statement in statements:
+        console.print_json(statement.decode())
+    if state is not None:
+        console.print(f"the question about {release.model} {release.version} is {state}")
 
 
 def _signer(key: Path) -> Signer:
@@ -137,7 +151,7 @@ def _signer(key: Path) -> Signer:
 
 def sign(
     statement: Annotated[Path, typer.Argument(help="a statement that a release's page offers")],
-    key: Annotated[Path | None, typer.Option(help=f"your key; default {KEY_VARIABLE} or ~/.config/fleetloop")] = None,
+    key: Annotated[Path | None, typer.Option(help=f"your key; default {KEY_VARIABLE}, HOME or ~/.config")] = None,
 ) -> None:
     """Show what a statement says, sign it, and print the envelope to hand in. Needs no network.
 
@@ -185,7 +199,7 @@ def _revoke(releases: list[str], contents: list[str], keys: list[str], reason: s
 
 
 def approver_key(
-    key: Annotated[Path | None, typer.Option(help=f"where; default {KEY_VARIABLE} or ~/.config/fleetloop")] = None,
+    key: Annotated[Path | None, typer.Option(help=f"where; default {KEY_VARIABLE}, HOME or ~/.config")] = None,
 ) -> None:
     """Make your approver's key and print its public part, for the trust policy.
 
