@@ -9,14 +9,11 @@ from agents.link import (
     Backoff,
     BlobStore,
     DeviceClient,
-    Downloader,
-    DownloadLimits,
     Enrolment,
     Identity,
     LinkError,
     enrol,
 )
-from agents.link.partial import Partial
 from agents.link.identity import load_key
 from agents.protocol.v1 import TelemetryBatch, TelemetryReply
 from agents.sdk import StateDir
@@ -25,17 +22,11 @@ from tests.agent.server import FleetServer
 BATCH = TelemetryBatch(stream_id="s-1").model_dump_json().encode()
 EVENT = b'{"seq":3,"event_id":"e","kind":"stuck","content_digest":"%s","at":"2026-01-01T00:00:00Z"}' % (b"a" * 64)
 FULL = b'{"stream_id":"s-1","events":[' + EVENT + b"]}"
-DATA = bytes(range(256)) * 40
 
 
 @pytest.fixture
 def blobs(state: StateDir) -> BlobStore:
     return BlobStore(state.blobs)
-
-
-@pytest.fixture
-def downloader(client: DeviceClient, blobs: BlobStore) -> Downloader:
-    return Downloader(client, blobs, DownloadLimits(disk_reserve_bytes=0))
 
 
 async def test_enrolment_leaves_a_private_key_and_a_public_description(identity: Identity, state: StateDir) -> None:
@@ -110,147 +101,6 @@ def test_an_address_may_not_fall_from_https_to_http(http: httpx.AsyncClient, sta
     for address in ("http://fleet.example/put/1", "file:///etc/passwd"):
         with pytest.raises(LinkError):
             client.resolve(address)
-
-
-async def test_a_blob_arrives_once(server: FleetServer, downloader: Downloader) -> None:
-    digest = server.put(DATA)
-    path = await downloader.fetch(digest, len(DATA))
-    assert path.read_bytes() == DATA
-    assert stat.S_IMODE(path.stat().st_mode) == 0o444
-    server.faults.add("500")
-    assert await downloader.fetch(digest, len(DATA)) == path
-
-
-async def test_a_cut_download_resumes_where_it_stopped(
-    server: FleetServer, client: DeviceClient, downloader: Downloader, blobs: BlobStore
-) -> None:
-    digest = server.put(DATA)
-    server.faults.add("truncated")
-    with pytest.raises(LinkError):
-        await downloader.fetch(digest, len(DATA))
-    assert blobs.partial(digest).stat().st_size == 1000
-    server.faults.clear()
-    # A new process: all it has is the partial file.
-    again = Downloader(client, blobs, DownloadLimits(disk_reserve_bytes=0))
-    assert (await again.fetch(digest, len(DATA))).read_bytes() == DATA
-    assert server.requests[-1].headers["range"] == "bytes=1000-"
-    assert again.received_bytes == len(DATA) - 1000
-
-
-async def test_a_server_that_ignores_ranges_costs_time_not_correctness(
-    server: FleetServer, downloader: Downloader, blobs: BlobStore
-) -> None:
-    digest = server.put(DATA)
-    blobs.prepare()
-    blobs.partial(digest).write_bytes(DATA[:700])
-    server.faults.add("range_ignored")
-    assert (await downloader.fetch(digest, len(DATA))).read_bytes() == DATA
-
-
-async def test_a_partial_file_that_was_altered_is_found_out(
-    server: FleetServer, downloader: Downloader, blobs: BlobStore
-) -> None:
-    digest = server.put(DATA)
-    blobs.prepare()
-    blobs.partial(digest).write_bytes(b"x" * 700)
-    with pytest.raises(LinkError) as failure:
-        await downloader.fetch(digest, len(DATA))
-    assert failure.value.reason == "wrong_digest"
-    assert downloader.wrong_digests == 1
-    assert (await downloader.fetch(digest, len(DATA))).read_bytes() == DATA
-
-
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [
-        ("wrong_digest", "wrong_digest"),
-        ("too_long", "too_large"),
-        ("gzip", "content_encoding"),
-        ("500", "server_error"),
-        ("truncated", "connection_lost"),
-    ],
-)
-async def test_a_bad_blob_never_appears(
-    server: FleetServer, downloader: Downloader, blobs: BlobStore, fault: str, reason: str
-) -> None:
-    digest = server.put(DATA)
-    server.faults.add(fault)
-    with pytest.raises(LinkError) as failure:
-        await downloader.fetch(digest, len(DATA))
-    assert failure.value.reason == reason
-    assert not blobs.path(digest).exists()
-
-
-async def test_another_range_than_asked_for_is_refused(
-    server: FleetServer, downloader: Downloader, blobs: BlobStore
-) -> None:
-    digest = server.put(DATA)
-    blobs.prepare()
-    blobs.partial(digest).write_bytes(DATA[:700])
-    server.faults.add("wrong_range")
-    with pytest.raises(LinkError) as failure:
-        await downloader.fetch(digest, len(DATA))
-    assert failure.value.reason == "wrong_range"
-
-
-async def test_a_length_other_than_promised_is_refused_before_it_is_read(
-    server: FleetServer, downloader: Downloader
-) -> None:
-    digest = server.put(DATA)
-    with pytest.raises(LinkError) as failure:
-        await downloader.fetch(digest, len(DATA) - 1)
-    assert failure.value.reason == "wrong_size"
-    assert downloader.received_bytes == 0
-
-
-async def test_a_slow_server_is_left_and_what_came_is_kept(
-    server: FleetServer, client: DeviceClient, blobs: BlobStore
-) -> None:
-    digest = server.put(DATA)
-    server.faults.add("slow")
-    limits = DownloadLimits(min_bytes_per_s=10_000, rate_window_s=0.2, disk_reserve_bytes=0)
-    with pytest.raises(LinkError) as failure:
-        await Downloader(client, blobs, limits).fetch(digest, len(DATA))
-    assert failure.value.reason == "too_slow"
-    assert 0 < blobs.partial(digest).stat().st_size < len(DATA)
-
-
-async def test_a_download_has_a_deadline(server: FleetServer, client: DeviceClient, blobs: BlobStore) -> None:
-    digest = server.put(DATA)
-    server.faults.add("slow")
-    limits = DownloadLimits(deadline_s=0.3, min_bytes_per_s=0, disk_reserve_bytes=0)
-    with pytest.raises(LinkError) as failure:
-        await Downloader(client, blobs, limits).fetch(digest, len(DATA))
-    assert failure.value.reason == "deadline"
-
-
-async def test_the_disk_reserve_is_not_touched(server: FleetServer, client: DeviceClient, blobs: BlobStore) -> None:
-    digest = server.put(DATA)
-    before = len(server.requests)
-    with pytest.raises(LinkError) as failure:
-        await Downloader(client, blobs, DownloadLimits(disk_reserve_bytes=1 << 60)).fetch(digest, len(DATA))
-    assert failure.value.reason == "disk_reserve"
-    assert len(server.requests) == before
-
-
-def test_a_late_writer_cannot_spoil_a_blob(blobs: BlobStore) -> None:
-    blobs.prepare()
-    partial = Partial(blobs.partial("d"), 10)
-    partial.write(memoryview(b"0123456789"))
-    with blobs.partial("d").open("ab") as late:
-        late.write(b"late")
-    assert partial.finish() == ""
-    partial.close()
-
-
-def test_two_writers_of_one_partial_file_are_refused(blobs: BlobStore) -> None:
-    blobs.prepare()
-    partial = Partial(blobs.partial("d"), 10)
-    with pytest.raises(BlockingIOError):
-        Partial(blobs.partial("d"), 10)
-    partial.close()
-    with pytest.raises(OSError, match="closed"):
-        partial.write(memoryview(b"late"))
 
 
 def test_collecting_keeps_what_is_wanted(blobs: BlobStore, tmp_path: Path) -> None:
