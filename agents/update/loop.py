@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from agents.link import Backoff, LinkError
 from agents.protocol.v1 import DeploymentPhase, DeploymentReport
+from agents.protocol.v1.safe_state import SITE_GRANT_S
 from agents.update.effects import Effects, Release
 from agents.update.journal import Journal
 from agents.update.machine import Action, Decision, Policy, Seen, Slot, Target, decide, shadow_s
@@ -62,7 +63,7 @@ class UpdateLoop:
         self.settled = False
         self.wake = asyncio.Event()
         self._order: Order | None = None
-        self._order_until_s = 0.0
+        self._order_until_s = self._asked_at_s = 0.0
         self._damaged: frozenset[tuple[str, int, str]] = frozenset()
         self._revoked: frozenset[str] = frozenset()
         self._just_started = True
@@ -78,7 +79,7 @@ class UpdateLoop:
     def ordered(self, order: Order, asked_at_s: float) -> None:
         """Take over a trusted order; its life counts from when it was asked for."""
         changed = self._order is None or self._order.target != order.target
-        self._order, self._order_until_s = order, asked_at_s + order.life_s
+        self._order, self._order_until_s, self._asked_at_s = order, asked_at_s + order.life_s, asked_at_s
         if changed or not self.settled:
             self.wake.set()
 
@@ -154,6 +155,7 @@ class UpdateLoop:
             **_shadow_seen(found.shadow),
             safe_to_switch=self._safe() if state.phase is DeploymentPhase.ARMED else True,
             waits_for=self._waits_for() if state.phase is DeploymentPhase.ARMED else (),
+            site_free=self._site_free(),
             **(self._health() if state.phase in _HEARS_HEALTH else {}),
             trial_elapsed_s=self._clock() - self._trial_since_s,
             just_started=self._just_started,
@@ -171,7 +173,14 @@ class UpdateLoop:
     def _waits_for(self) -> tuple[str, ...]:
         target = self._target()
         ordered = target.safe_state if target else None
-        return self._safety.waits_for(self._policy.safe_state, ordered, site_free=target.site_free if target else None)
+        return self._safety.waits_for(self._policy.safe_state, ordered)
+
+    def _site_free(self) -> bool:
+        """Tell whether the site's budget lets this device out; the server's yes is for this device and for now."""
+        target = self._target()
+        if target is None or target.site_free is None:
+            return True
+        return target.site_free and self._clock() - self._asked_at_s < SITE_GRANT_S
 
     def _health(self) -> dict[str, Any]:
         health, active = self._effects.health(), self.state.active

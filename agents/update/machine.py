@@ -90,6 +90,7 @@ class Seen:
     `refusal`: why the target must not be installed. `trouble`: why an action cannot finish now (it is tried again).
     `doing`: what the qualification is at, a code, and how far. `shadow_passed`: the shadow's verdict, if there is one.
     `waits_for`: what the safe state is missing, in words; empty where it holds or none is asked for.
+    `site_free`: whether its site's budget lets this device out now.
     `health`: the application's word on the active model since the switch. `just_started`: first look of this process.
     """
 
@@ -116,6 +117,7 @@ class Seen:
     shadow_detail: str = ""
     safe_to_switch: bool = True
     waits_for: tuple[str, ...] = ()
+    site_free: bool = True
     health: bool | None = None
     health_reason: str = ""
     trial_elapsed_s: float = 0.0
@@ -451,6 +453,8 @@ TABLE: Final[tuple[Row, ...]] = (
         lambda s, w, _p: s.active is not None and bool(w.waits_for), _waits_for_safe_state),
     Row(_in(P.ARMED), "waiting until the robot may switch",
         lambda s, w, _p: s.active is not None and not w.safe_to_switch, _waits("moving")),
+    Row(_in(P.ARMED), "waiting until fewer devices of the site are out",
+        lambda s, w, _p: s.active is not None and not w.site_free, _waits("waiting_site")),
     Row(_in(P.ARMED), "the trial begins", lambda _s, _w, _p: True, _begins_trial, (_A.SWITCH,)),
     # Trial.
     Row(_in(P.TRIAL), "the device started again too often during the trial",

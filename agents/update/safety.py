@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 from agents.protocol.v1.safe_state import MAX_CHARS, MAX_JOINED_CHARS, Circumstances, SafeStateError, Wait, parse
@@ -23,16 +22,14 @@ class Safety:
         self._said: tuple[Wait, ...] = ()
         self._said_at_s = float("-inf")
 
-    def waits_for(self, own: str, ordered: str | None, *, site_free: bool | None) -> tuple[str, ...]:
-        """Return what is missing; nothing if neither rule asks for anything and the site is free."""
-        asked = [(own, MAX_CHARS), (ordered or "", MAX_JOINED_CHARS)]
-        if site_free is not None:
-            asked.append(("site_free", MAX_CHARS))
+    def waits_for(self, own: str, ordered: str | None) -> tuple[str, ...]:
+        """Return what is missing; nothing if neither rule asks for anything."""
+        asked = ((own, MAX_CHARS), (ordered or "", MAX_JOINED_CHARS))
         rules = [(text, limit) for text, limit in asked if text.strip()]
-        return self._steady(self._asked(rules, site_free=site_free)) if rules else ()
+        return self._steady(self._asked(rules)) if rules else ()
 
-    def _asked(self, rules: list[tuple[str, int]], *, site_free: bool | None) -> tuple[Wait, ...]:
-        seen = replace(self._circumstances(), site_free=site_free)
+    def _asked(self, rules: list[tuple[str, int]]) -> tuple[Wait, ...]:
+        seen = self._circumstances()
         waits: dict[str, Wait] = {}
         for text, limit in rules:
             try:

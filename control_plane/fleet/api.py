@@ -49,9 +49,12 @@ async def list_devices(
     limit: Limit = 50,
     site: str | None = None,
     device_class: str | None = None,
+    running: str | None = None,
 ) -> Page[DeviceItem]:
     """List devices."""
-    return await service.list_devices(call.session, site=site, device_class=device_class, after=after, limit=limit)
+    return await service.list_devices(
+        call.session, site=site, device_class=device_class, running=running, after=after, limit=limit
+    )
 
 
 @api.get("/devices/summary", name="summarise_devices")

@@ -15,6 +15,7 @@ class DeviceClass(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     title: Mapped[str]
     facts: Mapped[dict[str, Any]]
+    safe_state: Mapped[str] = mapped_column(server_default="")
 
 
 class EnrolmentToken(Base):

@@ -3,8 +3,9 @@
 from datetime import datetime
 from typing import Any
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, field_validator
 
+from agents.protocol.v1.safe_state import MAX_CHARS, check
 from control_plane.fleet.domain import ConflictState, DeviceState
 from control_plane.kit.pages import Schema
 
@@ -12,12 +13,23 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
 
 
 class DeviceClassPut(Schema):
+    """`safe_state` must hold before a device of this class switches models; left out, it stays as it is."""
+
     title: str = Field(max_length=200)
     facts: dict[str, Any] = Field(default_factory=dict)
+    safe_state: str | None = Field(default=None, max_length=MAX_CHARS)
+
+    @field_validator("safe_state")
+    @classmethod
+    def _readable(cls, text: str | None) -> str | None:
+        return None if text is None else check(text)
 
 
-class DeviceClassItem(DeviceClassPut):
+class DeviceClassItem(Schema):
     name: str
+    title: str
+    facts: dict[str, Any]
+    safe_state: str
 
 
 class EnrolmentTokenCreate(Schema):

@@ -12,9 +12,11 @@ from control_plane.fleet.models import DeniedKey, Device, DeviceClass, Enrolment
 from control_plane.kit.db import Database, Row, Session, execute, row
 
 
-async def put_class(session: Session, name: str, values: dict[str, Any]) -> None:
+async def put_class(session: Session, name: str, values: dict[str, Any]) -> str:
+    """Write a class and return its rule for switching; what `values` do not say stays as it is."""
     statement = insert(DeviceClass).values(name=name, **values)
-    await session.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+    changed = statement.on_conflict_do_update(index_elements=["name"], set_=values)
+    return str(await session.scalar(changed.returning(DeviceClass.safe_state)))
 
 
 async def list_classes(session: Session) -> Sequence[DeviceClass]:
@@ -45,13 +47,21 @@ async def find_by_key_or_serial(session: Session, key_sha256: str, serial: str) 
 
 
 async def list_devices(
-    session: Session, *, site: str | None, device_class: str | None, after: str | None, limit: int
+    session: Session,
+    *,
+    site: str | None,
+    device_class: str | None,
+    running: str | None,
+    after: str | None,
+    limit: int,
 ) -> Sequence[Device]:
     query = select(Device).order_by(Device.id).limit(limit)
     if site is not None:
         query = query.where(Device.site == site)
     if device_class is not None:
         query = query.where(Device.device_class == device_class)
+    if running is not None:
+        query = query.where((Device.active_content == running) | (Device.active_release == running))
     if after is not None:
         query = query.where(Device.id > after)
     return (await session.scalars(query)).all()

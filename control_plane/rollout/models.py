@@ -69,6 +69,7 @@ class Deployment(Base):
     detail: Mapped[str]
     active_content: Mapped[str | None]
     qualification: Mapped[dict[str, Any]]
+    site_granted_until: Mapped[datetime | None]
 
 
 class Baseline(Base):

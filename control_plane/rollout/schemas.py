@@ -3,8 +3,9 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, field_validator
 
+from agents.protocol.v1.safe_state import MAX_CHARS, check
 from control_plane.evaluation.domain import Verdict
 from control_plane.kit.pages import Schema
 from control_plane.rollout.domain import Gravest, Phase, Plan, Stage
@@ -31,8 +32,14 @@ class PlanBody(Schema):
     gravest: Gravest = Gravest.ANY
     max_failures: int = Field(default=0, ge=0)
     max_failure_fraction: float = Field(default=0.05, ge=0, le=1)
-    safe_state: str = Field(default="", max_length=500)
+    safe_state: str = Field(default="", max_length=MAX_CHARS)
+    site_budget: int | None = Field(default=None, ge=1, le=100_000)
     shadow_s: float = Field(default=0, ge=0, le=7 * 86400)
+
+    @field_validator("safe_state")
+    @classmethod
+    def _readable(cls, text: str) -> str:
+        return check(text)
 
     def to_plan(self, approvals_needed: int) -> Plan:
         """Return the plan as the decision takes it; raises ValueError on stages that do not widen."""

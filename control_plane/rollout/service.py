@@ -1,14 +1,16 @@
 """Create rollouts, take wishes, tell devices what to run, and hear how far they are."""
 
 import asyncio
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
 from agents.protocol import v1 as wire
+from agents.protocol.v1.safe_state import SITE_GRANT_S, all_of
 from control_plane.audit import service as audit
 from control_plane.evaluation import service as evaluation
 from control_plane.evaluation.domain import Verdict
+from control_plane.fleet import service as fleet
 from control_plane.fleet.domain import Identity
 from control_plane.kit import clock
 from control_plane.kit.db import Session, execute
@@ -165,6 +167,7 @@ class Board:
     live: dict[str, list[Live]] = field(default_factory=dict)
     baseline: dict[str, list[ReleaseRef]] = field(default_factory=dict)
     sites: dict[str, frozenset[str] | None] = field(default_factory=dict)
+    class_rules: dict[str, str] = field(default_factory=dict)
     tracked: frozenset[str] = frozenset()
     heard: dict[str, tuple[object, float]] = field(default_factory=dict)
     revision: int = 0
@@ -202,7 +205,10 @@ class Board:
     def order(self, who: Identity, floor: int) -> Order | None:
         live = [r for r in self.live.get(who.device_class, []) if self._reaches(r.rollout_id, who.site)]
         stratum = Stratum(who.site, who.device_class)
-        return order_for(who.id, stratum, floor, live, self.baseline.get(who.device_class, []))
+        order = order_for(who.id, stratum, floor, live, self.baseline.get(who.device_class, []))
+        rule = self.class_rules.get(who.device_class)
+        # What the class asks for holds for every release, the fleet's own as well.
+        return replace(order, safe_state=all_of([rule, order.safe_state])) if order and rule else order
 
     def _reaches(self, rollout_id: str, site: str) -> bool:
         sites = self.sites.get(rollout_id)
@@ -216,11 +222,14 @@ async def _read_board(session: Session, board: Board) -> None:
         release = await _ref(session, row.release)
         limits = {Stratum(*key.split("|", 1)): values[row.stage] for key, values in row.limits.items()}
         fraction = row.plan["stages"][row.stage]["fraction"]
-        found = Live(row.id, release, limits, fraction, row.plan.get("safe_state", ""), row.plan.get("shadow_s", 0.0))
+        plan = row.plan
+        how = (plan.get("safe_state", ""), plan.get("shadow_s", 0.0), plan.get("site_budget"))
+        found = Live(row.id, release, limits, fraction, *how)
         for device_class in row.device_classes:
             live.setdefault(device_class, []).append(found)
         board.sites[row.id] = frozenset(row.sites) if row.sites is not None else None
     board.live = live
+    board.class_rules = {each.name: each.safe_state for each in await fleet.list_classes(session) if each.safe_state}
     board.tracked = frozenset(await store.unfinished(session))
     board.baseline = {b.device_class: await _same_content(session, b.release) for b in await store.baselines(session)}
 
@@ -269,8 +278,30 @@ def _wire_order(order: Order) -> wire.ReleaseOrder:
         rollout_id=order.rollout_id,
         stage_fraction=order.stage_fraction,
         safe_state=order.safe_state or None,
+        site_free=order.site_free,
         shadow_s=order.shadow_s,
     )
+
+
+def asks_for_site(order: Order | None, message: wire.CheckIn) -> bool:
+    """Say whether a device stands ready and only its site's budget can be what holds it."""
+    said = message.deployment
+    return (
+        order is not None
+        and order.site_budget is not None
+        and said is not None
+        and said.release_digest == order.release.digest
+        and said.phase is wire.DeploymentPhase.ARMED
+        and said.reason in {None, "waiting_site"}
+    )
+
+
+async def grant_site(session: Session, who: Identity, order: Order) -> Order:
+    """Let a device out if its site's budget has room; a grant that is not used ends by itself."""
+    if order.rollout_id is None or order.site_budget is None:
+        return order
+    free = await store.grant_site(session, order.rollout_id, who.id, who.site, order.site_budget, SITE_GRANT_S)
+    return replace(order, site_free=free)
 
 
 def tells_news(board: Board, who: Identity, message: wire.CheckIn, order: Order | None) -> bool:

@@ -94,6 +94,28 @@ async def deployments(session: Session, rollout_id: str) -> Sequence[Deployment]
     return (await session.scalars(query)).all()
 
 
+async def grant_site(session: Session, rollout_id: str, device_id: str, site: str, budget: int, grant_s: float) -> bool:
+    """Grant one device of a site its turn, or renew it, while fewer than `budget` others are out or about to be."""
+    # One at a time for a site: two that are ready at once must not both take the last place.
+    await execute(session, "select pg_advisory_xact_lock(hashtextextended(:key, 0))", key=f"{rollout_id}|{site}")
+    granted = await rows(
+        session,
+        """
+        update rollout_deployment set site_granted_until = now() + :grant_s * interval '1 second'
+        where rollout_id = :id and device_id = :device and :budget > (
+            select count(*) from rollout_deployment o
+            where o.rollout_id = :id and o.site = :site and o.device_id <> :device
+              and (o.phase = 'trial' or (o.phase = 'armed' and o.site_granted_until > now())))
+        returning device_id""",
+        id=rollout_id,
+        device=device_id,
+        site=site,
+        budget=budget,
+        grant_s=grant_s,
+    )
+    return bool(granted)
+
+
 async def tally(session: Session, rollout_id: str, content: str, silent_s: float) -> Row:
     """Count deployments: committed with the content really running, failed, reverted, silent, still holding."""
     found = await rows(

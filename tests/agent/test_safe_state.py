@@ -34,7 +34,7 @@ NIGHT = 'between("22:00", "05:00", "Europe/Berlin")'
 EXAMPLE = f"stopped and docked and battery >= 30 and temperature_c < 70 and not metered and {NIGHT}"
 FINE = Circumstances(
     safe_to_switch=True, stopped=True, docked=True, external_power=True, metered=False, throttled=False,
-    site_free=True, battery=80.0, temperature_c=45.0, load=0.3, gpu_load=10.0, speed_m_s=0.0,
+    battery=80.0, temperature_c=45.0, load=0.3, gpu_load=10.0, speed_m_s=0.0,
     now=datetime(2026, 11, 21, 23, 30, tzinfo=UTC),
 )  # fmt: skip
 
@@ -78,8 +78,6 @@ def test_the_example_of_the_page_holds_and_says_what_is_missing() -> None:
         ("docked or external_power", {"docked": False, "external_power": False},
          ["one of: not docked, or on battery"]),
         ("docked or external_power and battery > 90", {"docked": True}, []),
-        ("site_free", {"site_free": None},
-         ["not known: whether others of this site may be out (the server does not say)"]),
         ("not throttled", {"throttled": True}, ["throttled"]),
     ],
 )  # fmt: skip
@@ -243,6 +241,7 @@ def test_an_armed_device_waits_with_a_reason_code_and_the_words() -> None:
     assert decision.state.detail == "not docked; battery 18 < 30 %"
     assert decision.actions == ()
     assert decide(*armed(safe_to_switch=False)).state.reason == "moving"
+    assert decide(*armed(site_free=False)).state.reason == "waiting_site"
     assert decide(*armed()).state.phase is P.TRIAL
 
 
@@ -254,17 +253,16 @@ def test_a_device_without_a_model_waits_for_nothing() -> None:
 def test_the_rule_of_the_device_and_that_of_the_order_must_both_hold() -> None:
     now = [seen(battery=40.0, docked=False)]
     safety = Safety(lambda: now[0])
-    assert safety.waits_for("", None, site_free=None) == ()
-    assert safety.waits_for("battery >= 50", "docked", site_free=None) == ("battery 40 < 50 %", "not docked")
-    assert safety.waits_for("battery >= 50", "battery >= 30", site_free=None) == ("battery 40 < 50 %",)
-    assert safety.waits_for("battery >= 30", None, site_free=False) == ("enough others of this site are switching",)
+    assert safety.waits_for("", None) == ()
+    assert safety.waits_for("battery >= 50", "docked") == ("battery 40 < 50 %", "not docked")
+    assert safety.waits_for("battery >= 50", "battery >= 30") == ("battery 40 < 50 %",)
     now[0] = seen(safe_to_switch=False, docked=False)
-    assert safety.waits_for("", "docked", site_free=None) == ("not docked", "the application says not now")
-    assert safety.waits_for("", "battery >= 30", site_free=None) == ()
+    assert safety.waits_for("", "docked") == ("not docked", "the application says not now")
+    assert safety.waits_for("", "battery >= 30") == ()
 
 
 def test_a_rule_this_device_cannot_read_does_not_hold() -> None:
-    (words,) = Safety(lambda: FINE).waits_for("", "stopped and moon_phase < 3", site_free=None)
+    (words,) = Safety(lambda: FINE).waits_for("", "stopped and moon_phase < 3")
     assert "'moon_phase' is no term" in words
 
 
@@ -273,7 +271,7 @@ def test_figures_are_told_anew_once_a_minute_and_a_new_lack_at_once() -> None:
     safety = Safety(lambda: now[0], lambda: time_s[0])
 
     def ask() -> tuple[str, ...]:
-        return safety.waits_for("temperature_c < 55 and docked", None, site_free=None)
+        return safety.waits_for("temperature_c < 55 and docked", None)
 
     assert ask() == ("hot: 60 >= 55 °C",)
     now[0], time_s[0] = seen(temperature_c=61.0), 30.0

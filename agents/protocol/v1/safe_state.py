@@ -4,7 +4,6 @@
     and between("22:00", "05:00", "Europe/Berlin")
 
 - terms that hold or not: `safe_to_switch` `stopped` `moving` `docked` `external_power` `metered` `throttled`
-  `site_free`
 - quantities, compared by `<` `<=` `>` `>=` with a number: `battery` (%), `temperature_c`, `load` (per core),
   `gpu_load` (%), `speed_m_s`
 - `between("22:00", "05:00", "Europe/Berlin")`: local time of day, from inclusive, to exclusive, may pass midnight
@@ -25,6 +24,8 @@ from zoneinfo import ZoneInfo
 MAX_CHARS: Final = 500
 MAX_JOINED_CHARS: Final = 1024
 """Of what rollout and device class set together, each within MAX_CHARS."""
+SITE_GRANT_S: Final = 60.0
+"""How long a device may use the server's word that its site is free; one that did not asks again."""
 _CHARS_PER_TOKEN: Final = 4
 _DEPTH_MAX: Final = 12
 _STANDING_M_S: Final = 0.02
@@ -51,7 +52,6 @@ class Circumstances:
     external_power: bool | None = None
     metered: bool | None = None
     throttled: bool | None = None
-    site_free: bool | None = None
     battery: float | None = None
     temperature_c: float | None = None
     load: float | None = None
@@ -363,7 +363,7 @@ _OPPOSITE: Final = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 _FLAGS: Final = {
     "safe_to_switch": ("safe_to_switch", True), "stopped": ("stopped", True), "moving": ("stopped", False),
     "docked": ("docked", True), "external_power": ("external_power", True), "metered": ("metered", True),
-    "throttled": ("throttled", True), "site_free": ("site_free", True),
+    "throttled": ("throttled", True),
 }  # fmt: skip
 # What it is, its unit, and what it is called when it is too high or too low.
 _QUANTITIES: Final = {
@@ -379,7 +379,6 @@ _NAMED: Final = {
     "docked": "whether the robot is docked (no word from the application, or an old one)",
     "external_power": "whether there is external power", "metered": "whether the network is metered",
     "throttled": "whether the computer is throttled",
-    "site_free": "whether others of this site may be out (the server does not say)",
 }  # fmt: skip
 _BLOCKED: Final = {
     ("safe_to_switch", True): "the application says not now", ("safe_to_switch", False): "the application says now",
@@ -388,5 +387,4 @@ _BLOCKED: Final = {
     ("external_power", True): "on battery", ("external_power", False): "on external power",
     ("metered", True): "the network is not metered", ("metered", False): "the network is metered",
     ("throttled", True): "not throttled", ("throttled", False): "throttled",
-    ("site_free", True): "enough others of this site are switching", ("site_free", False): "the site is free",
 }  # fmt: skip

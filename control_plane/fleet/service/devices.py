@@ -35,12 +35,19 @@ async def list_devices(
     *,
     site: str | None = None,
     device_class: str | None = None,
+    running: str | None = None,
     after: str | None = None,
     limit: int = 50,
 ) -> Page[DeviceItem]:
     cursor = decode_cursor(after)
     found = await store.list_devices(
-        session, site=site, device_class=device_class, after=cursor[0] if cursor else None, limit=limit + 1
+        session,
+        site=site,
+        device_class=device_class,
+        running=running,
+        after=cursor[0] if cursor else None,
+        limit=limit + 1,
+
     )
     return page_of([_item(device) for device in found], limit, lambda item: item.id)
 

@@ -31,8 +31,8 @@ CONFLICT_REVIEW = "device.enrolment_conflict"
 
 
 async def put_class(session: Session, name: str, body: DeviceClassPut) -> DeviceClassItem:
-    await store.put_class(session, name, body.model_dump())
-    return DeviceClassItem(name=name, **body.model_dump())
+    rule = await store.put_class(session, name, body.model_dump(exclude_none=True))
+    return DeviceClassItem(name=name, title=body.title, facts=body.facts, safe_state=rule)
 
 
 async def list_classes(session: Session) -> list[DeviceClassItem]:

@@ -25,15 +25,20 @@ class Live:
     stage_fraction: float = 1.0
     safe_state: str = ""
     shadow_s: float = 0.0
+    site_budget: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
+    """`site_free`: whether the device may be out now as far as its site is concerned; None where no budget is set."""
+
     release: ReleaseRef
     rollout_id: str | None
     stage_fraction: float = 1.0
     safe_state: str = ""
     shadow_s: float = 0.0
+    site_budget: int | None = None
+    site_free: bool | None = None
 
 
 def order_for(
@@ -47,8 +52,9 @@ def order_for(
     for rollout in live:
         limit = rollout.limits.get(stratum)
         if limit is not None and score(rollout.rollout_id, device_id) < limit and rollout.release.counter >= floor:
-            how = (rollout.stage_fraction, rollout.safe_state, rollout.shadow_s)
-            return Order(rollout.release, rollout.rollout_id, *how)
+            how = (rollout.stage_fraction, rollout.safe_state, rollout.shadow_s, rollout.site_budget)
+            site_free = None if rollout.site_budget is None else False
+            return Order(rollout.release, rollout.rollout_id, *how, site_free=site_free)
     for release in sorted(baseline, key=lambda ref: ref.counter):
         if release.counter >= floor:
             return Order(release, None)

@@ -64,7 +64,8 @@ class Plan:
 
     `margin`: the event rate may be at most (1 + margin) times control's. `gravest_share`: the part of alpha that
     watches the gravest kind under `Gravest.EXCESS`. `safe_state` must hold on a device before it switches; it must have
-    run the candidate in shadow for `shadow_s`. `frailty_floor`: the least variance between devices to assume.
+    run the candidate in shadow for `shadow_s`. `site_budget`: how many devices of a site may be in their trial at once.
+    `frailty_floor`: the least variance between devices to assume.
     """
 
     stages: tuple[Stage, ...]
@@ -80,6 +81,7 @@ class Plan:
     withdraw_at_once: int = 100
     safe_state: str = ""
     shadow_s: float = 0.0
+    site_budget: int | None = None
 
     def __post_init__(self) -> None:
         fractions = [stage.fraction for stage in self.stages]
