@@ -1,21 +1,22 @@
 """The real journal and the real slots, with a process that dies before and after every write and every effect."""
 
+import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from agents.inference import Verdict
 from agents.link import BlobStore, DeviceClient, Downloader, DownloadLimits
 from agents.protocol.v1 import DeploymentPhase as P
-from agents.protocol.v1 import ReleaseManifest, sha256_hex
+from agents.protocol.v1 import BundleFile, FileRole, ReleaseManifest, sha256_hex
 from agents.sdk import StateDir
 from agents.sdk.signals import Signals
 from agents.update import Journal, Policy, Slot, Slots, State, Target, UpdateEffects, UpdateLoop
-from agents.update.slots import empty
-from agents.update.trust import Order
+from agents.update.slots import DamagedError, empty
+from agents.update.trust import Order, RefusedError, read_release
 from tests.agent.bundles import Built, files, release
 from tests.agent.server import FleetServer
 
@@ -106,9 +107,13 @@ class Bench:
         self.slots = Slots(state, self.blobs)
         self.judge = Judge()
         self.time_s = 0.0
+        self.seen_running: set[str | None] = set()
 
     def process(self, fuse: Fuse | None = None, policy: Policy | None = None) -> UpdateLoop:
         fuse = fuse or Fuse(None)
+        # A new process knows nothing of which files were read before.
+        self.blobs = BlobStore(self.state.blobs)
+        self.slots = Slots(self.state, self.blobs)
         journal = CutJournal(self.state.private / "journal.db", fuse)
         limits = DownloadLimits(disk_reserve_bytes=0)
         effects = CutEffects(
@@ -130,6 +135,7 @@ class Bench:
         loop.ordered(Order(target, 3600.0), self.time_s)
         for _ in range(steps):
             await loop.advance()
+            self.seen_running.add(self.runnable())
             if until():
                 return
             if loop._task is not None:
@@ -162,6 +168,18 @@ class Bench:
         return running.content_digest
 
 
+MILLION_FILES = b"1," * 1_000_000
+
+
+def tamper(path: Path) -> None:
+    """Change a read-only file and make it look as it did."""
+    times = path.stat()
+    path.chmod(0o644)
+    path.write_bytes(bytes(times.st_size))
+    path.chmod(times.st_mode & 0o777)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
 def _target(built: Built) -> Target:
     order = built.order
     return Target(order.release_digest, order.size_bytes, order.counter, order.rollout_id)
@@ -188,7 +206,7 @@ async def test_an_update_writes_before_it_acts(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("at", range(24))
-async def test_a_power_cut_anywhere_leaves_a_model_and_the_update_ends_well(bench: Bench, at: int) -> None:
+async def test_c41_a_power_cut_anywhere_leaves_a_model_and_the_update_ends_well(bench: Bench, at: int) -> None:
     old, new = release(bench.server, 1, files(1.0)), release(bench.server, 2, files(2.0))
     await bench.install(old)
     fuse = Fuse(at)
@@ -203,7 +221,7 @@ async def test_a_power_cut_anywhere_leaves_a_model_and_the_update_ends_well(benc
     assert bench.process().state.floor == 2
 
 
-async def test_a_power_cut_in_the_middle_of_staging(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_c41_a_power_cut_in_the_middle_of_staging(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     old, new = release(bench.server, 1, files(1.0)), release(bench.server, 2, files(2.0))
     await bench.install(old)
     place, fuse = Slots._place, Fuse(1)
@@ -242,7 +260,7 @@ async def test_a_power_cut_during_a_revert_still_reverts(bench: Bench, at: int) 
     await loop.close()
 
 
-async def test_a_model_that_fails_goes_back_and_is_not_tried_again(bench: Bench) -> None:
+async def test_c42_a_model_that_fails_goes_back_and_is_not_tried_again(bench: Bench) -> None:
     old, new = release(bench.server, 1, files(1.0)), release(bench.server, 2, files(2.0))
     await bench.install(old)
     loop = bench.process()
@@ -257,7 +275,7 @@ async def test_a_model_that_fails_goes_back_and_is_not_tried_again(bench: Bench)
     await loop.close()
 
 
-async def test_a_first_install_that_fails_leaves_no_model(bench: Bench) -> None:
+async def test_c42_a_first_install_that_fails_leaves_no_model(bench: Bench) -> None:
     loop = bench.process()
     new = release(bench.server, 1, files(1.0))
     await bench.drive(loop, new, lambda: bench.speak(loop, ok=False) and loop.state.phase is P.REVERTED)
@@ -372,6 +390,124 @@ async def test_a_damaged_slot_is_left_for_the_other_and_then_repaired(bench: Ben
     await bench.drive(loop, new, lambda: bench.speak(loop) and loop.state.phase is P.COMMITTED)
     assert bench.runnable() == new.content_digest
     await loop.close()
+
+
+async def test_c40_a_blob_replaced_before_it_is_staged_is_not_installed(bench: Bench) -> None:
+    old, new = release(bench.server, 1, files(1.0)), release(bench.server, 2, files(2.0))
+    await bench.install(old)
+    loop = bench.process()
+    await bench.drive(loop, new, lambda: loop._found.complete)
+    tamper(bench.blobs.path(sha256_hex(files(2.0)["model.onnx"])))
+    await bench.drive(loop, new, lambda: loop.state.reason == "disk_error")
+    assert "damaged" in loop.state.detail
+    assert bench.runnable() == old.content_digest
+    await bench.drive(loop, new, lambda: bench.speak(loop) and loop.state.phase is P.COMMITTED)
+    assert bench.runnable() == new.content_digest
+    await loop.close()
+
+
+async def test_c40_a_file_replaced_in_its_slot_before_the_switch_is_not_activated(bench: Bench) -> None:
+    old, new = release(bench.server, 1, files(1.0)), release(bench.server, 2, files(2.0))
+    await bench.install(old)
+    bench.signals.put_motion(safe_to_switch=False)
+    loop = bench.process()
+    await bench.drive(loop, new, lambda: loop.state.reason == "moving")
+    candidate = loop.state.candidate
+    assert candidate is not None
+    tamper(bench.slots.path(candidate) / "model.onnx")
+    assert not bench.slots.staged(candidate)
+    with pytest.raises(DamagedError):
+        bench.slots.switch(candidate)
+    assert bench.runnable() == old.content_digest
+    bench.signals.put_motion(safe_to_switch=True)
+    await bench.drive(loop, new, lambda: bench.speak(loop) and loop.state.phase is P.COMMITTED)
+    assert bench.runnable() == new.content_digest
+    await loop.close()
+
+
+async def test_c40_a_file_replaced_in_the_last_moment_leaves_the_old_model(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = release(bench.server, 1, files(1.0)), release(bench.server, 2, files(2.0))
+    await bench.install(old)
+    loop, switch = bench.process(), Slots.switch
+    bench.seen_running.clear()
+
+    def after_the_journal(slots: Slots, slot: Slot | None) -> None:
+        if slot is not None and slot.counter == 2:
+            tamper(slots.path(slot) / "model.onnx")
+            monkeypatch.undo()
+        switch(slots, slot)
+
+    monkeypatch.setattr(Slots, "switch", after_the_journal)
+    await bench.drive(loop, new, lambda: bench.speak(loop) and loop.state.phase is P.COMMITTED)
+    # It was left at once for the old one, fetched again, and installed whole.
+    assert bench.runnable() == new.content_digest
+    assert bench.seen_running == {old.content_digest, new.content_digest}
+    await loop.close()
+
+
+async def test_c43_both_slots_damaged_leave_no_model_and_an_agent_that_repairs(bench: Bench) -> None:
+    await bench.install(release(bench.server, 1, files(1.0)))
+    new = release(bench.server, 2, files(2.0))
+    await bench.install(new)
+    for path in bench.state.slots.glob("*/*/model.onnx"):
+        tamper(path)
+    loop = bench.process()
+    await loop.check_slots()
+    await loop.advance()
+    assert (bench.slots.linked(), loop.running(), loop.state.reason) == (None, None, "slot_damaged")
+    await bench.drive(loop, new, lambda: bench.speak(loop) and loop.state.phase is P.COMMITTED)
+    assert bench.runnable() == new.content_digest
+    await loop.close()
+
+
+async def test_c43_a_crash_loop_goes_back_and_the_release_is_not_tried_again(bench: Bench) -> None:
+    old, new = release(bench.server, 1, files(1.0)), release(bench.server, 2, files(2.0))
+    await bench.install(old)
+    loop = bench.process()
+    await bench.drive(loop, new, lambda: loop.state.phase is P.TRIAL)
+    for _ in range(3):
+        await loop.close()
+        loop = bench.process()
+        await loop.check_slots()
+        await loop.advance()
+    assert (loop.state.phase, loop.state.reason) == (P.REVERTED, "restarts")
+    assert bench.runnable() == old.content_digest
+    await loop.close()
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../../etc/x", "/etc/passwd", "C:\\x", "a\0b", "a/b", ".hidden", "..", "", "x" * 200, "a\n", "mod\u0435l.onnx"],
+)
+def test_c39_a_manifest_names_plain_files_only(path: str) -> None:
+    with pytest.raises(ValidationError):
+        BundleFile(path=path, size_bytes=1, sha256="a" * 64, media_type="x", role=FileRole.MODEL)
+
+
+def test_c39_names_that_collide_and_endless_lists_are_refused(server: FleetServer) -> None:
+    twice = release(server, 1, {"model.onnx": b"1", "Model.onnx": b"2"})
+    with pytest.raises(RefusedError, match="one name"):
+        read_release(server.blobs[twice.order.release_digest], _target(twice), "test")
+    many = release(server, 1, {f"f{number}.onnx": b"1" for number in range(64)})
+    assert read_release(server.blobs[many.order.release_digest], _target(many), "test")
+    data = server.blobs[many.order.release_digest].replace(b'"files":[', b'"files":[' + MILLION_FILES)
+    huge = Target(sha256_hex(data), len(data), 1)
+    with pytest.raises(RefusedError) as failure:
+        read_release(data, huge, "test")
+    assert failure.value.reason == "bad_release"
+
+
+def test_a_slot_is_emptied_in_one_step_and_after_a_cut_in_that(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    for name in ("1.x", ".gone.1.x", ".building"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "model.onnx").write_bytes(b"x")
+        (folder / name).chmod(0o555)
+    (folder / "stray").write_bytes(b"x")
+    empty(folder)
+    assert list(folder.iterdir()) == []
 
 
 async def test_a_lost_journal_keeps_model_and_floor(bench: Bench) -> None:
