@@ -6,6 +6,7 @@ release and has another one signed gets nothing.
 
 import json
 import os
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +29,7 @@ from control_plane.cli.commands import client
 from control_plane.cli.output import console, errors, guarded
 from control_plane.cli.stack import default_home
 from control_plane.client import Client, ClientError
+from control_plane.fleet.schemas import DeviceItem
 from control_plane.kit.errors import Problem
 from control_plane.kit.signing import Signer, load_signer, read_signer
 from control_plane.registry.domain import Terms, approval_statement
@@ -179,23 +181,42 @@ def revoke(
     reason: Annotated[str, typer.Option(help="why", prompt=True)] = "",
     *,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask again")] = False,
+    wait_s: Annotated[float, typer.Option("--wait", help="follow for so many seconds, and list who is left")] = 0.0,
 ) -> None:
     """Emergency stop: every device that can be reached leaves what is revoked at its next check-in.
 
-    Only the offline keys can take it back. For example: fleetloop revoke --content DIGEST --reason "drives into docks"
+    Only the offline keys can take it back.
+    For example: fleetloop revoke --content DIGEST --reason "drives into docks" --wait 60
     """
     if not yes:
         typer.confirm("This reaches the whole fleet and only the offline keys take it back. Go on?", abort=True)
-    guarded(lambda: _revoke(release or [], content or [], key or [], reason))
+    guarded(lambda: _revoke(release or [], content or [], key or [], reason, wait_s))
 
 
-def _revoke(releases: list[str], contents: list[str], keys: list[str], reason: str) -> None:
+def _revoke(releases: list[str], contents: list[str], keys: list[str], reason: str, wait_s: float) -> None:
     try:
         body = RevocationCreate(release_digests=releases, content_digests=contents, keys=keys, reason=reason)
     except ValidationError as error:
         raise ClientError(422, "malformed", f"give digests of 64 hex digits and a reason: {error}") from error
     found = client("operator").revoke(body)
     console.print(f"revision {found.revision} is out; devices leave it at their next check-in", highlight=False)
+    left = _follow([*releases, *contents], wait_s)
+    for device in left:
+        seen = f"{device.last_seen_at:%Y-%m-%d %H:%M} UTC" if device.last_seen_at else "never"
+        console.print(f"still on it: {device.serial} at {device.site}, last seen {seen}", highlight=False)
+    if left and wait_s:
+        raise typer.Exit(1)
+
+
+def _follow(digests: list[str], wait_s: float) -> list[DeviceItem]:
+    """Return who runs one of these, once nobody does or time is over."""
+    give_up = time.monotonic() + wait_s
+    while True:
+        left = {d.id: d for digest in digests for d in client("viewer").list_devices(running=digest)}
+        if not left or time.monotonic() >= give_up:
+            return sorted(left.values(), key=lambda each: each.serial)
+        console.print(f"{len(left)} devices still run it", highlight=False)
+        time.sleep(min(2.0, max(0.1, give_up - time.monotonic())))
 
 
 def approver_key(

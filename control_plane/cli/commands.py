@@ -74,11 +74,15 @@ def status(as_json: Json = False) -> None:
     guarded(command)
 
 
-def devices(site: Annotated[str | None, typer.Option(help="only this site")] = None, as_json: Json = False) -> None:
+def devices(
+    site: Annotated[str | None, typer.Option(help="only this site")] = None,
+    running: Annotated[str | None, typer.Option(help="only those that run this content or release")] = None,
+    as_json: Json = False,
+) -> None:
     """List devices: where they are, what they run, when they were last seen."""
     guarded(
         lambda: show(
-            _first(client("viewer").list_devices(site=site)),
+            _first(client("viewer").list_devices(site=site, running=running)),
             ("serial", "site", "device_class", "state", "active_content", "active_counter", "last_seen_at"),
             as_json=as_json,
         )

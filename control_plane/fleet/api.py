@@ -51,7 +51,7 @@ async def list_devices(
     device_class: str | None = None,
     running: str | None = None,
 ) -> Page[DeviceItem]:
-    """List devices."""
+    """List devices; `running` is the digest of a content or a release that they say they run."""
     return await service.list_devices(
         call.session, site=site, device_class=device_class, running=running, after=after, limit=limit
     )

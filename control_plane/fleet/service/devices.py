@@ -47,7 +47,6 @@ async def list_devices(
         running=running,
         after=cursor[0] if cursor else None,
         limit=limit + 1,
-
     )
     return page_of([_item(device) for device in found], limit, lambda item: item.id)
 
