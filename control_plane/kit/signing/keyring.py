@@ -5,6 +5,7 @@ A key is a URI: `file2:online/releases.pem` (relative to the folder of `keys.jso
 metadata being signed says by key id which of them counts, so an old and a new key can lie side by side.
 """
 
+import base64
 import json
 import os
 from collections.abc import Collection
@@ -19,7 +20,7 @@ from securesystemslib.exceptions import Error as SslibError
 from securesystemslib.signer import Signer as UriSigner
 from securesystemslib.signer import SSlibKey
 
-from agents.protocol.v1 import key_id, strict_json
+from agents.protocol.v1 import Envelope, Signature, key_id, pre_authentication_encoding, strict_json
 from control_plane.kit.errors import Invalid, Refused, Unavailable
 from control_plane.kit.signing.files import Signer, check_private, read_signer
 
@@ -156,6 +157,23 @@ class Keyring:
                     self._raw[entry.keyid] = self._checked(read_signer(path), entry)
                 return self._raw[entry.keyid]
         raise Refused(f"there is no key file for {role} in {self.folder / INDEX}", code="signing_key_missing")
+
+    def seal(self, role: str, payload_type: str, payload: bytes, allowed: Collection[str] | None = None) -> Envelope:
+        """Sign a payload with a role's newest key that counts, wherever it lives; may wait for a network.
+
+        Raises:
+            Refused: the role has no such key here, or it cannot be used.
+        """
+        entry = next((e for e in reversed(self.entries(role)) if allowed is None or e.keyid in allowed), None)
+        if entry is None:
+            raise Refused(f"there is no key for {role} in {self.folder / INDEX}", code="signing_key_missing")
+        made = self._signer(entry).sign(pre_authentication_encoding(payload_type, payload))
+        sig = base64.b64encode(bytes.fromhex(made.signature)).decode()
+        return Envelope(
+            payload_type=payload_type,
+            payload=base64.b64encode(payload).decode(),
+            signatures=(Signature(keyid=entry.keyid, sig=sig),),
+        )
 
     def path_of(self, entry: KeyEntry) -> Path | None:
         """Return where a file key lies; None for a key elsewhere."""

@@ -3,12 +3,13 @@
 Publishing asks the very function that devices ask: `agents.protocol.v1.admission.admit`.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 from agents.protocol.v1 import Envelope, EnvelopeError, ReleaseManifest, sha256_hex, strict_json
 from agents.protocol.v1.admission import BUNDLE_LINES, NotAdmittedError, Wish, admit, bundle_bytes
-from agents.protocol.v1.dsse import read_envelope, seal_envelope
+from agents.protocol.v1.dsse import read_envelope
 from agents.protocol.v1.statement import (
     APPROVAL,
     PROVENANCE,
@@ -96,7 +97,7 @@ async def sign_statement(
     """Sign a statement with a role's key that the trust policy names, and keep it."""
     policy = await current_policy(session, objects)
     allowed = set(policy.keys) if policy else None
-    envelope = seal_envelope(STATEMENT_PAYLOAD, statement, [keyring.raw(role, allowed).private])
+    envelope = await asyncio.to_thread(keyring.seal, role, STATEMENT_PAYLOAD, statement, allowed)
     return await add_attestation(session, objects, role, envelope.model_dump_json(by_alias=True))
 
 
