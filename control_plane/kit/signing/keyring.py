@@ -167,7 +167,7 @@ class Keyring:
         entry = next((e for e in reversed(self.entries(role)) if allowed is None or e.keyid in allowed), None)
         if entry is None:
             raise Refused(f"there is no key for {role} in {self.folder / INDEX}", code="signing_key_missing")
-        made = self._signer(entry).sign(pre_authentication_encoding(payload_type, payload))
+        made = self.signer(entry).sign(pre_authentication_encoding(payload_type, payload))
         sig = base64.b64encode(bytes.fromhex(made.signature)).decode()
         return Envelope(
             payload_type=payload_type,
