@@ -2,7 +2,11 @@
 
 import sys
 
-from agents.main.cli import main
+# Parts of httpx that are there only where other programs brought them: megabytes of an agent that never uses them.
+for _name in ("httpx._main", "h2"):
+    sys.modules.setdefault(_name, None)  # type: ignore[arg-type]  # documented: makes the import fail
+
+from agents.main.cli import main  # noqa: E402 - the line above must come first
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,8 +13,6 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Final
 
-from mcap.writer import CompressionType, Writer
-
 from agents.protocol.v1 import LIMITS, RecordingAnnounce, canonical_json, sha256_hex
 from agents.sdk.files import write_whole
 
@@ -161,6 +159,9 @@ class Recorder:
         return sum(entry.stat().st_size for entry in self._outbox.iterdir() if entry.suffix == ".mcap")
 
     def _encoded(self, one: _Pending) -> bytes:
+        # The agent imports this package too and records nothing: its megabytes are for who does.
+        from mcap.writer import CompressionType, Writer  # noqa: PLC0415 - see above
+
         stream = io.BytesIO()
         # mcap ships no types.
         writer: Any = Writer(stream, chunk_size=1 << 18, compression=CompressionType.ZSTD)
