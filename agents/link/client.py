@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import ipaddress
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -197,6 +198,9 @@ class DeviceClient:
         url = self._server.join(address)
         if url.scheme not in {"http", "https"} or (self._server.scheme == "https" and url.scheme == "http"):
             raise LinkError("bad_answer", f"the server points to {url.scheme}://{url.host}, which is not allowed")
+        if _only_here(url.host) not in {None, _only_here(self._server.host)}:
+            # A service of the device itself or of its cloud, which trusts whoever asks.
+            raise LinkError("bad_answer", f"the server points to {url.host}, which means something else to everybody")
         return url
 
     async def _posted(self, route: str, body: bytes) -> bytes:
@@ -207,6 +211,17 @@ class DeviceClient:
         ) as response:
             await require_success(response)
             return await bounded_body(response, ANSWER_BYTES)
+
+
+def _only_here(host: str) -> str | None:
+    """Say in which way an address is this computer's own or its link's, if it is."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return "loopback" if host == "localhost" or host.endswith(".localhost") else None
+    if address.is_loopback or address.is_unspecified:
+        return "loopback"
+    return "link" if address.is_link_local or address.is_multicast else None
 
 
 def same_origin(first: httpx.URL, second: httpx.URL) -> bool:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import urllib3
-from tuf.api.exceptions import DownloadError, DownloadHTTPError, SlowRetrievalError
+from tuf.api.exceptions import DownloadError, DownloadHTTPError, RepositoryError, SlowRetrievalError
 from tuf.ngclient import FetcherInterface
 
 from agents.link.client import USER_AGENT
+from agents.protocol.v1 import strict_json
 
 _CHUNK: Final = 64 << 10
 _HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
@@ -53,6 +54,19 @@ class BoundedFetcher(FetcherInterface):
         self._limits = limits or MetadataLimits()
         self._pool = urllib3.PoolManager(num_pools=4, retries=False, ssl_context=tls.context() if tls else None)
         self.requests = 0
+
+    def download_bytes(self, url: str, max_length: int) -> bytes:
+        """Return a metadata file.
+
+        Raises:
+            RepositoryError: it is not JSON that reads in one way only.
+        """
+        data: bytes = super().download_bytes(url, max_length)
+        try:
+            strict_json(data, max_length)
+        except ValueError as error:
+            raise RepositoryError(f"{url.rsplit('/', 1)[-1][:100]}: {error}") from error
+        return data
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         self.requests += 1

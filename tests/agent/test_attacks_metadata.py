@@ -99,8 +99,8 @@ def clock_at(monkeypatch: pytest.MonkeyPatch, at: datetime) -> None:
 
     class Clock(datetime):
         @classmethod
-        def now(cls, tz: Any = None) -> datetime:
-            return at
+        def now(cls, tz: Any = None) -> "Clock":
+            return cls.fromtimestamp(at.timestamp(), tz)
 
     monkeypatch.setattr(anchors, "datetime", Clock)
 

@@ -164,8 +164,14 @@ class Device:
             # Who loses its cache loses no orders by it; a device refreshes hourly and whenever it is behind.
             if self.check_ins.trust_outdated.is_set():
                 self.check_ins.trust_outdated.clear()
-                await self.keeper.once()
+                await self._refreshed()
             await self._update()
+
+    async def _refreshed(self) -> None:
+        try:
+            await self.keeper.once()
+        except OSError:
+            self.said.add("disk_error")  # the agent goes on too, after a while
 
     async def _update(self) -> None:
         self.ahead_s += 61.0
