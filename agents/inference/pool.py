@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from agents.inference.child import Stage, Worker
 from agents.inference.contract import Budget
 from agents.inference.demands import Demands
 from agents.inference.energy import EnergyWatch, Meter
+from agents.link.child import Child, Stage
 
 # What the child gets beyond its own limit before it is taken for lost: start, imports, a last line.
 _GRACE_S: Final = 20.0
@@ -36,13 +36,18 @@ class Surroundings:
     engines: Path | None = None
 
 
+def open_worker() -> Child:
+    """One thread whatever library looks: the robot's other work owns the other cores."""
+    return Child("agents.inference.worker", {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+
+
 class QualifierPool:
     """One bundle at a time; the others wait their turn. `close` when done."""
 
     def __init__(self, idle_s: float = 20.0) -> None:
         self._idle_s = idle_s
         self._turn = asyncio.Lock()
-        self._worker = Worker()
+        self._worker = open_worker()
         self._idle: asyncio.TimerHandle | None = None
 
     async def qualify(self, bundle: Path, around: Surroundings | None = None, stage: Stage | None = None) -> Verdict:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from agents.inference.child import Worker
 from agents.inference.contract import NotQualifiedError, read_contract
 from agents.inference.energy import EnergyWatch
-from agents.inference.pool import Surroundings
+from agents.inference.pool import Surroundings, open_worker
+from agents.link.child import Child
 from agents.sdk.shadow import ShadowFiles
 
 _GRACE_S: Final = 60.0
@@ -48,7 +48,7 @@ class DeviceShadow:
         Raises:
             OSError: it cannot be run now.
         """
-        worker, renewing = Worker(), asyncio.get_running_loop().create_task(self._renew())
+        worker, renewing = open_worker(), asyncio.get_running_loop().create_task(self._renew())
         session = await asyncio.to_thread(self._files.ask)
         try:
             answer, energy = await self._asked(worker, candidate, active_digest, duration_s, session)
@@ -64,7 +64,7 @@ class DeviceShadow:
         return _verdict(answer, energy, candidate)
 
     async def _asked(
-        self, worker: Worker, candidate: Path, active_digest: str, duration_s: float, session: str
+        self, worker: Child, candidate: Path, active_digest: str, duration_s: float, session: str
     ) -> tuple[dict[str, Any], dict[str, float]]:
         meter = self._around.meter()
         watch = EnergyWatch(meter, _METER_S) if meter is not None else None

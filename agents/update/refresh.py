@@ -1,13 +1,12 @@
 """Trust brought up to date: metadata through the TUF process, policy and revocations into the anchor."""
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from agents.link import Downloader, LinkError
-from agents.link.child import LineChild
+from agents.link.child import Child
 from agents.protocol.v1.trust import POLICY_BYTES, POLICY_PATH, REVOCATIONS_BYTES, REVOCATIONS_PATH
 from agents.update.anchor import Anchor
 from agents.update.trust import RefusedError
@@ -40,11 +39,16 @@ class Metadata:
 class TufProcess:
     """One per process of the agent: devices of one host take turns."""
 
-    def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
-        self._child = LineChild("agents.update.metadata", timeout_s)
+    def __init__(self, timeout_s: float = TIMEOUT_S, idle_s: float = 20.0) -> None:
+        self._timeout_s, self._idle_s = timeout_s, idle_s
+        self._turn = asyncio.Lock()
+        self._child = Child("agents.update.metadata")
+        self._idle: asyncio.TimerHandle | None = None
 
     async def close(self) -> None:
-        await self._child.close()
+        async with self._turn:
+            self._keep()
+            await self._child.stop()
 
     async def ask(self, anchor: Anchor, url: str, tls: Mapping[str, str] | None, paths: tuple[str, ...]) -> Metadata:
         """Refresh one device's metadata and look `paths` up.
@@ -54,16 +58,36 @@ class TufProcess:
         """
         question = {"cache": str(anchor.cache), "root": str(anchor.root), "url": url, "paths": paths, "tls": tls}
         try:
-            reply: dict[str, Any] = json.loads(await self._child.ask(json.dumps(question)))
+            async with self._turn:
+                reply = await self._asked(question)
         except asyncio.TimeoutError as error:
             raise LinkError("too_slow", "the trust metadata did not come in time") from error
-        except (EOFError, ValueError) as error:
+        except EOFError as error:
             raise LinkError("trust_failed", "the process that reads trust metadata died") from error
         if "error" in reply:
             raise LinkError(reply["error"], reply["message"])
         answer = reply["answer"]
         targets = {path: Listed(**found) if found else None for path, found in answer["targets"].items()}
         return Metadata(answer["revision"], tuple(answer["signers"]), answer["root_version"], targets)
+
+    async def _asked(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        self._keep()
+        try:
+            reply = await self._child.ask(question, self._timeout_s)
+        except BaseException:
+            # Its late answer would be taken for the answer to the next question.
+            await self._child.stop()
+            raise
+        self._idle = asyncio.get_running_loop().call_later(self._idle_s, self._let_go)
+        return reply
+
+    def _keep(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+
+    def _let_go(self) -> None:
+        if not self._turn.locked():
+            self._child.let_go()
 
 
 class DeviceRepository:
