@@ -6,7 +6,7 @@ import ipaddress
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -26,12 +26,34 @@ Answer = TypeVar("Answer", bound=BaseModel)
 def new_http(connections: int = 20, tls: ssl.SSLContext | None = None) -> httpx.AsyncClient:
     """Return the client that all agents of one process share; it asks for no content encoding and follows no one."""
     return httpx.AsyncClient(
-        verify=tls or ssl.create_default_context(),
+        verify=tls or MachineTrust(ssl.PROTOCOL_TLS_CLIENT),
         headers={"Accept-Encoding": "identity", "User-Agent": USER_AGENT},
         timeout=httpx.Timeout(20.0, connect=10.0),
         limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         follow_redirects=False,
     )
+
+
+class MachineTrust(ssl.SSLContext):
+    """What the machine believes, read when it is first asked for: megabytes that a device with an authority needs not.
+
+    Names and certificates are checked: that is what a context for clients starts with.
+    """
+
+    _read = False
+
+    def wrap_bio(self, *args: Any, **named: Any) -> ssl.SSLObject:
+        self.read()
+        return super().wrap_bio(*args, **named)
+
+    def wrap_socket(self, *args: Any, **named: Any) -> ssl.SSLSocket:
+        self.read()
+        return super().wrap_socket(*args, **named)
+
+    def read(self) -> None:
+        if not self._read:
+            self.load_default_certs()
+            self._read = True
 
 
 class Channel:

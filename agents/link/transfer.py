@@ -11,12 +11,11 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from functools import cache
 from typing import Final
 
 import httpx
 
-from agents.link.client import DeviceClient, refuse_encoding, refused
+from agents.link.client import DeviceClient, MachineTrust, refuse_encoding, refused
 from agents.link.errors import LinkError
 from agents.link.partial import Partial
 
@@ -25,6 +24,7 @@ _KEPT_AFTER_S: Final = 1.0  # what a kill may cost on a slow line
 _WORDS_BYTES: Final = 4096
 _CONTENT_RANGE: Final = re.compile(r"^bytes ([0-9]{1,16})-([0-9]{1,16})/([0-9]{1,16}|\*)$")
 _REDIRECTS: Final = {302, 303, 307, 308}
+_MACHINE_TRUST: Final = MachineTrust(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class Transfer:
@@ -144,14 +144,8 @@ def _read_into(response: http.client.HTTPResponse, buffer: memoryview) -> int:
 
 def _connection(url: httpx.URL, tls: ssl.SSLContext | None, gap_s: float) -> http.client.HTTPConnection:
     if url.scheme == "https":
-        return http.client.HTTPSConnection(url.host, url.port, timeout=gap_s, context=tls or _machine_trust())
+        return http.client.HTTPSConnection(url.host, url.port, timeout=gap_s, context=tls or _MACHINE_TRUST)
     return http.client.HTTPConnection(url.host, url.port, timeout=gap_s)
-
-
-@cache
-def _machine_trust() -> ssl.SSLContext:
-    # Several megabytes of certificates, and most devices pin one authority: only where somebody asks.
-    return ssl.create_default_context()
 
 
 @contextlib.contextmanager
