@@ -12,6 +12,7 @@ reached.
 | bench | value | ceiling or floor | goal |
 |---|---|---|---|
 | check_in | check-ins/s of one API process and its PostgreSQL | bare ASGI app, same server, bytes, client | 0.15 |
+| signing | check-ins/s with the director's signature | the same API without it | none |
 | telemetry | rows/s, one device and eight | COPY of the same rows into the same table | 0.2 |
 | download | MB/s of the agent's downloader from the API, whole and resumed | copy with sha256 of the same file | 0.6 |
 | agent | memory and idle CPU of one agent, and of a host with 36 | bare asyncio + httpx, as many plain GETs | none |

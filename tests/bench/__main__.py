@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from tests.bench import agent, check_in, download, episodes, identity, overhead, telemetry, trust, update
+from tests.bench import agent, check_in, download, episodes, identity, overhead, signing, telemetry, trust, update
 from tests.bench.figure import Figure, say
 
 Bench = Callable[[], Iterable[Figure]]
@@ -22,6 +22,7 @@ def main() -> int:
     benches: dict[str, Bench] = {
         "check_in": check_in.bench,
         "identity": identity.bench,
+        "signing": signing.bench,
         "telemetry": telemetry.bench,
         "download": download.bench,
         "agent": agent.bench,

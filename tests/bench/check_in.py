@@ -61,16 +61,18 @@ def bench() -> Iterable[Figure]:
         ours, bare = [], []
         with rounds_of(lanes) as rounds, bare_server(port, int(warm["body_bytes"])) as bare_pid:
             for number in range(ROUNDS):
-                bare.append(_round(rounds, port, bare_pid, wrap=True))
-                ours.append(_round(rounds, stack.port, stack.supervisor.pid("api") or 0))
+                bare.append(one_round(rounds, port, bare_pid, wrap=True))
+                ours.append(one_round(rounds, stack.port, stack.supervisor.pid("api") or 0))
                 say(f"check_in: round {number + 1}: {ours[-1][0]:.0f}/s, bare {bare[-1][0]:.0f}/s")
     note = f"{LANES} connections, {DEVICES} devices, p99 {median(each[2] for each in ours):.0f} ms"
     yield rate("check_in", [each[0] for each in ours], [each[0] for each in bare], "check-ins/s", note)
     yield rate("check_in_cpu", [each[1] for each in ours], [each[1] for each in bare], "check-ins/CPU-s of the server")
 
 
-def _round(rounds: Rounds, port: int, pid: int, *, wrap: bool = False) -> tuple[float, float, float]:
+def one_round(
+    rounds: Rounds, port: int, pid: int, seconds: float = SECONDS, *, wrap: bool = False
+) -> tuple[float, float, float]:
     """Return check-ins per second, check-ins per CPU-second of the server process, and the p99 in ms."""
     before = cpu_s(pid)
-    result = rounds.run(port, SECONDS, wrap=wrap)
+    result = rounds.run(port, seconds, wrap=wrap)
     return result["done"] / result["seconds"], result["done"] / (cpu_s(pid) - before), result["p99_ms"]
