@@ -24,7 +24,7 @@ from agents.protocol.v1.statement import (
 from agents.protocol.v1.trust import ApprovalRequirement, GateRequirement, Requirement, TrustKey, TrustPolicy
 
 MEDIA = ("application/vnd.onnx", "application/json", "application/vnd.safetensors")
-NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+NOW = datetime.now(UTC).replace(microsecond=0)  # devices judge approvals by the real clock
 CLASS = "orin-nx-16"
 
 
