@@ -4,9 +4,20 @@ Both wait for days if they must; both are bounded, and what is lost is counted. 
 recordings are worth keeping.
 """
 
+from agents.capture.courtesy import Courtesy, Now
 from agents.capture.outbox import Outbox
 from agents.capture.spool import TelemetrySender
 from agents.capture.triggers import Bounds, CaptureRule, CaptureRules
-from agents.capture.uploader import RecordingSender
+from agents.capture.uploader import RecordingSender, Retry
 
-__all__ = ["Bounds", "CaptureRule", "CaptureRules", "Outbox", "RecordingSender", "TelemetrySender"]
+__all__ = [
+    "Bounds",
+    "CaptureRule",
+    "CaptureRules",
+    "Courtesy",
+    "Now",
+    "Outbox",
+    "RecordingSender",
+    "Retry",
+    "TelemetrySender",
+]

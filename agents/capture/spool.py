@@ -1,8 +1,10 @@
 """Telemetry to the server: batches from the spool, forgotten only when the server says they are durable there."""
 
 import asyncio
+import time
 from typing import Final
 
+import httpx
 from pydantic import ValidationError
 
 from agents.link import Backoff, DeviceClient, LinkError
@@ -11,19 +13,28 @@ from agents.sdk.spool import EVENT, WINDOW, Item, Spool
 
 _BATCH_ITEMS: Final = 500
 _IDLE_S: Final = 2.0
+_TIDY_S: Final = 600.0
 
 
 class TelemetrySender:
+    """`behind`: more waits than one batch; recordings let it go first."""
+
     def __init__(self, client: DeviceClient, spool: Spool) -> None:
         self._client, self._spool = client, spool
         self._backoff = Backoff(1.0, 300.0)
         self._period_s = _IDLE_S
         self._batch_items = _BATCH_ITEMS
+        self._tidied_at_s = float("-inf")
         self.last_error: str | None = None
+        self.behind = False
 
     async def send_once(self) -> float:
         """Send one batch if there is one; return the seconds until the next look."""
+        if time.monotonic() - self._tidied_at_s > _TIDY_S:
+            await asyncio.to_thread(self._spool.tidy)
+            self._tidied_at_s = time.monotonic()
         items = await asyncio.to_thread(self._spool.take, self._batch_items)
+        self.behind = len(items) >= self._batch_items
         if not items:
             return self._backoff.spread(self._period_s)
         try:
@@ -44,12 +55,15 @@ class TelemetrySender:
 
     async def _failed(self, error: LinkError, items: list[Item]) -> float:
         self.last_error = str(error)
+        if isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout):
+            # It never left: the server cannot have it, and it may be merged while the server is away.
+            await asyncio.to_thread(self._spool.take_back)
         if not error.refused:
             return self._backoff.failed(error.retry_after_s)
         # One bad item must not hold up all that come after it: halve until it is alone, then give it up.
         self._batch_items = max(1, len(items) // 2)
         if len(items) == 1:
-            await asyncio.to_thread(self._spool.reject, items[0].seq)
+            await asyncio.to_thread(self._spool.reject, items[0].seq, f"{error.reason}: {error}")
         return self._backoff.spread(self._period_s)
 
     def _encoded(self, items: list[Item]) -> bytes:

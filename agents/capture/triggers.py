@@ -29,18 +29,24 @@ class CaptureRules:
 
 @dataclass(frozen=True)
 class Bounds:
+    """Ages are of time in which the device ran; recordings of events may become older than others."""
+
     files: int = 1000
     bytes: int = 512 << 20
+    age_s: float = 30 * 86400
+    event_age_s: float = 180 * 86400
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """A recording in the outbox; `order` grows with time."""
+    """A recording in the outbox; `order` grows with time. `of_event`: it shows what led to a field event."""
 
     sha256: str
     kind: str
     size_bytes: int
     order: float
+    of_event: bool = False
+    age_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -67,12 +73,15 @@ def choose(
         budget = left.get(each.kind, rule.max_per_hour)
         if not rule.keep:
             drop[each.sha256] = "not_wanted_by_rules"
+        elif each.age_s > (bounds.event_age_s if each.of_event else bounds.age_s):
+            drop[each.sha256] = "too_old"
         elif budget <= 0:
             drop[each.sha256] = "rate_limited"
         else:
             kept.append(each)
         left[each.kind] = budget - 1
-    kept.sort(key=lambda one: -rules.of(one.kind).priority)
+    # What led to an event goes before everything else and is given up last.
+    kept.sort(key=lambda one: (not one.of_event, -rules.of(one.kind).priority))
     fitting = _fit(kept, bounds)
     drop.update({each.sha256: "outbox_full" for each in kept[len(fitting) :]})
     return Choice(tuple(fitting), drop)

@@ -1,9 +1,17 @@
-"""Recordings to the server: announce, upload, complete; what the server declines is never uploaded."""
+"""Recordings to the server: announce, upload, complete; what the server declines is never uploaded.
+
+One that the server refuses does not hold up the others: it is *rejected*, with the reason, and tried again as the
+policy says. One that is too big for a metered network or a hot device waits, and the others go on.
+"""
 
 import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
-from agents.capture.outbox import DECLINED, DROPPED, KEPT, UPLOADED, Outbox
+from agents.capture.courtesy import Courtesy, Now, why_wait
+from agents.capture.outbox import DECLINED, DROPPED, KEPT, REJECTED, UPLOADED, Outbox
 from agents.capture.triggers import Bounds, CaptureRules, Waiting, choose
 from agents.link import Backoff, LinkError, Uploader
 from agents.protocol.v1 import RecordingAnnounce, RecordingReply, RecordingState
@@ -12,14 +20,32 @@ _LOOK_S: Final = 2.0
 _DONE: Final = frozenset({UPLOADED, DECLINED, DROPPED})
 
 
+@dataclass(frozen=True)
+class Retry:
+    """What was refused is tried again after `after_s` in which the device ran, `tries` times in all."""
+
+    after_s: float = 86400.0
+    tries: int = 3
+
+
 class RecordingSender:
-    """`dropped` counts what rules, rate limits and bounds gave up since the start."""
+    """`dropped` counts what rules, rate limits and bounds gave up since the start; `held` what waits, by reason."""
 
     def __init__(
-        self, uploader: Uploader, outbox: Outbox, rules: CaptureRules | None = None, bounds: Bounds | None = None
+        self,
+        uploader: Uploader,
+        outbox: Outbox,
+        rules: CaptureRules | None = None,
+        bounds: Bounds | None = None,
+        *,
+        courtesy: Courtesy | None = None,
+        now: Callable[[], Now] = Now,
+        retry: Retry | None = None,
     ) -> None:
         self._uploader, self._outbox = uploader, outbox
         self._rules, self._bounds = rules or CaptureRules(), bounds or Bounds()
+        self._courtesy, self._now, self._retry = courtesy or Courtesy(), now, retry or Retry()
+        self.held: Counter[str] = Counter()
         self._backoff = Backoff(1.0, 300.0)
         self.waiting_files = 0
         self.waiting_bytes = 0
@@ -29,11 +55,17 @@ class RecordingSender:
     async def send_once(self) -> float:
         """Send everything that waits, best first; return the seconds until the next look."""
         found = await asyncio.to_thread(self._look)
+        self.held = Counter()
         try:
             for announce in found:
-                await self._send(announce)
-                self.waiting_files -= 1
-                self.waiting_bytes -= announce.size_bytes
+                # Asked for each: a device may get hot, or leave its Wi-Fi, while it sends.
+                reason = why_wait(announce.size_bytes, self._now(), self._courtesy)
+                if reason is None:
+                    await self._send_or_reject(announce)
+                    self.waiting_files -= 1
+                    self.waiting_bytes -= announce.size_bytes
+                else:
+                    self.held[reason] += 1
         except LinkError as error:
             self.last_error = str(error)
             return self._backoff.failed(error.retry_after_s)
@@ -46,13 +78,15 @@ class RecordingSender:
         self.waiting_files = self.waiting_bytes = 0
         if not waiting:
             return []
-        fresh = [each for each, _ in waiting.values() if self._outbox.state(each.sha256) is None]
-        accepted = [each for each, _ in waiting.values() if self._outbox.state(each.sha256) == KEPT]
+        states = {sha256: self._outbox.state(sha256) for sha256 in waiting}
+        fresh = [each for each, _ in waiting.values() if states[each.sha256] is None]
+        accepted = [each for each, _ in waiting.values() if states[each.sha256] in {KEPT, REJECTED}]
         for sha256 in set(waiting) - {each.sha256 for each in (*fresh, *accepted)}:
             self._outbox.remove(sha256)
         send = self._chosen(fresh, accepted)
         self.waiting_files, self.waiting_bytes = len(send), sum(each.size_bytes for each in send)
-        return [waiting[each.sha256][1] for each in send]
+        due = [each for each in send if states[each.sha256] != REJECTED or self._outbox.is_due(each.sha256)]
+        return [waiting[each.sha256][1] for each in due]
 
     def _chosen(self, fresh: list[Waiting], accepted: list[Waiting]) -> list[Waiting]:
         """Rate limits judge what is new; bounds judge all that waits."""
@@ -67,6 +101,19 @@ class RecordingSender:
             if each.sha256 not in every.drop:
                 self._outbox.remember(each.sha256, each.kind, KEPT)
         return list(every.send)
+
+    async def _send_or_reject(self, announce: RecordingAnnounce) -> None:
+        try:
+            await self._send(announce)
+        except LinkError as error:
+            if not error.refused:
+                raise
+            reason = f"{error.reason}: {error}"
+            tries = self._outbox.rejected(announce.sha256, announce.trigger, reason, self._retry.after_s)
+            if tries >= self._retry.tries:
+                self._outbox.remember(announce.sha256, announce.trigger, DROPPED, f"refused for good, {reason}")
+                self._outbox.remove(announce.sha256)
+                self.dropped += 1
 
     async def _send(self, announce: RecordingAnnounce) -> None:
         reply = await self._uploader.announce(announce)

@@ -14,8 +14,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from agents.capture import Outbox, RecordingSender, TelemetrySender
+from agents.capture import Now, Outbox, RecordingSender, TelemetrySender
 from agents.link import Credentials, Identity, Renewal, Reports, Uploader, open_client
+from agents.link.identity import AGENT_VERSION
 from agents.main.check_in import CheckIns, active_release
 from agents.main.configuration import Configuration
 from agents.main.parts import Shared, open_parts
@@ -65,9 +66,12 @@ class Agent:
         self._spool = Spool(state.spool)
         self._outbox = Outbox(state.outbox, state.private / "capture.db")
         self._telemetry = TelemetrySender(client, self._spool)
+        self._present = parts.present
+        self._spool.retry_rejected(AGENT_VERSION)
         self._recordings = RecordingSender(
-            Uploader(client), self._outbox, configuration.capture_rules(), configuration.bounds()
-        )
+            Uploader(client), self._outbox, configuration.capture_rules(), configuration.bounds(),
+            courtesy=configuration.courtesy(), now=self._around, retry=configuration.retry(),
+        )  # fmt: skip
         self._check_ins = self._checking_in(parts.trust.anchor)
         self._trusting = TrustKeeper(parts.trust, self._update, self._check_ins.hurry.set)
         self._status_error: str | None = None
@@ -154,6 +158,12 @@ class Agent:
             "recordings_error": self._recordings.last_error,
         }
 
+    def _around(self) -> Now:
+        """Return what a recording may have to wait for."""
+        machine = self._platform.conditions()
+        metered = self._present.metered(machine)
+        return Now(metered, machine.temperature_c, machine.throttled, behind=self._telemetry.behind)
+
     def _numbers(self) -> dict[str, float]:
         """Return what a check-in says about spool, outbox and downloads."""
         counts = self._spool.counts()
@@ -161,6 +171,8 @@ class Agent:
             "outbox_files": self._recordings.waiting_files,
             "outbox_bytes": self._recordings.waiting_bytes,
             "outbox_dropped": self._recordings.dropped,
+            "outbox_rejected": self._outbox.counts().get("rejected", 0),
+            "outbox_held": sum(self._recordings.held.values()),
             "wrong_digests": self._downloader.wrong_digests,
             "downloaded_bytes": self._downloader.received_bytes,
         }

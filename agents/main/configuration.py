@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from agents.capture import Bounds, CaptureRule, CaptureRules
+from agents.capture import Bounds, CaptureRule, CaptureRules, Courtesy, Retry
 from agents.inference import Demands
 from agents.link import DownloadLimits
 from agents.protocol.v1 import strict_json
@@ -48,6 +48,18 @@ class Capture(_Part):
     otherwise: Rule = Rule()
     outbox_files: int = Field(default=1000, ge=1)
     outbox_bytes: int = Field(default=512 << 20, ge=1)
+    age_days: float = Field(default=30, gt=0)
+    event_age_days: float = Field(default=180, gt=0)
+    metered_max_bytes: int = Field(default=1 << 20, ge=0)
+    hot_c: float = Field(default=85.0, gt=0)
+    rejected_retry_s: float = Field(default=86400.0, gt=0)
+    rejected_tries: int = Field(default=3, ge=1)
+
+
+class Status(_Part):
+    """A page and metrics on loopback; no port, no page."""
+
+    port: int | None = Field(default=None, ge=1, le=65535)
 
 
 class Configuration(_Part):
@@ -56,6 +68,7 @@ class Configuration(_Part):
     shadow: Shadow = Shadow()
     download: Download = Download()
     capture: Capture = Capture()
+    status: Status = Status()
     safe_state: str = Field(default="", max_length=MAX_CHARS)
     network_metered: bool | None = None
 
@@ -86,4 +99,12 @@ class Configuration(_Part):
         return CaptureRules(kinds, CaptureRule(**self.capture.otherwise.model_dump()))
 
     def bounds(self) -> Bounds:
-        return Bounds(self.capture.outbox_files, self.capture.outbox_bytes)
+        said = self.capture
+        ages_s = (said.age_days * 86400, said.event_age_days * 86400)
+        return Bounds(said.outbox_files, said.outbox_bytes, *ages_s)
+
+    def courtesy(self) -> Courtesy:
+        return Courtesy(self.capture.metered_max_bytes, self.capture.hot_c)
+
+    def retry(self) -> Retry:
+        return Retry(self.capture.rejected_retry_s, self.capture.rejected_tries)

@@ -5,7 +5,9 @@ it. A finished recording is put whole into the outbox, its sidecar last: without
 Which recordings are uploaded is the agent's decision. Log time is nanoseconds since the epoch.
 """
 
+import contextlib
 import io
+import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,9 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from agents.protocol.v1 import LIMITS, RecordingAnnounce, canonical_json, sha256_hex
-from agents.sdk.files import write_whole
+from agents.sdk.files import read_bounded, write_whole
 
 _PENDING_MAX: Final = 4
+_SIDECAR_BYTES: Final = 64 << 10
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -136,7 +139,7 @@ class Recorder:
         if not one.messages:
             return None
         data = self._encoded(one)
-        if len(data) > LIMITS["recording_bytes"] or self._outbox_bytes() + len(data) > self._max_outbox_bytes:
+        if len(data) > LIMITS["recording_bytes"] or not self._has_room(len(data), of_event=one.event_id is not None):
             self._lost(1)
             return None
         digest = sha256_hex(data)
@@ -154,9 +157,21 @@ class Recorder:
         write_whole(self._outbox / f"{digest}.json", canonical_json(announce.model_dump(mode="json")), durable=True)
         return digest
 
-    def _outbox_bytes(self) -> int:
+    def _has_room(self, size: int, *, of_event: bool) -> bool:
+        """Tell whether a recording fits; one of an event displaces the oldest of those that show none."""
         self._outbox.mkdir(parents=True, exist_ok=True)
-        return sum(entry.stat().st_size for entry in self._outbox.iterdir() if entry.suffix == ".mcap")
+        kept = _kept(self._outbox)
+        over = sum(file.st_size for file in kept.values()) + size - self._max_outbox_bytes
+        if over > 0 and of_event:
+            for path in sorted(kept, key=lambda each: kept[each].st_mtime):
+                if over <= 0:
+                    break
+                if not _shows_event(path):
+                    path.with_suffix(".json").unlink(missing_ok=True)
+                    path.unlink(missing_ok=True)
+                    over -= kept[path].st_size
+                    self._lost(1)
+        return over <= 0
 
     def _encoded(self, one: _Pending) -> bytes:
         # The agent imports this package too and records nothing: its megabytes are for who does.
@@ -183,6 +198,22 @@ class Recorder:
             "event_id": one.event_id or "",
             "content_digest": one.content_digest,
         }
+
+
+def _kept(outbox: Path) -> dict[Path, os.stat_result]:
+    found = {}
+    for path in outbox.glob("*.mcap"):
+        with contextlib.suppress(FileNotFoundError):  # the agent has just sent it
+            found[path] = path.stat()
+    return found
+
+
+def _shows_event(path: Path) -> bool:
+    sidecar = read_bounded(path.with_suffix(".json"), _SIDECAR_BYTES)
+    try:
+        return RecordingAnnounce.model_validate_json(sidecar or b"").event_id is not None
+    except ValueError:
+        return True  # one that is being written: not ours to judge
 
 
 def _register(writer: Any, channel: _Channel) -> int:

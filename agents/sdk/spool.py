@@ -4,9 +4,11 @@ Promises:
 - when `put` returns, the item survives kill -9 and a power cut (WAL with synchronous=FULL: one fsync per call; with
   NORMAL a power cut may take back the last commits, and with them what the application was told is safe);
 - one `stream_id` for the spool's life and one strictly growing `seq` (AUTOINCREMENT: never reused, even after acks);
-- bounded in rows and bytes: the oldest windows are merged first (sums are kept), then windows go, events go last;
-  everything lost is counted;
-- what was once sent is never merged: the server may already have it under its own `seq`.
+- bounded in rows, bytes and age: the oldest windows are merged first (sums are kept), then windows go, events go last;
+  everything lost is counted. Age is time in which the device ran: a clock that jumps makes nothing old;
+- what was once sent is never merged: the server may already have it under its own `seq`;
+- what the server refuses for good is kept apart with the reason, bounded, and sent again only by `retry_rejected`;
+- a damaged file is put aside and a new one begun: it costs what was in it, never the device.
 
 Any number of processes may open it. It does not know the network.
 """
@@ -15,40 +17,31 @@ import json
 import sqlite3
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from agents.sdk.files import sync_directory
+from agents.sdk import spool_file
 from agents.sdk.merging import merge_windows
 
 WINDOW: Final = "window"
 EVENT: Final = "event"
 MAX_ITEM_BYTES: Final = 64 << 10
-
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS items (
-  seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, size INTEGER NOT NULL, body TEXT NOT NULL);
-CREATE TRIGGER IF NOT EXISTS item_in AFTER INSERT ON items BEGIN
-  UPDATE counts SET value = value + 1 WHERE name = 'rows';
-  UPDATE counts SET value = value + new.size WHERE name = 'bytes'; END;
-CREATE TRIGGER IF NOT EXISTS item_out AFTER DELETE ON items BEGIN
-  UPDATE counts SET value = value - 1 WHERE name = 'rows';
-  UPDATE counts SET value = value - old.size WHERE name = 'bytes'; END;
-"""
-_COUNTERS: Final = (
-    "rows", "bytes", "sent_through", "merged_windows", "dropped_windows", "dropped_events", "dropped_recordings",
-    "rejected_items",
-)  # fmt: skip
+REJECTED_MAX: Final = 200
+_DAY_S: Final = 86400
+# One step of the running clock: what a device slept, or its clock jumped, makes its items no older than this.
+_STEP_MAX_S: Final = 3600
+_STEP_S: Final = 60
 
 
 class SpoolError(OSError):
     """The item could not be made durable (disk full, database locked for seconds); it was not taken."""
+
+
+class _RebuiltError(SpoolError):
+    """The file was damaged and is a new one now."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +55,17 @@ class Item:
 class Limits:
     rows: int = 20_000
     bytes: int = 32 << 20
+    window_age_s: int = 90 * _DAY_S
+    event_age_s: int = 180 * _DAY_S
 
 
 class Spool:
     def __init__(self, path: Path, limits: Limits | None = None) -> None:
-        self._limits = limits or Limits()
+        self._path, self._limits = path, limits or Limits()
         self._lock = threading.Lock()
-        self._db = _opened(path)
-        self.stream_id = str(self._db.execute("SELECT value FROM facts WHERE name = 'stream_id'").fetchone()[0])
+        self._sent_before = 0
+        self._db = spool_file.opened(path)
+        self._adopt()
 
     def close(self) -> None:
         with self._lock:
@@ -85,8 +81,17 @@ class Spool:
         text = json.dumps(body, separators=(",", ":"), allow_nan=False)
         if len(text) > MAX_ITEM_BYTES:
             raise ValueError(f"an item of {len(text)} bytes; at most {MAX_ITEM_BYTES} fit")
+        try:
+            return self._put(kind, text)
+        except _RebuiltError:
+            return self._put(kind, text)
+
+    def _put(self, kind: str, text: str) -> int:
         with self._transaction() as db:
-            seq = db.execute("INSERT INTO items (kind, size, body) VALUES (?, ?, ?)", (kind, len(text), text)).lastrowid
+            born_s = self._age(db)
+            seq = db.execute(
+                "INSERT INTO items (kind, size, body, born_s) VALUES (?, ?, ?, ?)", (kind, len(text), text, born_s)
+            ).lastrowid
             self._bound(db)
         return int(seq or 0)
 
@@ -103,8 +108,14 @@ class Spool:
                     break
                 items.append(Item(seq, kind, json.loads(text)))
             if items:
+                (self._sent_before,) = db.execute("SELECT value FROM counts WHERE name = 'sent_through'").fetchone()
                 db.execute("UPDATE counts SET value = max(value, ?) WHERE name = 'sent_through'", (items[-1].seq,))
         return items
+
+    def take_back(self) -> None:
+        """Say that what was taken last never left the device, so that it may be merged while the server is away."""
+        with self._transaction() as db:
+            db.execute("UPDATE counts SET value = ? WHERE name = 'sent_through'", (self._sent_before,))
 
     def ack(self, through: int) -> None:
         """Forget everything sent up to `through`; what was never sent stays, whatever a server claims."""
@@ -114,25 +125,60 @@ class Spool:
                 (through,),
             )
 
-    def reject(self, seq: int) -> None:
-        """Drop one item that the server will never take, and count it."""
+    def reject(self, seq: int, reason: str = "") -> None:
+        """Put one item apart that the server will never take as it is, and count it; the oldest such go."""
         with self._transaction() as db:
-            gone = db.execute("DELETE FROM items WHERE seq = ?", (seq,)).rowcount
-            _count(db, "rejected_items", gone)
+            kept = db.execute(
+                "INSERT OR IGNORE INTO rejected SELECT seq, kind, size, body, ?, born_s, 1 FROM items WHERE seq = ?",
+                (reason[:300], seq),
+            ).rowcount
+            db.execute("DELETE FROM items WHERE seq = ?", (seq,))
+            _count(db, "rejected_items", kept)
+            db.execute(
+                "DELETE FROM rejected WHERE seq NOT IN (SELECT seq FROM rejected ORDER BY seq DESC LIMIT ?)",
+                (REJECTED_MAX,),
+            )
+
+    def rejected(self) -> list[tuple[Item, str]]:
+        """Return what was refused for good, each with the reason."""
+        with self._lock:
+            found = self._db.execute("SELECT seq, kind, body, reason FROM rejected ORDER BY seq").fetchall()
+        return [(Item(seq, kind, json.loads(body)), reason) for seq, kind, body, reason in found]
+
+    def retry_rejected(self, agent_version: str) -> int:
+        """Queue what was refused once more, once for each version of the agent: only a new one may say it better."""
+        with self._transaction() as db:
+            said = db.execute("SELECT value FROM facts WHERE name = 'agent_version'").fetchone()
+            if said is not None and said[0] == agent_version:
+                return 0
+            again = db.execute(
+                "INSERT INTO items (kind, size, body, born_s)"
+                " SELECT kind, size, body, born_s FROM rejected ORDER BY seq"
+            ).rowcount
+            db.execute("DELETE FROM rejected")
+            db.execute("INSERT OR REPLACE INTO facts VALUES ('agent_version', ?)", (agent_version,))
+            self._bound(db)
+        return again
+
+    def tidy(self) -> None:
+        """Let go of what is too old although nothing new comes in."""
+        with self._transaction() as db:
+            self._age(db)
 
     def count(self, name: str, amount: int = 1) -> None:
         with self._transaction() as db:
             _count(db, name, amount)
 
     def counts(self) -> dict[str, int]:
-        with self._lock:
-            return dict(self._db.execute("SELECT name, value FROM counts").fetchall())
+        with self._transaction(write=False) as db:
+            return dict(db.execute("SELECT name, value FROM counts").fetchall())
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, *, write: bool = True) -> Iterator[sqlite3.Connection]:
         with self._lock:
             try:
-                self._db.execute("BEGIN IMMEDIATE")
+                self._follow()
+                self._db.execute("BEGIN IMMEDIATE" if write else "BEGIN")
                 try:
                     yield self._db
                 except BaseException:
@@ -140,9 +186,47 @@ class Spool:
                     raise
                 self._db.execute("COMMIT")
             except sqlite3.Error as error:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise SpoolError(f"spool: {error}") from error
+                self._failed(error)
+
+    def _failed(self, error: sqlite3.Error) -> None:
+        if spool_file.is_damage(error):
+            self._db.close()
+            try:
+                self._db = spool_file.rebuilt(self._path, self._inode)
+                self._adopt()
+            except sqlite3.Error as second:
+                raise SpoolError(f"spool: {error}; and no new one: {second}") from second
+            raise _RebuiltError(f"spool: {error}; it was put aside") from error
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+        raise SpoolError(f"spool: {error}") from error
+
+    def _follow(self) -> None:
+        """Go over to the file that another process began after putting a damaged one aside."""
+        if spool_file.inode_of(self._path) != self._inode:
+            self._db.close()
+            self._db = spool_file.opened(self._path)
+            self._adopt()
+
+    def _adopt(self) -> None:
+        self._inode = spool_file.inode_of(self._path)
+        self.stream_id = str(self._db.execute("SELECT value FROM facts WHERE name = 'stream_id'").fetchone()[0])
+
+    def _age(self, db: sqlite3.Connection) -> int:
+        """Move the running clock on, now and then drop what is too old, and return the clock."""
+        facts = dict(db.execute("SELECT name, value FROM facts WHERE name IN ('running_s', 'clock_at')").fetchall())
+        running_s, passed_s = int(facts["running_s"]), int(time.time()) - int(facts["clock_at"])
+        if 0 <= passed_s < _STEP_S:
+            return running_s
+        running_s += min(max(0, passed_s), _STEP_MAX_S)
+        now = {"running_s": running_s, "clock_at": int(time.time())}
+        db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", [(name, str(at)) for name, at in now.items()])
+        db.execute("UPDATE items SET born_s = ? WHERE born_s < 0", (running_s,))
+        for kind, age_s in ((WINDOW, self._limits.window_age_s), (EVENT, self._limits.event_age_s)):
+            gone = db.execute("DELETE FROM items WHERE kind = ? AND born_s < ?", (kind, running_s - age_s)).rowcount
+            _count(db, f"dropped_{kind}s", gone)
+        db.execute("DELETE FROM rejected WHERE born_s < ?", (running_s - self._limits.event_age_s,))
+        return running_s
 
     def _bound(self, db: sqlite3.Connection) -> None:
         if not self._over(db):
@@ -158,50 +242,6 @@ class Spool:
         return bool(counts["rows"] > self._limits.rows or counts["bytes"] > self._limits.bytes)
 
 
-def _opened(path: Path) -> sqlite3.Connection:
-    new = not path.exists()
-    # The agent and the application may create it at the same moment: whoever finds it locked tries again.
-    for attempt in range(50):
-        db = sqlite3.connect(path, timeout=2.0, isolation_level=None, check_same_thread=False)
-        try:
-            _prepare(db)
-        except sqlite3.OperationalError:
-            db.close()
-            if attempt == 49:
-                raise
-            time.sleep(0.02)
-        else:
-            break
-    if new:
-        sync_directory(path.parent)
-    return db
-
-
-def _prepare(db: sqlite3.Connection) -> None:
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    db.execute("PRAGMA cache_size = -256")
-    db.execute("PRAGMA journal_size_limit = 4194304")
-    if db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'item_out'").fetchone()[0]:
-        return
-    db.execute("BEGIN IMMEDIATE")
-    for statement in _statements(_SCHEMA):
-        db.execute(statement)
-    db.executemany("INSERT OR IGNORE INTO counts VALUES (?, 0)", [(name,) for name in _COUNTERS])
-    db.execute("INSERT OR IGNORE INTO facts VALUES ('stream_id', ?)", (f"s-{uuid.uuid4().hex}",))
-    db.execute("COMMIT")
-
-
-def _statements(script: str) -> Iterator[str]:
-    # executescript would commit the transaction that makes creation atomic.
-    pending = ""
-    for line in script.splitlines():
-        pending += line + "\n"
-        if sqlite3.complete_statement(pending):
-            yield pending
-            pending = ""
-
-
 def _count(db: sqlite3.Connection, name: str, amount: int) -> None:
     db.execute("UPDATE counts SET value = value + ? WHERE name = ?", (amount, name))
 
@@ -209,19 +249,22 @@ def _count(db: sqlite3.Connection, name: str, amount: int) -> None:
 def _merge_oldest(db: sqlite3.Connection) -> int:
     """Merge neighbours among the older half of the unsent windows; return how many rows went."""
     rows = db.execute(
-        "SELECT seq, body FROM items WHERE kind = ? AND seq > (SELECT value FROM counts WHERE name = 'sent_through')"
-        " ORDER BY seq",
+        "SELECT seq, body, born_s FROM items WHERE kind = ?"
+        " AND seq > (SELECT value FROM counts WHERE name = 'sent_through') ORDER BY seq",
         (WINDOW,),
     ).fetchall()
     older = rows[: max(2, len(rows) // 2)]
     merged = 0
-    for (first_seq, first), (seq, second) in zip(older[::2], older[1::2], strict=False):
+    for (first_seq, first, _), (seq, second, born_s) in zip(older[::2], older[1::2], strict=False):
         both = merge_windows(json.loads(first), json.loads(second))
         if both is not None:
             text = json.dumps(both, separators=(",", ":"))
             db.execute("DELETE FROM items WHERE seq IN (?, ?)", (first_seq, seq))
             # The later seq keeps the stream growing and was never sent.
-            db.execute("INSERT INTO items (seq, kind, size, body) VALUES (?, ?, ?, ?)", (seq, WINDOW, len(text), text))
+            db.execute(
+                "INSERT INTO items (seq, kind, size, body, born_s) VALUES (?, ?, ?, ?, ?)",
+                (seq, WINDOW, len(text), text, born_s),
+            )
             merged += 1
     _count(db, "merged_windows", merged)
     return merged

@@ -72,6 +72,7 @@ class FleetServer:
     life_s: float = 3600.0
     cut_after: int = 1000
     recording_state: str = "wanted"
+    refused: set[str] = field(default_factory=set)
     devices: dict[str, ec.EllipticCurvePublicKey] = field(default_factory=dict)
     serials: dict[str, str] = field(default_factory=dict)
     check_ins: list[CheckIn] = field(default_factory=list)
@@ -253,8 +254,10 @@ class FleetServer:
             "duplicates": len(items) - len(fresh), "next_batch_s": 0.1,
         }  # fmt: skip
 
-    def _announce(self, body: bytes) -> dict[str, Any]:
+    def _announce(self, body: bytes) -> dict[str, Any] | int:
         sha256 = json.loads(body)["sha256"]
+        if sha256 in self.refused:
+            return 422
         self.announced.append(sha256)
         # By another name the same server is another origin.
         elsewhere = self.url.replace("127.0.0.1", "localhost")
