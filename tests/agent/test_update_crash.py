@@ -10,8 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from agents.inference import Verdict
 from agents.link import BlobStore, DeviceClient, Downloader, DownloadLimits
-from agents.protocol.v1 import DeploymentPhase as P
 from agents.protocol.v1 import BundleFile, FileRole, ReleaseManifest, sha256_hex
+from agents.protocol.v1 import DeploymentPhase as P
 from agents.sdk import StateDir
 from agents.sdk.signals import Signals
 from agents.update import Journal, Policy, Slot, Slots, State, Target, UpdateEffects, UpdateLoop

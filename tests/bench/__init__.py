@@ -16,8 +16,8 @@ reached.
 | telemetry | rows/s, one device and eight | COPY of the same rows into the same table | 0.2 |
 | download | MB/s of the agent's downloader from the API, whole and resumed | copy with sha256 of the same file | 0.6 |
 | agent | memory and idle CPU of one agent, and of a host with 36 | bare asyncio + httpx, as many plain GETs | none |
-| update | MB/s of a 10 GB model into its slot, whole and with ten kills; memory; fetched twice | copy with sha256 | 0.8 |
-| trust | ms of a trust refresh, cold and warm, and of judging a release | as many plain GETs; bare signature checks | none |
+| update | MB/s of a 10 GB model into its slot, whole, and with ten kills; memory | copy with sha256 | 0.8 |
+| trust | ms of a trust refresh and of judging a release | as many plain GETs; bare signature checks | none |
 | episodes | episodes/s of the flow's `evaluate` stage | bare simulator loop in as many processes | 0.9 |
 | overhead | seconds of one turn of the loop | its compute seconds | 0.9 |
 

@@ -163,8 +163,7 @@ def points_of(scenario: Scenario, folder: Path) -> list[str]:
     if run_agent(disk, scenario.wish, Strike(log=log)) != 0:
         raise RuntimeError(f"the {scenario.name} scenario does not end well even without a cut")
     drop_disk(disk.root)
-    names: list[str] = json.loads(log.read_text())["names"]
-    return names
+    return [name for name, _ in json.loads(log.read_text())]
 
 
 def strikes_of(points: int, sample: int | None) -> list[Strike]:

@@ -48,7 +48,7 @@ class Points:
     count: int = 0
     refused: int = 0
     struck: str = ""
-    names: list[str] = field(default_factory=list)
+    trail: list[tuple[str, str]] = field(default_factory=list)
 
     def arm(self) -> None:
         """Watch this process from now on; there is no way back."""
@@ -60,14 +60,14 @@ class Points:
         class Watched(sqlite3.Connection):
             def execute(self, sql: str, *rest: Any) -> sqlite3.Cursor:
                 if not sql.startswith("SELECT"):
-                    points.sql(sql.split()[0])
+                    points.sql(sql.split(maxsplit=1)[0])
                 return super().execute(sql, *rest)
 
             def commit(self) -> None:
                 points.sql("COMMIT")
                 super().commit()
 
-            def __exit__(self, *failure: Any) -> Any:
+            def __exit__(self, *failure: Any) -> Any:  # noqa: PYI036 - handed on as it came
                 if failure[0] is None:
                     self.commit()
                     points.sql("COMMITTED", after=True)
@@ -76,36 +76,37 @@ class Points:
         sqlite3.connect = lambda *args, **named: real(*args, factory=Watched, **named)  # type: ignore[assignment]  # a wrapper
 
     def sql(self, word: str, *, after: bool = False) -> None:
-        if self._reached(f"sqlite {word}", frees=after):
+        if self._reached(f"sqlite {word}", "", frees=after):
             raise sqlite3.OperationalError("database or disk is full")
 
     def _heard(self, event: str, args: tuple[Any, ...]) -> None:
         if event == "open":
             path, _, flags = args
-            concerned = bool(flags & _WRITES) and self._inside(path, None)
+            where = self._inside(path, None) if flags & _WRITES else None
         elif event in _EVENTS:
             name, folder = _EVENTS[event]
-            concerned = self._inside(args[name], None if folder is None else args[folder])
+            where = self._inside(args[name], None if folder is None else args[folder])
         else:
             return
-        if concerned and self._reached(event, frees=event in _FREES):
+        if where is not None and self._reached(event, where, frees=event in _FREES):
             raise OSError(FAULTS[self.strike.kind], os.strerror(FAULTS[self.strike.kind]))
 
     def _wrapped(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(fd: int, *args: Any) -> Any:
-            if not self._inside(fd, None):
+            where = self._inside(fd, None)
+            if where is None:
                 return real(fd, *args)
             torn = None if name == "fsync" else lambda: real(fd, args[0][: len(args[0]) // 2], *args[1:])
-            if self._reached(f"os.{name}", torn=torn):
+            if self._reached(f"os.{name}", where, torn=torn):
                 raise OSError(FAULTS[self.strike.kind], os.strerror(FAULTS[self.strike.kind]))
             return real(fd, *args)
 
         return call
 
-    def _reached(self, name: str, *, frees: bool = False, torn: Callable[[], Any] | None = None) -> bool:
+    def _reached(self, name: str, where: str, *, frees: bool = False, torn: Callable[[], Any] | None = None) -> bool:
         """Count a point; return whether the operation must fail."""
         at, self.count = self.count, self.count + 1
-        self.names.append(name)
+        self.trail.append((name, where.removeprefix(f"{self.root}/")))
         if self.strike.kind == "none" or at < self.strike.at:
             return False
         if self.strike.kind == "KILL":
@@ -118,18 +119,19 @@ class Points:
         self.refused += 1
         return True
 
-    def _inside(self, name: Any, folder: Any) -> bool:
+    def _inside(self, name: Any, folder: Any) -> str | None:
+        """Return the path if it is below the folder that is watched."""
         if isinstance(name, int):
             path = _of_descriptor(name)
         else:
             path = os.fsdecode(name)
             if isinstance(folder, int) and folder >= 0 and not path.startswith("/"):
                 path = f"{_of_descriptor(folder)}/{path}"
-        return path.startswith(self.root)
+        return path if path.startswith(self.root) else None
 
 
 def _of_descriptor(fd: int) -> str:
     try:
-        return os.readlink(f"/proc/self/fd/{fd}")
+        return str(Path(f"/proc/self/fd/{fd}").readlink())
     except OSError:
         return ""

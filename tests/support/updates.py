@@ -129,7 +129,7 @@ class Fleet:
         """
         if not state.active.is_symlink():
             return None
-        folder = state.root / os.readlink(state.active)
+        folder = state.root / state.active.readlink()
         if not folder.is_dir():
             raise Broken("unbootable", f"active leads to {folder.name}, which is not there")
         digest = folder.name.partition(".")[2]
@@ -204,7 +204,7 @@ def run_agent(state: StateDir, wish: Wish, strike: Strike) -> int:
             points.arm()
             asyncio.run(_until_done(state, wish))
             if strike.log is not None:
-                strike.log.write_text(json.dumps({"names": points.names, "struck": points.struck}))
+                strike.log.write_text(json.dumps(points.trail))
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
@@ -215,7 +215,7 @@ def last_act() -> Iterator[None]:
     try:
         yield
         code = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - all of them: the process ends here
         traceback.print_exc()
     finally:
         os._exit(code)
