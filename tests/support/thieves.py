@@ -75,8 +75,8 @@ def _narrow(ring: Ring, manifest: ReleaseManifest) -> list[Envelope]:
 
 
 def _failed(ring: Ring, manifest: ReleaseManifest) -> list[Envelope]:
-    tests = {"failedTests": ("test/nominal non_inferior",), "passedTests": ()}
-    said = gate_result(Result.FAILED, device_class="test", **tests)
+    failed = ("test/nominal non_inferior",)
+    said = gate_result(Result.FAILED, device_class="test", failedTests=failed, passedTests=())
     return [
         sealed(PROVENANCE, manifest.content_digest, provenance(), ring.trainer),
         sealed(TEST_RESULT, manifest.content_digest, said, ring.gate),
