@@ -32,6 +32,7 @@ class Partial:
         except BaseException:
             os.close(self._fd)
             raise
+        self._chunk_bytes = max(1, min(size_bytes, _CHUNK_BYTES))  # what is small leaves no hole in the heap
         self._more, self._writing = threading.Condition(), threading.Lock()
         self._ended = self._abandoned = False
         self._failure: OSError | None = None
@@ -76,7 +77,7 @@ class Partial:
             os.close(self._fd)
 
     def _follow(self) -> None:
-        buffer, at = memoryview(bytearray(_CHUNK_BYTES)), 0
+        buffer, at = memoryview(bytearray(self._chunk_bytes)), 0
         try:
             while count := self._due_bytes(at):
                 read = os.preadv(self._fd, [buffer[:count]], at)
@@ -91,4 +92,4 @@ class Partial:
         """Wait for bytes behind `at`; 0 when there will be none."""
         with self._more:
             self._more.wait_for(lambda: self._ended or self.received_bytes > at)
-            return 0 if self._abandoned else min(self.received_bytes - at, _CHUNK_BYTES)
+            return 0 if self._abandoned else min(self.received_bytes - at, self._chunk_bytes)

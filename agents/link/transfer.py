@@ -97,7 +97,9 @@ class Transfer:
         self._receive(response, host, skip=self._partial.received_bytes - start)
 
     def _receive(self, response: http.client.HTTPResponse, host: str, skip: int) -> None:
-        buffer, missing = memoryview(bytearray(_BUFFER_BYTES)), self._size_bytes - self._partial.received_bytes
+        # One byte more than is left: a server that sends too much is to be noticed.
+        missing = self._size_bytes - self._partial.received_bytes
+        buffer = memoryview(bytearray(min(missing + 1, _BUFFER_BYTES)))
         filled, kept_at_s = 0, time.monotonic()
         try:
             while missing - filled > 0:
