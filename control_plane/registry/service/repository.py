@@ -13,7 +13,7 @@ from tuf.api.metadata import Metadata, Root, Targets
 
 from agents.protocol.v1 import sha256_hex
 from control_plane.kit import clock
-from control_plane.kit.db import Session
+from control_plane.kit.db import Session, execute
 from control_plane.kit.errors import Conflict, Invalid
 from control_plane.kit.objects import ObjectStore
 from control_plane.kit.signing import Keyring
@@ -143,6 +143,8 @@ async def sign_and_insert(
     write_mark(keyring.folder, Mark(base, max(mark.written, version)))
     await store.insert_metadata(session, [_row(role, *made, state.now) for role, made in state.fresh.items()])
     await store.prune(session, state.now - KEEP_REPLACED)
+    # The next check-in of every device names this revision, so that a revocation is heard at once.
+    await execute(session, "select pg_notify('fleetloop_rollout', '')")
     return version
 
 
