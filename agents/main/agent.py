@@ -19,7 +19,9 @@ from agents.link import Credentials, Identity, Renewal, Reports, Uploader, open_
 from agents.link.identity import AGENT_VERSION
 from agents.main.check_in import CheckIns, active_release
 from agents.main.configuration import Configuration
+from agents.main.page import LoopbackPage
 from agents.main.parts import Shared, open_parts
+from agents.main.status import status
 from agents.main.trusting import TrustKeeper
 from agents.platform import PlatformFacts
 from agents.protocol.v1 import DeploymentPhase, canonical_json
@@ -74,6 +76,8 @@ class Agent:
         )  # fmt: skip
         self._check_ins = self._checking_in(parts.trust.anchor)
         self._trusting = TrustKeeper(parts.trust, self._update, self._check_ins.hurry.set)
+        port = configuration.status.port
+        self._page = LoopbackPage(port, lambda: status(state), self._gauges) if port else None
         self._status_error: str | None = None
         self._status_at_s = float("-inf")
 
@@ -100,6 +104,7 @@ class Agent:
                 _repeated(self._recordings.send_once),
                 _repeated(self._reports.send_once, self._reports.made),
                 _repeated(self._renewal.once),
+                *([self._page.run()] if self._page else []),
             )
         finally:
             await self._update.close()
@@ -148,14 +153,36 @@ class Agent:
             write_whole(self._state.private / "status.json", canonical_json(self._status()), durable=False)
         return wait_s
 
-    def _status(self) -> dict[str, str | None]:
-        at = self._check_ins.last_at
+    def _gauges(self) -> dict[str, float]:
+        """Return what the loopback page gives to Prometheus."""
+        state, at, machine = self._update.state, self._check_ins.last_at, self._platform.conditions()
+        active = self._update.running()
+        told = {
+            "checked_in_timestamp_seconds": at.timestamp() if at else None,
+            "active_counter": float(active.counter) if active else 0.0,
+            "counter_floor": float(state.floor),
+            "temperature_celsius": machine.temperature_c,
+            "power_watts": machine.power_w,
+            **{f'phase{{phase="{each.value}"}}': float(state.phase is each) for each in DeploymentPhase},
+            **{f'failing{{part="{name}"}}': float(error is not None) for name, error in self._errors().items()},
+        }
+        return {**self._numbers(), **{name: value for name, value in told.items() if value is not None}}
+
+    def _errors(self) -> dict[str, str | None]:
         return {
-            "checked_in_at": at.isoformat() if at else None,
             "check_in_error": self._check_ins.last_error,
             "trust_error": self._trusting.last_error,
             "telemetry_error": self._telemetry.last_error,
             "recordings_error": self._recordings.last_error,
+        }
+
+    def _status(self) -> dict[str, Any]:
+        at = self._check_ins.last_at
+        return {
+            "checked_in_at": at.isoformat() if at else None,
+            **self._errors(),
+            "held": dict(self._recordings.held),
+            "refused_recordings": self._outbox.reasons(),
         }
 
     def _around(self) -> Now:

@@ -6,33 +6,22 @@ import fcntl
 import json
 import sqlite3
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from agents.link import Identity
-from agents.protocol.v1 import DeploymentPhase
+from agents.main.explain import conditions_now
+from agents.main.words import waits_for
 from agents.sdk.files import read_bounded
 from agents.sdk.layout import StateDir
 from agents.sdk.signals import Signals
 from agents.update.journal import peek
-
-_WORDS: Final = {
-    DeploymentPhase.IDLE: "no release is ordered",
-    DeploymentPhase.DOWNLOADING: "files of the ordered release",
-    DeploymentPhase.VERIFIED: "the slot being written",
-    DeploymentPhase.QUALIFYING: "the model being qualified on this device",
-    DeploymentPhase.ARMED: "a moment in which the robot may switch: the application calls robot.set_motion(True)",
-    DeploymentPhase.TRIAL: "the application's word: robot.report_health(content_digest, ok=True)",
-    DeploymentPhase.COMMITTED: "nothing: the ordered release runs",
-    DeploymentPhase.REVERTED: "another order: the last release failed here",
-    DeploymentPhase.REFUSED: "another order: the last release was refused",
-}
 
 
 def examine(state: StateDir) -> dict[str, Any]:
     """Return everything a person would ask first."""
     identity = Identity.load(state)
     if identity is None:
-        return {"enrolled": False, "waits_for": "enrolment: python -m agents.main enrol --help"}
+        return {"enrolled": False, "waits_for": "enrolment: fleetloop-agent enrol --help"}
     return {
         "enrolled": True,
         "device_id": identity.device_id,
@@ -40,6 +29,7 @@ def examine(state: StateDir) -> dict[str, Any]:
         "agent_running": _is_locked(state.private / "agent.lock"),
         "link": _json(state.private / "status.json"),
         **_deployment(state),
+        "now": conditions_now(state),
         "signals": _signals(Signals(state.signals)),
         "spool": _spool(state.spool),
         "outbox_files": len(list(state.outbox.glob("*.json"))),
@@ -60,7 +50,7 @@ def _deployment(state: StateDir) -> dict[str, Any]:
         "phase": journal.phase.value,
         "reason": journal.reason,
         "detail": journal.detail,
-        "waits_for": _WORDS[journal.phase],
+        "waits_for": waits_for(journal.phase, journal.reason, journal.detail),
         "target": dataclasses.asdict(journal.target) if journal.target else None,
         "counter_floor": journal.floor,
         "known_bad": [list(each) for each in journal.known_bad],

@@ -157,6 +157,6 @@ class Robot:
 def _device(state: StateDir) -> dict[str, Any]:
     data = read_bounded(state.device_json, _DEVICE_MAX_BYTES)
     if data is None:
-        raise NotEnrolledError(f"{state.device_json} is missing: enrol this device with `python -m agents.main enrol`")
+        raise NotEnrolledError(f"{state.device_json} is missing: enrol this device with `fleetloop-agent enrol`")
     value: dict[str, Any] = strict_json(data, _DEVICE_MAX_BYTES)
     return value

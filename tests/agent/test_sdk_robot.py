@@ -36,7 +36,7 @@ def read(path: Path) -> tuple[list[int], dict[str, dict[str, str]]]:
 
 
 def test_a_robot_without_enrolment_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(NotEnrolledError, match=r"agents\.main enrol"):
+    with pytest.raises(NotEnrolledError, match="fleetloop-agent enrol"):
         Robot(tmp_path)
 
 
