@@ -17,7 +17,7 @@ class TrustKeeper:
         self._backoff = Backoff(1.0, 300.0)
         self.last_error: str | None = None
         trust.changed = self._tell
-        self._update.revoke(trust.anchor.revocations.digests)
+        self._update.revoke(self._gone())
 
     async def once(self) -> float:
         """Refresh; return the seconds until the next time."""
@@ -32,8 +32,15 @@ class TrustKeeper:
         return self._backoff.spread(PERIOD_S)
 
     def _tell(self) -> None:
-        self._update.revoke(self._trust.anchor.revocations.digests)
+        self._update.revoke(self._gone())
         self._check_in_now()
+
+    def _gone(self) -> frozenset[str]:
+        """Return what must not run: what was revoked, and what waits to be switched to and no longer stands."""
+        gone, waits = self._trust.anchor.revocations.digests, self._update.state.candidate
+        if waits is None or self._trust.stands(waits.release_digest):
+            return gone
+        return gone | {waits.release_digest}
 
     def _failed(self, error: str, retry_after_s: float | None) -> float:
         if self._backoff.failures == 0:

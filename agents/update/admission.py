@@ -6,14 +6,15 @@ from datetime import datetime
 from typing import Final
 
 from agents.link import LinkError
-from agents.protocol.v1 import ReleaseManifest
+from agents.protocol.v1 import ReleaseManifest, strict_json
 from agents.protocol.v1.admission import BUNDLE_BYTES, NotAdmittedError, Wish, admit, read_bundle
 from agents.protocol.v1.trust import attestations_path, release_path
 from agents.sdk.files import read_bounded, write_whole
 from agents.update.machine import Target
 from agents.update.refresh import Listed, Trust
-from agents.update.trust import RefusedError
+from agents.update.trust import RELEASE_BYTES, RefusedError
 
+_NARROWEST: Final = 1e-9
 _RELEASE: Final = "the release that the director ordered"
 
 
@@ -26,6 +27,7 @@ class SignedByAll:
     def __init__(self, trust: Trust, device_class: str) -> None:
         self._trust, self._device_class = trust, device_class
         self._kept = trust.anchor.folder / "attestations"
+        trust.stands = self.stands
 
     async def admit(self, target: Target, release: ReleaseManifest, release_bytes: bytes) -> None:
         """Return if the release may be installed.
@@ -53,6 +55,24 @@ class SignedByAll:
     def evidence(self, release_digest: str) -> bytes | None:
         """Return the attestations that let a release in."""
         return read_bounded(self._kept / f"{release_digest}.jsonl", BUNDLE_BYTES)
+
+    def stands(self, release_digest: str) -> bool:
+        """Say whether what let a release in would still do so, by policy and revocations as they are now.
+
+        What only time or a wider stage took away does not count.
+        """
+        data, bundle = self._trust.held(release_digest, RELEASE_BYTES), self.evidence(release_digest)
+        if data is None or bundle is None:
+            return False
+        try:
+            release = ReleaseManifest.model_validate(strict_json(data, RELEASE_BYTES))
+            target = Target(release_digest, len(data), release.counter, stage_fraction=_NARROWEST)
+            self.judge(target, release, bundle, self._trust.anchor.now())
+        except LinkError:
+            return True
+        except (RefusedError, ValueError):
+            return False
+        return True
 
     def forget(self, wanted: Collection[str]) -> None:
         """Delete the attestations of releases that are gone from the device."""

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 from agents.link import Downloader, LinkError
 from agents.link.child import Child
 from agents.protocol.v1.trust import POLICY_BYTES, POLICY_PATH, REVOCATIONS_BYTES, REVOCATIONS_PATH
+from agents.sdk.files import read_bounded
 from agents.update.anchor import Anchor
 from agents.update.trust import RefusedError
 
@@ -103,12 +104,14 @@ class DeviceRepository:
 class Trust:
     """Keeps the anchor fresh; `look_up` is a refresh that also answers where targets are.
 
-    `changed` is called when policy or revocations are other than before.
+    `changed` is called when policy or revocations are other than before; `stands` says whether a release that was let
+    in would be let in by them still.
     """
 
     def __init__(self, anchor: Anchor, repository: Repository, downloader: Downloader) -> None:
         self.anchor = anchor
         self.changed: Callable[[], None] = lambda: None
+        self.stands: Callable[[str], bool] = lambda _digest: True
         self._repository, self._downloader = repository, downloader
         self._turn = asyncio.Lock()
 
@@ -131,6 +134,10 @@ class Trust:
             if await asyncio.to_thread(self.anchor.saw, *seen):
                 self.changed()
         return {path: found.targets.get(path) for path in paths}
+
+    def held(self, digest: str, max_bytes: int) -> bytes | None:
+        """Return a verified blob that lies on the disk."""
+        return read_bounded(self._downloader.blobs.path(digest), max_bytes)
 
     async def fetch(self, listed: Listed, max_bytes: int) -> bytes:
         """Return a listed target's bytes; RefusedError if it is larger than it may be."""

@@ -237,3 +237,23 @@ def test_j101_a_revoked_release_is_left_within_one_check_in(server: HostileServe
 def runs(slots: Slots) -> int | None:
     slot = slots.running()
     return None if slot is None else slot.counter
+
+
+@pytest.mark.parametrize("what", ["gate", "approver"])
+async def test_j101_what_waits_for_its_switch_is_asked_again_when_a_key_is_revoked(
+    device: Device, server: HostileServer, what: str
+) -> None:
+    """The theft is found out while the robot moves: the model of the thief lies in its slot, and never runs."""
+    server.order = release(server, 2, files(2.0)).order
+    device.signals.put_motion(moving=True, safe_to_switch=False)
+    for _ in range(8):
+        await device.live(1)
+    assert (device.loop.state.phase, device.runs) == (P.ARMED, 1)
+    stolen = server.ring.gate if what == "gate" else server.ring.people["ada"]
+    server.revocations = Revocations(keys=(id_of(stolen),))
+    server.publish()
+    await device.keeper.once()
+    await device.restart()
+    device.signals.put_motion(moving=False, safe_to_switch=True)
+    await device.withstands("revoked")
+    assert device.loop.state.phase is P.REFUSED
