@@ -68,6 +68,11 @@ class Wait:
     words: str
 
 
+def _not_known(term: str, what: str) -> Wait:
+    # Another lack than a reading that is too high.
+    return Wait(f"{term}?", f"not known: {what}")
+
+
 @dataclass(frozen=True)
 class _Flag:
     name: str
@@ -78,8 +83,10 @@ class _Flag:
         return None if value is None else value is self.wanted
 
     def missing(self, seen: Circumstances) -> tuple[Wait, ...]:
-        words = f"not known: {_NAMED[self.name]}" if self.holds(seen) is None else _BLOCKED[self.name, self.wanted]
-        return (Wait(f"{'' if self.wanted else 'not '}{self.name}", words),)
+        term = f"{'' if self.wanted else 'not '}{self.name}"
+        if self.holds(seen) is None:
+            return (_not_known(term, _NAMED[self.name]),)
+        return (Wait(term, _BLOCKED[self.name, self.wanted]),)
 
 
 @dataclass(frozen=True)
@@ -94,13 +101,11 @@ class _Compared:
 
     def missing(self, seen: Circumstances) -> tuple[Wait, ...]:
         what, unit, high, low = _QUANTITIES[self.name]
-        value = getattr(seen, self.name)
+        value, term = getattr(seen, self.name), f"{self.name} {self.sign} {self.limit:g}"
         if self.holds(seen) is None:
-            words = f"not known: {what}"
-        else:
-            lead = high if self.sign[0] == "<" else low
-            words = f"{lead} {value:.4g} {_OPPOSITE[self.sign]} {self.limit:g}{unit}"
-        return (Wait(f"{self.name} {self.sign} {self.limit:g}", words),)
+            return (_not_known(term, what),)
+        lead = high if self.sign[0] == "<" else low
+        return (Wait(term, f"{lead} {value:.4g} {_OPPOSITE[self.sign]} {self.limit:g}{unit}"),)
 
 
 @dataclass(frozen=True)
@@ -121,11 +126,10 @@ class _Between:
     def missing(self, seen: Circumstances) -> tuple[Wait, ...]:
         local = self._local(seen)
         window = f"{self.start:%H:%M}-{self.end:%H:%M} {self.zone}"
+        term = f"{'' if self.wanted else 'not '}between {window}"
         if local is None:
-            words = f"not known: whether it is {window} (no trusted clock, or no such time zone here)"
-        else:
-            words = f"it is {local:%H:%M}, {'outside' if self.wanted else 'inside'} {window}"
-        return (Wait(f"{'' if self.wanted else 'not '}between {window}", words),)
+            return (_not_known(term, f"whether it is {window} (no trusted clock, or no such time zone here)"),)
+        return (Wait(term, f"it is {local:%H:%M}, {'outside' if self.wanted else 'inside'} {window}"),)
 
     def _local(self, seen: Circumstances) -> time | None:
         if seen.now is None or seen.now.tzinfo is None:
