@@ -74,6 +74,8 @@ def inode_of(path: Path) -> int | None:
 
 def _opened(path: Path, *, rebuilt: int) -> sqlite3.Connection:
     new = not path.exists()
+    # SQLite would keep it from the group; agent and application may be two users with one umask. Its log follows it.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
     # The agent and the application may create it at the same moment: whoever finds it locked tries again.
     for attempt in range(50):
         db = sqlite3.connect(path, timeout=2.0, isolation_level=None, check_same_thread=False)
@@ -128,7 +130,7 @@ def _statements(script: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _only_one(path: Path) -> Iterator[None]:
-    lock = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    lock = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
