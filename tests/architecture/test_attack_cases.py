@@ -4,9 +4,12 @@ import re
 import tomllib
 from typing import Any
 
+import typer
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from control_plane.cli.keys import keys
+from tests.database.test_attacks_key_loss import LOST
 from tests.proofs.device_attacks import ROOT, TABLE, cases, homes
 
 _BACKTICKS = re.compile(r"`(tests/[a-z_/]+\.py)`")
@@ -51,3 +54,20 @@ def test_j100_dependencies_are_above_what_is_known_to_be_broken() -> None:
 def _all(plain: dict[str, Any]) -> list[str]:
     extras: dict[str, list[str]] = plain.get("optional-dependencies", {})
     return [*plain.get("dependencies", ()), *(each for extra in extras.values() for each in extra)]
+
+
+def test_the_runbook_says_what_the_drill_does_with_commands_that_exist() -> None:
+    drill = (ROOT / "docs" / "runbooks" / "key-loss.md").read_text()
+    rotated = re.search(r"for role in ([a-z ]+); do", drill)
+    assert rotated is not None
+    assert tuple(rotated[1].split()) == LOST
+    texts = drill + (ROOT / "docs" / "explanation" / "trust.md").read_text()
+    used = set(re.findall(r"fleetloop keys (ceremony [a-z-]+|[a-z-]+)", texts))
+    assert len(used) > 6
+    assert used <= set(_commands(keys)), used - set(_commands(keys))
+
+
+def _commands(group: typer.Typer) -> list[str]:
+    own = [each.name or "" for each in group.registered_commands]
+    nested = [(each.typer_instance, each.name) for each in group.registered_groups]
+    return own + [f"{name} {inner}" for app, name in nested if app is not None for inner in _commands(app)]
