@@ -39,7 +39,7 @@ async def _theft(stolen: str, words: str, folder: Path) -> Line:
     server = HostileServer(life_s=5 * 86400.0)
     with served(server) as server.url:
         async with new_http() as http:
-            device = await _enrolled(server, http, folder)
+            device = await enrolled(server, http, folder)
             thief = Thief(await World.honest(server, device), THEFTS[stolen])
             installed = [name for name in ATTEMPTS if await _gets_in(thief, name)]
             after_the_theft(server)
@@ -54,7 +54,7 @@ async def _theft(stolen: str, words: str, folder: Path) -> Line:
     }
 
 
-async def _enrolled(server: HostileServer, http: Any, folder: Path) -> Device:
+async def enrolled(server: HostileServer, http: Any, folder: Path) -> Device:
     wish = Enrolment(server=server.url, token=SecretStr("t" * 20), serial="7", device_class="test", site="hall")
     state = StateDir(folder)
     await enrol(http, state, wish)
