@@ -13,6 +13,7 @@ The logic has three values: what is not known is not safe, and the answer says w
 the time zones'.
 """
 
+import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -97,7 +98,7 @@ class _Compared:
 
     def holds(self, seen: Circumstances) -> bool | None:
         value: float | None = getattr(seen, self.name)
-        return None if value is None or value != value else _SIGNS[self.sign](value, self.limit)  # noqa: PLR0124  NaN is not known
+        return None if value is None or math.isnan(value) else _SIGNS[self.sign](value, self.limit)
 
     def missing(self, seen: Circumstances) -> tuple[Wait, ...]:
         what, unit, high, low = _QUANTITIES[self.name]
