@@ -225,12 +225,13 @@ def test_j101_a_revoked_release_is_left_within_one_check_in(server: HostileServe
         bad = release(server, 2, files(2.0))
         server.order = bad.order
         until(lambda: speak(state) and reported(server, P.COMMITTED) and runs(slots) == 2)
+        server.period_s = 4.0
         server.revocations = Revocations(release_digests=(bad.order.release_digest,))
         server.publish()
         before = len(server.check_ins)
         until(lambda: runs(slots) == 1)
-        # The check-in that names the revision, and those that went while the list was fetched.
-        assert len(server.check_ins) - before <= 10
+        # One that was on its way, the one that names the newer revision, and the hurried one after the list was read.
+        assert len(server.check_ins) - before <= 3
         until(lambda: server.check_ins[-1].active is not None and server.check_ins[-1].active.counter == 1)
 
 
