@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final
 
 import httpx
-from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from agents.link.errors import LinkError
+from agents.protocol.v1 import canonical_json, sha256_hex, strict_json
 from agents.sdk.files import read_bounded, write_whole
 
 CA_BYTES: Final = 32_000
@@ -40,11 +40,33 @@ class Credentials:
     def valid(self) -> "tuple[datetime, datetime] | None":
         """Return from when to when the certificate is good; None without one that can be read."""
         data = read_bounded(self.certificate, CERTIFICATE_BYTES)
-        try:
-            found = x509.load_pem_x509_certificate(data) if data else None
-        except ValueError:
+        if not data:
             return None
-        return (found.not_valid_before_utc, found.not_valid_after_utc) if found else None
+        known = self._noted(data)
+        if known is None:
+            known = _validity(data)
+            if known is not None:
+                self._note(data, known)
+        return known
+
+    def _noted(self, data: bytes) -> "tuple[datetime, datetime] | None":
+        """Return what was read of this very certificate before: reading it loads megabytes that are not needed else."""
+        try:
+            said = strict_json(read_bounded(self._notes, CERTIFICATE_BYTES) or b"{}", CERTIFICATE_BYTES)
+            if said.get("sha256") != sha256_hex(data):
+                return None
+            return datetime.fromisoformat(said["from"]), datetime.fromisoformat(said["until"])
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def _note(self, data: bytes, valid: "tuple[datetime, datetime]") -> None:
+        said = {"sha256": sha256_hex(data), "from": valid[0].isoformat(), "until": valid[1].isoformat()}
+        with contextlib.suppress(OSError):
+            write_whole(self._notes, canonical_json(said), durable=False)
+
+    @property
+    def _notes(self) -> Path:
+        return self.certificate.with_suffix(".json")
 
     def files(self) -> "dict[str, str] | None":
         """Return the paths for a program that opens TLS itself; None where nothing is pinned."""
@@ -105,7 +127,19 @@ async def fetch_ca(server: str, ca_sha256: str) -> str:
     return _with_fingerprint(bytes(body), ca_sha256)
 
 
+def _validity(data: bytes) -> "tuple[datetime, datetime] | None":
+    from cryptography import x509  # noqa: PLC0415 - 2.4 MB that an idle agent does without
+
+    try:
+        found = x509.load_pem_x509_certificate(data)
+    except ValueError:
+        return None
+    return found.not_valid_before_utc, found.not_valid_after_utc
+
+
 def _with_fingerprint(data: bytes, ca_sha256: str) -> str:
+    from cryptography import x509  # noqa: PLC0415 - 2.4 MB that an idle agent does without
+
     try:
         found = x509.load_pem_x509_certificates(data)
     except ValueError:

@@ -3,7 +3,6 @@
 import base64
 from pathlib import Path
 
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
@@ -47,6 +46,8 @@ class DeviceKey:
 
     def csr_pem(self) -> str:
         """Return a signing request that asks for nothing: the server alone says what the certificate holds."""
+        from cryptography import x509  # noqa: PLC0415 - 2.4 MB that an idle agent does without
+
         builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
         return builder.sign(self._private, SHA256()).public_bytes(Encoding.PEM).decode()
 

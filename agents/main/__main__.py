@@ -3,7 +3,7 @@
 import sys
 
 # Parts of httpx that are there only where other programs brought them: megabytes of an agent that never uses them.
-for _name in ("httpx._main", "h2"):
+for _name in ("httpx._main", "h2", "zstandard", "brotli"):
     sys.modules.setdefault(_name, None)  # type: ignore[arg-type]  # documented: makes the import fail
 
 from agents.main.cli import main  # noqa: E402 - the line above must come first
