@@ -66,12 +66,14 @@ def _signals(signals: Signals) -> dict[str, Any]:
     }
 
 
-def _spool(path: Path) -> dict[str, int] | str | None:
+def _spool(path: Path) -> dict[str, Any] | str | None:
     if not path.exists():
         return None
     try:
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=2.0)) as db:
-            return dict(db.execute("SELECT name, value FROM counts").fetchall())
+            counts = dict(db.execute("SELECT name, value FROM counts").fetchall())
+            refused = db.execute("SELECT kind, reason FROM rejected ORDER BY seq DESC LIMIT 5").fetchall()
+            return {**counts, "last_rejected": [f"{kind}: {reason}" for kind, reason in refused]}
     except sqlite3.Error as error:
         return str(error)
 

@@ -16,6 +16,7 @@ from agents.capture.courtesy import why_wait
 from agents.capture.triggers import Waiting, choose
 from agents.link import DeviceClient, Uploader
 from agents.link.identity import load_key
+from agents.main.doctor import examine
 from agents.sdk import Event, Recorder, Robot, StateDir, Window
 from agents.sdk.spool import EVENT, REJECTED_MAX, WINDOW, Limits, Spool
 from tests.agent.server import FleetServer
@@ -167,6 +168,7 @@ async def test_what_is_refused_for_good_is_kept_with_the_reason_and_tried_again_
     assert [each.event_id for batch in server.batches for each in batch.events] == [fine]
     ((item, reason),) = spool.rejected()
     assert (item.body["details"], "422" in reason) == ({"poison": 1}, True)
+    assert examine(state)["spool"]["last_rejected"] == [f"event: {reason}"]
     assert spool.retry_rejected("1.0") == 1
     assert spool.retry_rejected("1.0") == 0
     for _ in range(3):
