@@ -20,7 +20,7 @@ class NotQualifiedError(Exception):
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 class Tolerance(_Part):

@@ -21,7 +21,7 @@ _MAX_BYTES: Final = 64 << 10
 class Enrolment(BaseModel):
     """What `enrolment.json` holds: where to enrol, with which single-use token, as what."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
     server: str
     token: SecretStr
     serial: str
@@ -39,7 +39,7 @@ _SERVER_ONLY: Final = {"server", "token", "trust_root_sha256", "ca_sha256", "ca_
 class Identity(BaseModel):
     """What enrolment gave: the pinned director keys decide from now on whose orders count."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
     server: str
     device_id: str
     director_keys: tuple[str, ...] = Field(min_length=1)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,8 @@ async def run_one(state: StateDir) -> None:
     identity = Identity.load(state)
     if identity is None:
         raise FileNotFoundError(f"{state.root} is not enrolled")
+    # One device's files and hashes keep two threads busy at most; each further one costs memory for good.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
     shared = Shared(new_http(), QualifierPool(), TufProcess())
     try:
         await Agent(state, identity, shared).run()

@@ -33,7 +33,7 @@ _SKEW: Final = timedelta(minutes=10)
 
 
 class _Kept(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
     revision: int = 0
     root_version: int = 0
     signers: tuple[str, ...] = ()

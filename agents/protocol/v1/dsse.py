@@ -25,7 +25,7 @@ class EnvelopeError(ValueError):
 
 
 class Signature(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
     keyid: str = Field(max_length=64)
     sig: str = Field(max_length=256)
 
@@ -33,7 +33,7 @@ class Signature(BaseModel):
 class Envelope(BaseModel):
     """A signed payload; `payload` and `sig` are standard base64."""
 
-    model_config = ConfigDict(frozen=True, populate_by_name=True)
+    model_config = ConfigDict(frozen=True, populate_by_name=True, defer_build=True)
     payload_type: str = Field(alias="payloadType", max_length=200)
     payload: str = Field(max_length=1 << 20)
     signatures: tuple[Signature, ...] = Field(min_length=1, max_length=16)

@@ -49,7 +49,7 @@ class Resource(Frozen):
 class Camel(Frozen):
     """The field names of the predicates' specifications."""
 
-    model_config = ConfigDict(frozen=True, populate_by_name=True)
+    model_config = ConfigDict(frozen=True, populate_by_name=True, defer_build=True)
 
 
 class BuildDefinition(Camel):
