@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -46,8 +47,13 @@ def client_of(stack: Stack, role: str = "admin") -> Client:
 
 @contextmanager
 def program(module: str, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
-    """Run a Python module that ends with the block; stdin and stdout are ours."""
-    command = [sys.executable, "-m", module, *arguments]
+    """Run a Python module that ends with the block; stdin and stdout are ours.
+
+    FLEETLOOP_BENCH_AGENT names an installed `fleetloop-agent` to measure in place of the checkout's: in an environment
+    with its own six dependencies it carries less than in one that also holds a server's.
+    """
+    agent = os.environ.get("FLEETLOOP_BENCH_AGENT") if module == "agents.main" else None
+    command = [agent, *arguments] if agent else [sys.executable, "-m", module, *arguments]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
