@@ -254,16 +254,25 @@ def roll_out(
     stages: Annotated[str, typer.Option(help="fractions of the fleet")] = "0.1,0.5,1.0",
     max_exposure: Annotated[float, typer.Option(help="canary exposure per stage, in the model's unit")] = 20_000,
     override_reason: Annotated[str, typer.Option(help="start although the gate did not pass, and why")] = "",
+    safe_state: Annotated[str, typer.Option(help='e.g. "stopped and battery >= 30"; what must hold to switch')] = "",
+    site_budget: Annotated[int | None, typer.Option(help="how many devices of a site may be out at once")] = None,
+    shadow_s: Annotated[float, typer.Option(help="how long to run beside the active model first")] = 0.0,
     as_json: Json = False,
 ) -> None:
     """Plan a release's way to devices, for example: fleetloop roll-out RELEASE --gate GATE --stages 0.1,1.0."""
-    fractions = [float(part) for part in stages.split(",")]
-    plan = PlanBody(
-        stages=[
-            StageBody(fraction=f, max_exposure=max_exposure, must_prove=n == 0 and f < 1)
-            for n, f in enumerate(fractions)
-        ]
-    )
+    try:
+        fractions = [float(part) for part in stages.split(",")]
+        plan = PlanBody(
+            stages=[
+                StageBody(fraction=f, max_exposure=max_exposure, must_prove=n == 0 and f < 1)
+                for n, f in enumerate(fractions)
+            ],
+            safe_state=safe_state,
+            site_budget=site_budget,
+            shadow_s=shadow_s,
+        )
+    except ValueError as error:  # pydantic's too: what a rule lacks is said there
+        raise typer.BadParameter(str(error)) from error
     body = RolloutCreate(release=release, gate_id=gate, plan=plan, override_reason=override_reason)
     guarded(lambda: show_one(client().create_rollout(body), as_json=as_json))
 
