@@ -44,7 +44,7 @@ def _deployment(state: StateDir) -> dict[str, Any]:
     except OSError as error:
         return {"active": active, "journal": str(error)}
     if journal is None:
-        return {"active": active, "phase": "idle", "waits_for": "the first check-in"}
+        return {"active": active, "phase": "idle", "waits_for": "an order: nothing was ordered yet"}
     return {
         "active": active,
         "phase": journal.phase.value,

@@ -69,7 +69,7 @@ def _running(state: StateDir, journal: State | None) -> str:
 
 def _deployment(journal: State | None) -> Iterator[str]:
     if journal is None:
-        yield "It has not decided anything yet. What moves it on: the first check-in."
+        yield "It has not decided anything yet. What moves it on: an order, which a check-in brings."
         return
     if journal.target is not None:
         rollout = f" in rollout {journal.target.rollout_id}" if journal.target.rollout_id else ""
