@@ -38,8 +38,9 @@ def postgres_url() -> Iterator[str]:
 
 def _docker_answers() -> bool:
     try:
-        asked = subprocess.run(["docker", "image", "inspect", "postgres:16-alpine"], capture_output=True, timeout=5,
-                               check=False)
+        asked = subprocess.run(
+            ["docker", "image", "inspect", "postgres:16-alpine"], capture_output=True, timeout=5, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False
     return asked.returncode == 0

@@ -21,7 +21,8 @@ class SlicePublicApi(Contract):
             for module in graph.find_descendants(slice_)
             if module[len(slice_) + 1 :].split(".")[0] not in self._names("public")
             for importer in graph.find_modules_that_directly_import(module)
-            if not importer.startswith((slice_ + ".", "tests.")) and importer not in self._names("outside")
+            if not importer.startswith((slice_ + ".", "tests."))
+            and importer not in self._names("outside")
             and importer != slice_
         ]
         return ContractCheck(kept=not broken, metadata={"broken": sorted(broken)})

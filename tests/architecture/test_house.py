@@ -17,8 +17,13 @@ MIGRATIONS = "control_plane/migrations/versions/"
 
 
 def tracked(*endings: str) -> list[Path]:
-    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT,
-                            capture_output=True, check=True, text=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
+    ).stdout
     found = [ROOT / name for name in listed.split("\0") if name.endswith(endings)]
     return [path for path in found if path.exists()]
 
@@ -38,8 +43,11 @@ def body_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def test_no_file_is_longer_than_600_lines() -> None:
-    sizes = {path: len(path.read_text().splitlines()) for path in tracked(".py", ".html", ".js", ".css")
-             if MIGRATIONS not in path.as_posix()}
+    sizes = {
+        path: len(path.read_text().splitlines())
+        for path in tracked(".py", ".html", ".js", ".css")
+        if MIGRATIONS not in path.as_posix()
+    }
     assert {str(path): size for path, size in sizes.items() if size > MAX_LINES} == {}
 
 

@@ -24,7 +24,8 @@ def canonical(value: object) -> bytes:
 def train(params: dict, out: Path) -> None:
     weights = np.random.default_rng(params["seed"]).normal(size=(2, 1)).astype(np.float32)
     graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["y"])], "own",
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "own",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 1])],
         [numpy_helper.from_array(weights, "w")],
@@ -40,10 +41,17 @@ def train(params: dict, out: Path) -> None:
 
 
 def scenarios(params: dict, out: Path) -> None:
-    listed = [{"id": f"s{n}", "seed": n, "cluster": f"s{n}", "tags": [], "params": {}}
-              for n in range(params["scenarios"])]
-    suite = {"schema": "fleetloop.suite/v1", "workload": "own", "suite": params["suite"], "kind": params["kind"],
-             "simulator": "own@1", "scenarios": listed}
+    listed = [
+        {"id": f"s{n}", "seed": n, "cluster": f"s{n}", "tags": [], "params": {}} for n in range(params["scenarios"])
+    ]
+    suite = {
+        "schema": "fleetloop.suite/v1",
+        "workload": "own",
+        "suite": params["suite"],
+        "kind": params["kind"],
+        "simulator": "own@1",
+        "scenarios": listed,
+    }
     (out / "suite").mkdir(parents=True)
     (out / "suite" / "suite.json").write_text(json.dumps(suite))
 
@@ -52,10 +60,17 @@ def simulate(params: dict, out: Path) -> None:
     suite = json.loads(Path("inputs/suite/suite.json").read_text())
     digest = hashlib.sha256(Path("inputs/model/model.onnx").read_bytes()).hexdigest()
     lines = []
-    for scenario in suite["scenarios"][params["start"]:params["stop"]]:
-        line = {"suite": suite["suite"], "scenario": scenario["id"], "seed": scenario["seed"],
-                "cluster": scenario["cluster"], "model_sha256": digest, "simulator": suite["simulator"],
-                "status": "ok", "metrics": {"incident": 0, "distance_m": 10.0, "duration_s": 5.0}}
+    for scenario in suite["scenarios"][params["start"] : params["stop"]]:
+        line = {
+            "suite": suite["suite"],
+            "scenario": scenario["id"],
+            "seed": scenario["seed"],
+            "cluster": scenario["cluster"],
+            "model_sha256": digest,
+            "simulator": suite["simulator"],
+            "status": "ok",
+            "metrics": {"incident": 0, "distance_m": 10.0, "duration_s": 5.0},
+        }
         lines.append(line | {"evidence_sha256": hashlib.sha256(canonical(line)).hexdigest()})
     (out / "results").mkdir(parents=True)
     (out / "results" / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -64,4 +79,5 @@ def simulate(params: dict, out: Path) -> None:
 
 if __name__ == "__main__":
     {"train": train, "scenarios": scenarios, "simulate": simulate}[sys.argv[1]](
-        json.loads(Path("params.json").read_text()), Path("outputs"))
+        json.loads(Path("params.json").read_text()), Path("outputs")
+    )

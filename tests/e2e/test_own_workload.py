@@ -31,13 +31,24 @@ def workload(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("own")
     command = {name: {"run": ["python", str(SCRIPT), name]} for name in ("train", "scenarios", "simulate", "relabel")}
     spec = {
-        "schema": "fleetloop.workload/v1", "name": "own", "title": "Somebody's robot", "device_class": "own-robot",
-        "sites": ["here"], "model": {"name": "own-model"} | MODEL, "commands": command,
-        "field": {"run": ["python", "-c", "pass"]}, "events": {"bump": {"severity": "grave", "incident": True}},
-        "exposure": "distance_m", "suites": {"nominal": {"kind": "nominal", "scenarios": 30, "seed": 1}},
-        "shard_scenarios": 10, "recipes": {"standard": {}},
-        "gate": {"metric": "incident", "parts": [{"suite": "nominal", "rule": "non_inferior", "margin": 0.1}],
-                 "first": [{"suite": "nominal", "rule": "absolute_at_most", "bound": 0.2}]},
+        "schema": "fleetloop.workload/v1",
+        "name": "own",
+        "title": "Somebody's robot",
+        "device_class": "own-robot",
+        "sites": ["here"],
+        "model": {"name": "own-model"} | MODEL,
+        "commands": command,
+        "field": {"run": ["python", "-c", "pass"]},
+        "events": {"bump": {"severity": "grave", "incident": True}},
+        "exposure": "distance_m",
+        "suites": {"nominal": {"kind": "nominal", "scenarios": 30, "seed": 1}},
+        "shard_scenarios": 10,
+        "recipes": {"standard": {}},
+        "gate": {
+            "metric": "incident",
+            "parts": [{"suite": "nominal", "rule": "non_inferior", "margin": 0.1}],
+            "first": [{"suite": "nominal", "rule": "absolute_at_most", "bound": 0.2}],
+        },
     }
     (folder / "workload.yaml").write_text(yaml.safe_dump(spec))
     return folder
@@ -47,8 +58,14 @@ def fleetloop(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]
     environment = os.environ | {"FLEETLOOP_HOME": str(stack.home)}
     for name in ("FLEETLOOP_SERVER", "FLEETLOOP_TOKEN"):
         environment.pop(name, None)
-    return subprocess.run([sys.executable, "-m", "control_plane.cli.app", *arguments], env=environment, check=False,
-                          capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-m", "control_plane.cli.app", *arguments],
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 def asked(stack: Stack, *arguments: str) -> list[dict[str, Any]]:
@@ -93,7 +110,13 @@ def test_wrong_use_has_one_clear_line_and_its_own_exit_status(stack: Stack, tmp_
 
 def test_without_a_control_plane_commands_say_how_to_get_one(tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("FLEETLOOP_")}
-    done = subprocess.run([sys.executable, "-m", "control_plane.cli.app", "status"], capture_output=True, text=True,
-                          env=environment | {"FLEETLOOP_HOME": str(tmp_path)}, check=False, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "control_plane.cli.app", "status"],
+        capture_output=True,
+        text=True,
+        env=environment | {"FLEETLOOP_HOME": str(tmp_path)},
+        check=False,
+        timeout=60,
+    )
     assert done.returncode == 2
     assert "fleetloop up" in done.stdout + done.stderr
