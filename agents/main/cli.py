@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     ):  # fmt: skip
         enrolling.add_argument(f"--{name}", required=True, help=words)
     enrolling.add_argument("--ca-sha256", help="fingerprint of the server's device authority, given with the token")
+    enrolling.add_argument("--trust-root-sha256", help="sha256 of the first root.json, from whoever keeps the keys")
     enrolling.add_argument("--label", action="append", default=[], metavar="K=V", help="may be given many times")
     running = _command(commands, "run", _run, "run the agent of one device")
     told = (
@@ -112,6 +113,7 @@ def _enrol(options: argparse.Namespace) -> int:
         site=options.site,
         labels=_labels(options.label),
         ca_sha256=options.ca_sha256,
+        trust_root_sha256=options.trust_root_sha256,
     )
     identity = asyncio.run(_enrolled(state, wish))
     text = {"device_id": identity.device_id, "state_dir": str(state.root)}

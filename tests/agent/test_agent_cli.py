@@ -20,6 +20,7 @@ import pytest
 from agents.main.notify import watchdog_period_s, watched
 from agents.main.page import LoopbackPage
 from agents.protocol.v1 import DeploymentPhase as P
+from agents.protocol.v1 import sha256_hex
 from agents.protocol.v1.trust import Revocations
 from agents.sdk import Event, Robot, StateDir
 from tests.agent.bundles import Built, files, release
@@ -364,3 +365,16 @@ def test_status_counts_what_has_not_got_home(server: FleetServer, state: StateDi
     told = json.loads(command("status", "--json", "--state-dir", str(state.root)).stdout)
     assert told["to be sent"] == "3 windows and events, 0 recordings"
     assert told["agent"] == "does not run"
+
+
+def test_a_root_that_is_not_the_pinned_one_is_not_taken(server: FleetServer, state: StateDir) -> None:
+    server.publish()
+    arguments = [
+        "enrol", "--server", server.url, "--token", "t" * 20, "--state-dir", str(state.root), "--serial", "7",
+        "--device-class", "test", "--site", "hall", "--trust-root-sha256",
+    ]  # fmt: skip
+    refused = command(*arguments, "0" * 64)
+    assert refused.returncode != 0
+    assert "root of trust" in refused.stderr
+    assert not (state.private / "identity.json").exists()
+    assert command(*arguments, sha256_hex(server.tuf.root)).returncode == 0
