@@ -228,7 +228,7 @@ def _drops_damaged_active(state: State, seen: Seen) -> State:
     return replace(_cleared(state, P.IDLE, None, "slot_damaged"), active=fallback, fallback=None)
 
 
-def _drops_damaged_fallback(state: State, _seen: Seen) -> State:
+def _drops_fallback(state: State, _seen: Seen) -> State:
     return replace(state, fallback=None)
 
 
@@ -239,6 +239,9 @@ def _is_revoked(slot: Slot | None, seen: Seen) -> bool:
 def _leaves_revoked(state: State, seen: Seen) -> State:
     fallback = None if _is_revoked(state.fallback, seen) else state.fallback
     left = replace(_remembers(state, state.active), active=fallback, fallback=None, candidate=None, starts=0)
+    if not _is_active(state, state.target):
+        # Another release is on its way, maybe the very cure: forgotten as a target, it is taken up as a new order.
+        return _cleared(left, P.IDLE, None, "revoked")
     return replace(left, phase=P.REVERTED, reason="revoked", detail="the release was revoked")
 
 
@@ -384,11 +387,11 @@ TABLE: Final[tuple[Row, ...]] = (
     Row(None, "the active slot is damaged: back to the other one",
         lambda s, w, _p: s.active is not None and s.active.link in w.damaged, _drops_damaged_active, (_A.SWITCH,)),
     Row(None, "the fallback slot is damaged and is no fallback any more",
-        lambda s, w, _p: s.fallback is not None and s.fallback.link in w.damaged, _drops_damaged_fallback),
+        lambda s, w, _p: s.fallback is not None and s.fallback.link in w.damaged, _drops_fallback),
     Row(None, "the active release was revoked: it is left at once",
         lambda s, w, _p: _is_revoked(s.active, w), _leaves_revoked, (_A.SWITCH,)),
     Row(None, "the fallback was revoked and is no fallback any more",
-        lambda s, w, _p: _is_revoked(s.fallback, w), _drops_damaged_fallback),
+        lambda s, w, _p: _is_revoked(s.fallback, w), _drops_fallback),
     Row(None, "the release on its way here was revoked",
         lambda s, w, _p: _is_revoked(s.candidate, w), _refuses_revoked),
     Row(_in(P.TRIAL), "the order was withdrawn during the trial: back to the previous model",
