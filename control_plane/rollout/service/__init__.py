@@ -1,0 +1,31 @@
+"""Rollouts for other slices and the edges: make and wish, what devices should run, and how far they are."""
+
+from control_plane.rollout.service.board import Board, sign_manifest
+from control_plane.rollout.service.rollouts import (
+    ACTOR,
+    create_rollout,
+    get,
+    list_baselines,
+    list_decisions,
+    list_deployments,
+    list_rollouts,
+    wish,
+)
+from control_plane.rollout.service.tracking import asks_for_site, grant_site, tells_news, track
+
+__all__ = [
+    "ACTOR",
+    "Board",
+    "asks_for_site",
+    "create_rollout",
+    "get",
+    "grant_site",
+    "list_baselines",
+    "list_decisions",
+    "list_deployments",
+    "list_rollouts",
+    "sign_manifest",
+    "tells_news",
+    "track",
+    "wish",
+]

@@ -1,0 +1,145 @@
+"""Who is offered what, as one process last read it; and the envelope in which the director says so."""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from agents.protocol import v1 as wire
+from agents.protocol.v1.safe_state import all_of
+from control_plane.fleet import service as fleet
+from control_plane.fleet.domain import Identity
+from control_plane.kit import clock
+from control_plane.kit.db import Session
+from control_plane.kit.objects import ObjectStore
+from control_plane.kit.signing import Signer
+from control_plane.registry import service as registry
+from control_plane.rollout import store
+from control_plane.rollout.domain import Live, Order, ReleaseRef, Stratum, order_for
+
+MANIFEST_S = 3600
+SIGN_OF_LIFE_S = 5.0
+MOST_HEARD = 200_000
+MAX_AGE_S = 3.0
+
+
+@dataclass(slots=True)
+class Board:
+    """Who is offered what, as this process last read it; NOTIFY and a short age make it read again."""
+
+    live: dict[str, list[Live]] = field(default_factory=dict)
+    baseline: dict[str, list[ReleaseRef]] = field(default_factory=dict)
+    sites: dict[str, frozenset[str] | None] = field(default_factory=dict)
+    class_rules: dict[str, str] = field(default_factory=dict)
+    tracked: frozenset[str] = frozenset()
+    heard: dict[str, tuple[object, float]] = field(default_factory=dict)
+    revision: int = 0
+    director_keys: frozenset[str] | None = None
+    read_at: float = -1e9
+    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def forget(self) -> None:
+        self.read_at = -1e9
+
+    def is_news(self, device_id: str, said: object) -> bool:
+        """Say whether a device's report must be written: it is new, or the last one is old."""
+        now = asyncio.get_running_loop().time()
+        before, at = self.heard.get(device_id, (None, -1e9))
+        return before != said or now - at >= SIGN_OF_LIFE_S
+
+    def hear(self, device_id: str, said: object) -> None:
+        if len(self.heard) >= MOST_HEARD:
+            self.heard.clear()
+        self.heard[device_id] = (said, asyncio.get_running_loop().time())
+
+    @property
+    def is_fresh(self) -> bool:
+        return asyncio.get_running_loop().time() - self.read_at <= MAX_AGE_S
+
+    async def fresh(self, session: Session, objects: ObjectStore) -> "Board":
+        async with self.reading:  # one reads for all who wait
+            if not self.is_fresh:
+                begun = asyncio.get_running_loop().time()
+                await _read_board(session, self)
+                await _read_trust(session, objects, self)
+                self.read_at = begun
+        return self
+
+    def order(self, who: Identity, floor: int) -> Order | None:
+        live = [r for r in self.live.get(who.device_class, []) if self._reaches(r.rollout_id, who.site)]
+        stratum = Stratum(who.site, who.device_class)
+        order = order_for(who.id, stratum, floor, live, self.baseline.get(who.device_class, []))
+        rule = self.class_rules.get(who.device_class)
+        # What the class asks for holds for every release, the fleet's own as well.
+        return replace(order, safe_state=all_of([rule, order.safe_state])) if order and rule else order
+
+    def _reaches(self, rollout_id: str, site: str) -> bool:
+        sites = self.sites.get(rollout_id)
+        return sites is None or site in sites
+
+
+async def _read_board(session: Session, board: Board) -> None:
+    live: dict[str, list[Live]] = {}
+    rows = await store.offering(session)
+    for row in rows:
+        release = await _ref(session, row.release)
+        limits = {Stratum(*key.split("|", 1)): values[row.stage] for key, values in row.limits.items()}
+        fraction = row.plan["stages"][row.stage]["fraction"]
+        plan = row.plan
+        how = (plan.get("safe_state", ""), plan.get("shadow_s", 0.0), plan.get("site_budget"))
+        found = Live(row.id, release, limits, fraction, *how)
+        for device_class in row.device_classes:
+            live.setdefault(device_class, []).append(found)
+        board.sites[row.id] = frozenset(row.sites) if row.sites is not None else None
+    board.live = live
+    board.class_rules = {each.name: each.safe_state for each in await fleet.list_classes(session) if each.safe_state}
+    board.tracked = frozenset(await store.unfinished(session))
+    board.baseline = {b.device_class: await _same_content(session, b.release) for b in await store.baselines(session)}
+
+
+async def _read_trust(session: Session, objects: ObjectStore, board: Board) -> None:
+    """Read which TUF revision is out, and with which keys the policy in it lets a director sign."""
+    revision = await registry.revision(session)
+    if revision != board.revision:
+        policy = await registry.current_policy(session, objects)
+        board.revision, board.director_keys = revision, frozenset(policy.director) if policy else None
+
+
+async def _same_content(session: Session, digest: str) -> list[ReleaseRef]:
+    """Return a release and every later one of the same content for the same model."""
+    found = await registry.later_releases(session, digest)
+    return [ReleaseRef(r.digest, r.size_bytes, r.counter, r.content_digest) for r in found]
+
+
+async def _ref(session: Session, digest: str) -> ReleaseRef:
+    return (await _same_content(session, digest))[0]
+
+
+def sign_manifest(
+    signer: Signer, who: Identity, message: wire.CheckIn, order: Order | None, revision: int = 0
+) -> wire.Envelope:
+    """Say what this device should run, in an envelope good for this one check-in."""
+    now = clock.now()
+    manifest = wire.DirectorManifest(
+        device_id=who.id,
+        nonce=message.nonce,
+        seq=message.seq,
+        issued_at=now,
+        expires_at=now + timedelta(seconds=MANIFEST_S),
+        revision=revision,
+        order=_wire_order(order) if order else None,
+    )
+    payload = manifest.model_dump_json(by_alias=True).encode()
+    return wire.seal_envelope(wire.DIRECTOR_PAYLOAD, payload, [signer.private])
+
+
+def _wire_order(order: Order) -> wire.ReleaseOrder:
+    return wire.ReleaseOrder(
+        release_digest=order.release.digest,
+        size_bytes=order.release.size_bytes,
+        counter=order.release.counter,
+        rollout_id=order.rollout_id,
+        stage_fraction=order.stage_fraction,
+        safe_state=order.safe_state or None,
+        site_free=order.site_free,
+        shadow_s=order.shadow_s,
+    )
