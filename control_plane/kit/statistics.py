@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 MAX_LOG = 690.0  # exp() of more is not a float
 FEW_CLUSTERS_WITH_NEWS = 10  # below this the design effect cannot be estimated
 RATIO_GRID: Floats = np.geomspace(1e-3, 1e3, 1201)
+FINE_SLICES = 1000  # with more, a fifth of the grid says as much
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,10 +208,54 @@ def _quantile(confidence: float, clusters: int) -> float:
 # --- two arms, events per exposure ----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Slices:
+    """What both arms did, one entry per slice, as columns; slices with one `look` are told at once.
+
+    `looks` grow and begin with 0; nothing is read from a look whose slices hold no event.
+    """
+
+    treated: Floats
+    control: Floats
+    hits: Floats
+    misses: Floats
+    looks: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, steps: Sequence[TwoArmStep]) -> "Slices":
+        rows = [(s.treated_exposure, s.control_exposure, s.treated_events, s.control_events) for s in steps]
+        treated, control, hits, misses = np.asarray(rows, dtype=np.float64).reshape(-1, 4).T
+        return cls(treated, control, hits, misses, np.arange(len(steps), dtype=np.int64))
+
+    @property
+    def count(self) -> int:
+        """How many looks there were."""
+        return int(self.looks[-1]) + 1 if self.looks.size else 0
+
+    @property
+    def has_events(self) -> bool:
+        return bool(np.any(self.hits + self.misses > 0))
+
+    def log_likelihoods(self, ratios: Floats) -> Floats:
+        """Return one row per look, one column per ratio; slices in which one arm did nothing compare nothing."""
+        told = (self.treated > 0) & (self.control > 0) & (self.hits + self.misses > 0)
+        treated, control = self.treated[told, None], self.control[told, None]
+        hits, events = self.hits[told, None], (self.hits + self.misses)[told, None]
+        # The share is what counts; scaled by the control's exposure the logarithms stay exact for any unit.
+        value = hits * np.log(ratios) - events * np.log1p(ratios * (treated / control))
+        total = np.zeros((self.count, ratios.size))
+        np.add.at(total, self.looks[told], value)
+        return total
+
+
 def rate_ratio_path(
-    steps: Sequence[TwoArmStep], null_ratio: float, ratios: Sequence[float], alpha: float, dispersion: float = 1.0
+    slices: Slices | Sequence[TwoArmStep],
+    null_ratio: float,
+    ratios: Sequence[float],
+    alpha: float,
+    dispersion: float = 1.0,
 ) -> EPath:
-    """Test the ratio of two event rates against `null_ratio`, slice by slice, whatever the base rate is.
+    """Test the ratio of two event rates against `null_ratio`, look by look, whatever the base rate is.
 
     Given an event, it happened in the treated arm with probability r*T / (r*T + C) where T and C are the exposures of
     that slice: the base rate cancels (Przyborowski and Wilenski 1940), and so do site, season and allocation, because
@@ -222,47 +267,61 @@ def rate_ratio_path(
     grid = np.asarray(ratios, dtype=np.float64)
     if not (bool(np.all(grid > null_ratio)) or bool(np.all(grid < null_ratio))):
         raise ValueError(f"the ratios of a mixture lie on one side of the null ratio {null_ratio}, not {list(ratios)}")
-    if not steps:
+    table = slices if isinstance(slices, Slices) else Slices.of(slices)
+    if not table.count:
         return EPath((), None)
-    gain = _log_likelihoods(steps, grid) - _log_likelihoods(steps, np.asarray([null_ratio]))
-    paths = np.cumsum(gain, axis=0) / dispersion
+    found = table.log_likelihoods(np.append(grid, null_ratio))
+    paths = np.cumsum(found[:, :-1] - found[:, -1:], axis=0) / dispersion
     return epath(special.logsumexp(paths, axis=1) - math.log(grid.size), alpha)
 
 
 def rate_ratio_interval(
-    steps: Sequence[TwoArmStep], alpha: float, dispersion: float = 1.0, *, anytime: bool = True
+    slices: Slices | Sequence[TwoArmStep], alpha: float, dispersion: float = 1.0, *, anytime: bool = True
 ) -> Interval:
     """Bound the ratio of two event rates by what the likelihood does not rule out.
 
     `anytime`: the confidence sequence {r : mixture likelihood / likelihood(r) < 1/alpha} (Robbins 1970), valid at every
     look at once. Otherwise the likelihood-ratio interval for a single look.
     """
-    if not any(s.treated_events + s.control_events for s in steps):
+    table = slices if isinstance(slices, Slices) else Slices.of(slices)
+    if not table.has_events:
         return Interval(0.0, None, math.inf)
-    curve = np.sum(_log_likelihoods(steps, RATIO_GRID), axis=0) / dispersion
+    grid = RATIO_GRID if table.hits.size <= FINE_SLICES else RATIO_GRID[::5]
+    curve = np.sum(table.log_likelihoods(grid), axis=0) / dispersion
     best = int(np.argmax(curve))
     floor = (
-        float(special.logsumexp(curve)) - math.log(RATIO_GRID.size) - math.log(1 / alpha)
+        float(special.logsumexp(curve)) - math.log(grid.size) - math.log(1 / alpha)
         if anytime
         else float(curve[best]) - float(stats.chi2.ppf(1 - alpha, 1)) / 2
     )
     inside = np.flatnonzero(curve > floor)
     first, last = int(inside[0]), int(inside[-1])
-    low = 0.0 if first == 0 else float(RATIO_GRID[first - 1])
-    high = math.inf if last == RATIO_GRID.size - 1 else float(RATIO_GRID[last + 1])
-    return Interval(low, float(RATIO_GRID[best]), high)
+    low = 0.0 if first == 0 else float(grid[first - 1])
+    high = math.inf if last == grid.size - 1 else float(grid[last + 1])
+    return Interval(low, float(grid[best]), high)
 
 
-def _log_likelihoods(steps: Sequence[TwoArmStep], ratios: Floats) -> Floats:
-    """One row per step, one column per ratio; steps in which one arm did nothing compare nothing."""
-    rows = np.asarray(
-        [(s.treated_exposure, s.control_exposure, s.treated_events, s.control_events) for s in steps], dtype=np.float64
-    ).reshape(-1, 4)
-    treated, control, hits, misses = (rows[:, [i]] for i in range(4))
-    usable = (treated > 0) & (control > 0)
-    mixed = np.where(usable, ratios * treated + control, 1.0)
-    value = hits * np.log(ratios) - (hits + misses) * np.log(mixed)
-    return np.asarray(np.where(usable, value, 0.0), dtype=np.float64)
+def own_history(before: Sequence[tuple[float, float]], since: Sequence[tuple[float, float]], floor: float) -> Slices:
+    """Compare units with their own past, given (events, exposure) of each unit before a change and since.
+
+    A unit's own rate is gamma distributed with the fleet's mean and the fleet's variance between units (moments of the
+    past, at least `floor`); its past makes that prior its own. What follows then has the likelihood of one slice whose
+    control is the past plus the prior's pseudo-counts (negative binomial; Gelman and others, "Bayesian Data Analysis",
+    section 2.6). A martingale while the prior is right and nothing changes for the whole fleet.
+    """
+    past, new = np.asarray(before, dtype=np.float64).reshape(-1, 2), np.asarray(since, dtype=np.float64).reshape(-1, 2)
+    events, exposure = float(np.sum(past[:, 0])), float(np.sum(past[:, 1]))
+    if events <= 0 or exposure <= 0:
+        return Slices.of([])
+    shape = 1 / max(frailty([unit_moments(past[:, 0], past[:, 1])]), floor)
+    pseudo_exposure = shape * exposure / events
+    return Slices(
+        new[:, 1],
+        past[:, 1] + pseudo_exposure,
+        new[:, 0],
+        past[:, 0] + shape,
+        np.zeros(len(past), dtype=np.int64),
+    )
 
 
 def dispersion(arms: Sequence[tuple[UnitMoments, UnitMoments]], floor: float = 0.0) -> float:
@@ -298,7 +357,7 @@ def frailty(arms: Sequence[UnitMoments]) -> float:
     return max(0.0, surplus / scale) if scale > 0 else 0.0
 
 
-def unit_moments(events: Sequence[float], exposures: Sequence[float]) -> UnitMoments:
+def unit_moments(events: Sequence[float] | Floats, exposures: Sequence[float] | Floats) -> UnitMoments:
     counts, amounts = np.asarray(events, dtype=np.float64), np.asarray(exposures, dtype=np.float64)
     return UnitMoments(
         counts.size,

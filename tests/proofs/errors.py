@@ -90,7 +90,7 @@ def canary(world: Field, ratio: float, runs: int, *, look_every: int = 0) -> Cal
 def promoted(world: Field, ratio: float, runs: int) -> Callable[[], float]:
     def figure() -> float:
         rng = np.random.default_rng(84)
-        paths = (weigh(PLAN, world.run(rng, ratio)[0]).safe for _ in range(runs))
+        paths = (weigh(PLAN, world.run(rng, ratio)[0]).safe.path for _ in range(runs))
         return share([path.crossed_at is not None for path in paths])
 
     return figure

@@ -1,6 +1,7 @@
 """Which devices a stage reaches: a hash and one threshold per stratum and stage, never a row per device."""
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 
 BITS = 60  # fits a signed 64-bit column, and 15 hex digits of a digest in SQL
@@ -12,6 +13,16 @@ def score(rollout_id: str, device_id: str) -> int:
     """Give the device's fixed place in this rollout: the first 15 hex digits of sha256("ROLLOUT/DEVICE")."""
     digest = hashlib.sha256(f"{rollout_id}/{device_id}".encode()).hexdigest()
     return int(digest[: BITS // 4], 16)
+
+
+def return_score(rollout_id: str, device_id: str) -> int:
+    """Give the device's fixed place on the way back, which says nothing about when it was reached."""
+    return score(f"{rollout_id}/back", device_id)
+
+
+def due_back(rollout_id: str, devices: Iterable[str], share: float) -> list[str]:
+    """Return the devices whose turn to go back it is."""
+    return [device for device in devices if return_score(rollout_id, device) < int(share * EVERYONE)]
 
 
 def canaries_in(devices: int, fraction: float) -> int:
@@ -41,6 +52,18 @@ def _threshold(ranked: Sequence[int], fraction: float) -> int:
     if not 2 <= len(ranked) <= SMALL_STRATUM:
         return int(fraction * EVERYONE)
     return ranked[canaries_in(len(ranked), fraction)]
+
+
+def counted_in(devices: int, fraction: float) -> int:
+    """Say how many devices of a stratum a stage holds at least.
+
+    Exact up to `SMALL_STRATUM`. Above, the hash decides for each device alone: the count is binomial, and four standard
+    deviations below its mean it is as good as never (3 in 100,000). Whoever waits for more would wait for ever.
+    """
+    if fraction >= 1 or devices <= SMALL_STRATUM:
+        return canaries_in(devices, fraction)
+    mean = fraction * devices
+    return int(mean - 4 * math.sqrt(mean * (1 - fraction)))
 
 
 def stage_of(place: int, limits: Sequence[int]) -> int | None:

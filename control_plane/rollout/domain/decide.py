@@ -1,5 +1,6 @@
 """From everything seen now to what should be true next. A lost or repeated call changes nothing."""
 
+import math
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum, auto
@@ -7,7 +8,7 @@ from typing import assert_never
 
 from control_plane.evaluation.domain import Verdict
 from control_plane.kit.statistics import Interval
-from control_plane.rollout.domain.evidence import Evidence, weigh
+from control_plane.rollout.domain.evidence import Evidence, SequentialTest, weigh
 from control_plane.rollout.domain.values import (
     Action,
     AskPerson,
@@ -16,6 +17,7 @@ from control_plane.rollout.domain.values import (
     Gravest,
     Offer,
     Phase,
+    Quarantine,
     Rollout,
     Seen,
     Withdraw,
@@ -45,6 +47,11 @@ class World:
         return self.rollout.current.max_exposure + self.seen.wishes.extra_exposure
 
     @property
+    def must_settle(self) -> int:
+        """How many devices must have settled; one at least, or nobody would have shown anything."""
+        return max(1, math.ceil(self.rollout.plan.settle_share * self.seen.deployments.wanted))
+
+    @property
     def overdue(self) -> bool:
         allowed = timedelta(seconds=self.rollout.current.deadline_s + self.seen.wishes.extra_s)
         return self.rollout.stage_since is not None and self.seen.now - self.rollout.stage_since >= allowed
@@ -59,7 +66,7 @@ class World:
 
 def decide(rollout: Rollout, seen: Seen) -> Decision:
     """Say what should be true next, given everything that is true now."""
-    world = World(rollout, seen, weigh(rollout.plan, seen.increments, seen.spreads))
+    world = World(rollout, seen, weigh(rollout.plan, seen.increments, seen.spreads, seen.histories))
     match rollout.phase:
         case Phase.DRAFT:
             return _draft(world)
@@ -68,7 +75,7 @@ def decide(rollout: Rollout, seen: Seen) -> Decision:
         case Phase.ROLLING | Phase.PAUSED | Phase.HELD:
             danger = _danger(world)
             if danger:
-                return world.to(danger, Phase.HALTING, (Withdraw(rollout.plan.withdraw_at_once),))
+                return _begin_return(world, danger)
             return _alive(world)
         case Phase.HALTING:
             return _halting(world)
@@ -113,27 +120,53 @@ def _begin(world: World, stage: int) -> Rollout:
     )
 
 
+def _begin_return(world: World, because: str) -> Decision:
+    back = replace(world.rollout, phase=Phase.HALTING, wave=0, wave_since=world.seen.now)
+    return world.answer(back, because, (Withdraw(back.returning),))
+
+
 def _danger(world: World) -> str | None:
     """Say why the release must go back, if it must; asked in every phase in which devices have it."""
-    plan, evidence, devices = world.rollout.plan, world.evidence, world.seen.deployments
-    if world.seen.wishes.halt:
+    plan, evidence, seen = world.rollout.plan, world.evidence, world.seen
+    if seen.wishes.halt:
         return "halted by a person"
+    if seen.preempted_by:
+        return f"pre-empted by the newer rollout {seen.preempted_by}"
     if plan.gravest is Gravest.ANY and evidence.canary_gravest:
         return f"{evidence.canary_gravest} events of the gravest kind on canary devices, none is allowed"
-    if evidence.harm.crossed_at is not None:
-        shown = f"evidence {evidence.harm.peak:.3g}, {evidence.harm_needed:g} needed"
+    crossed = next((test for test in evidence.harms if test.crossed), None)
+    if crossed is not None:
+        return _harmful(evidence, crossed)
+    return _failing(world)
+
+
+def _harmful(evidence: Evidence, test: SequentialTest) -> str:
+    shown = f"evidence {test.path.peak:.3g}, {test.needed:g} needed"
+    if test.name == "harm":
         return f"canary is worse than control: {_counts(evidence)}, {shown}"
-    if evidence.gravest and evidence.gravest.crossed_at is not None:
+    if test.name == "gravest":
         return (
-            f"{evidence.canary_gravest} events of the gravest kind on canary devices, significantly more than control"
+            f"{test.canary_events} events of the gravest kind on canary devices, significantly more than control: "
+            f"{shown}"
         )
+    if test.name == "history_harm":
+        return f"devices do worse than in their own past: {test.canary_events} events since they switched, {shown}"
+    name = test.name.removeprefix("watch_").replace("_", " ")
+    return (
+        f"{name}: canary is worse than control, {test.canary_events} events in {evidence.canary_exposure:g} against "
+        f"{test.control_events} in {evidence.control_exposure:g}, {shown}"
+    )
+
+
+def _failing(world: World) -> str | None:
+    plan, devices = world.rollout.plan, world.seen.deployments
     allowed = max(plan.max_failures, int(plan.max_failure_fraction * devices.offered))
-    if devices.bad > allowed:
-        return (
-            f"{devices.bad} devices failed ({devices.failed}), went back ({devices.reverted}) "
-            f"or are silent ({devices.silent}), {allowed} allowed"
-        )
-    return None
+    if devices.bad <= allowed:
+        return None
+    return (
+        f"{devices.bad} devices failed ({devices.failed}), went back ({devices.reverted}) "
+        f"or are silent ({devices.silent}), {allowed} allowed"
+    )
 
 
 def _alive(world: World) -> Decision:
@@ -172,8 +205,8 @@ def _stage(world: World) -> tuple[Step, str]:
     if world.seen.wishes.proceed_past == rollout.stage:
         return Step.ADVANCE, f"a person let stage {rollout.stage + 1} pass: {_interval(world.evidence.ratio)}"
     everyone = stage.fraction >= 1
-    proved = everyone or not stage.must_prove or world.evidence.safe.crossed_at is not None
-    settled = devices.wanted > 0 and devices.settled >= devices.wanted
+    proved = everyone or not stage.must_prove or any(test.crossed for test in world.evidence.safes)
+    settled = devices.wanted > 0 and devices.settled >= world.must_settle
     enough = everyone or world.stage_exposure >= stage.min_exposure
     if proved and settled and enough:
         return Step.ADVANCE, _why_on(world)
@@ -204,18 +237,31 @@ def _lacking(world: World, *, proved: bool, settled: bool) -> str:
     if not settled:
         return f"{devices.settled} of {devices.wanted} devices have settled"
     if not proved:
+        safe, harm = evidence.safe, evidence.harm
         return (
-            f"watching: {_counts(evidence)}; evidence for no worse {evidence.safe.peak:.3g} and for harm "
-            f"{evidence.harm.peak:.3g}, {evidence.safe_needed:g} needed"
+            f"watching: {_counts(evidence)}; evidence for no worse {safe.path.peak:.3g} of {safe.needed:g} and "
+            f"for harm {harm.path.peak:.3g} of {harm.needed:g} needed"
         )
     return f"{world.stage_exposure:g} of {stage.min_exposure:g} exposure"
 
 
 def _halting(world: World) -> Decision:
-    if world.seen.holding:
-        because = f"{world.seen.holding} devices still have the release"
-        return world.to(because, None, (Withdraw(world.rollout.plan.withdraw_at_once),))
-    return world.to("every device is back", Phase.HALTED)
+    """Send devices back wave by wave; whoever does not come back in time is set apart, so that there is an end."""
+    rollout, seen = world.rollout, world.seen
+    if not seen.holding:
+        return world.to("every device is back", Phase.HALTED)
+    due = seen.holding if seen.due_back is None else seen.due_back
+    last = rollout.wave >= len(rollout.plan.returns) - 1
+    if due == 0 and not last:
+        on = replace(rollout, wave=rollout.wave + 1, wave_since=seen.now)
+        because = f"the first are back; {on.returning:.0%} of all devices go back now, {seen.holding} have it still"
+        return world.answer(on, because, (Withdraw(on.returning),))
+    actions: tuple[Action, ...] = (Withdraw(rollout.returning),)
+    since = rollout.wave_since
+    if due and since is not None and seen.now - since >= timedelta(seconds=rollout.plan.return_s):
+        actions = (*actions, Quarantine())
+        return world.to(f"{due} devices did not come back in time and are set apart", None, actions)
+    return world.to(f"{seen.holding} devices still have the release, {due} of them are to go back now", None, actions)
 
 
 def _counts(evidence: Evidence) -> str:

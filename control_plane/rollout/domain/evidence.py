@@ -1,24 +1,44 @@
-"""What the field says so far: canary against concurrent control, stratum by stratum."""
+"""What the field says so far: canary against concurrent control, stratum by stratum, and against its own past."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from control_plane.kit import statistics
-from control_plane.kit.statistics import EPath, Interval, TwoArmStep
-from control_plane.rollout.domain.values import ArmSpread, Gravest, Increment, Plan, Stratum
+from control_plane.kit.statistics import EPath, Interval, Slices
+from control_plane.rollout.domain.ledger import GRAVEST, INCIDENTS, WATCHED, Joined, Ledger
+from control_plane.rollout.domain.values import ArmSpread, Control, Gravest, History, Increment, Plan
+
+LEAST_FRAILTY = 0.02
+"""Devices are never taken to be all alike when their own past is the control."""
+
+
+@dataclass(frozen=True, slots=True)
+class SequentialTest:
+    """An e-process with its part of alpha: it has decided once it ever reached `needed`."""
+
+    name: str
+    path: EPath
+    needed: float
+    canary_events: int
+    control_events: int
+
+    @property
+    def crossed(self) -> bool:
+        return self.path.crossed_at is not None
+
+    @property
+    def progress(self) -> float:
+        """How far it is on its way from 1 to `needed`, on the scale on which evidence adds up."""
+        return math.log(max(self.path.peak, 1e-300)) / math.log(self.needed)
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """`harm`, `gravest` and `safe` are e-processes; they have decided once they ever reached their `needed` value."""
+    """`harms` halt, each by itself; one of `safes` is enough to widen."""
 
-    harm: EPath
-    harm_needed: float
-    gravest: EPath | None
-    gravest_needed: float
-    safe: EPath
-    safe_needed: float
+    harms: tuple[SequentialTest, ...]
+    safes: tuple[SequentialTest, ...]
     ratio: Interval
     canary_exposure: float
     control_exposure: float
@@ -27,14 +47,21 @@ class Evidence:
     canary_gravest: int
     dispersion: float
 
+    @property
+    def harm(self) -> SequentialTest:
+        """The harm test that is nearest to its decision."""
+        return max(self.harms, key=lambda test: test.progress)
+
+    @property
+    def safe(self) -> SequentialTest:
+        return max(self.safes, key=lambda test: test.progress)
+
     def figures(self) -> dict[str, float | int | None]:
+        tests = {f"{test.name}_e": test.path.peak for test in (*self.harms, *self.safes)}
+        needed = {f"{test.name}_e_needed": test.needed for test in (*self.harms, *self.safes)}
         return {
-            "harm_e": self.harm.peak,
-            "harm_e_needed": self.harm_needed,
-            "gravest_e": self.gravest.peak if self.gravest else None,
-            "gravest_e_needed": self.gravest_needed if self.gravest else None,
-            "safe_e": self.safe.peak,
-            "safe_e_needed": self.safe_needed,
+            **tests,
+            **needed,
             "ratio_low": self.ratio.low,
             "ratio": self.ratio.estimate,
             "ratio_high": self.ratio.high if math.isfinite(self.ratio.high) else None,
@@ -53,51 +80,78 @@ def safe_ratios(margin: float) -> tuple[float, ...]:
     return tuple(null**power for power in (0.5, 0.0, -0.5, -1.0))
 
 
-def weigh(plan: Plan, increments: Sequence[Increment], spreads: Sequence[ArmSpread] = ()) -> Evidence:
-    """Weigh everything seen, in time order. Strata multiply: each compares only with itself."""
-    ordered = sorted(increments, key=lambda step: (step.bucket, step.stratum))
+def weigh(
+    plan: Plan,
+    increments: Sequence[Increment],
+    spreads: Sequence[ArmSpread] = (),
+    histories: Sequence[History] = (),
+) -> Evidence:
+    """Weigh everything seen, in the order in which it happened. Strata multiply: each compares only with itself."""
+    ledger = Ledger.of(increments)
+    joined = Joined.of(ledger)
     spread = statistics.dispersion([(s.canary, s.control) for s in spreads], plan.frailty_floor)
-    steps = _steps(ordered, gravest=False)
-    watch = plan.gravest is Gravest.EXCESS
-    harm_alpha = plan.alpha * (1 - plan.gravest_share) if watch else plan.alpha
-    grave_alpha = plan.alpha * plan.gravest_share
-    grave = _steps(ordered, gravest=True) if watch else []
-    null = 1 + plan.margin
+    past = _own_past(histories) if plan.control is not Control.CONCURRENT else Slices.of([])
+    (canary, control), main = ledger.exposure.sum(axis=0).tolist(), joined.slices(INCIDENTS)
     return Evidence(
-        harm=statistics.rate_ratio_path(steps, 1.0, plan.harm_ratios, harm_alpha, spread),
-        harm_needed=1 / harm_alpha,
-        gravest=statistics.rate_ratio_path(grave, 1.0, plan.harm_ratios, grave_alpha, spread) if watch else None,
-        gravest_needed=1 / grave_alpha,
-        safe=statistics.rate_ratio_path(steps, null, safe_ratios(plan.margin), plan.alpha, spread),
-        safe_needed=1 / plan.alpha,
-        ratio=statistics.rate_ratio_interval(steps, plan.alpha, spread),
-        canary_exposure=sum(step.canary_exposure for step in ordered),
-        control_exposure=sum(step.control_exposure for step in ordered),
-        canary_events=sum(step.canary_events for step in ordered),
-        control_events=sum(step.control_events for step in ordered),
-        canary_gravest=sum(step.canary_gravest for step in ordered),
+        harms=tuple(_harms(plan, ledger, joined, spread, past)),
+        safes=tuple(_safes(plan, main, spread, past)),
+        ratio=_ratio(plan, main, spread, past),
+        canary_exposure=canary,
+        control_exposure=control,
+        canary_events=ledger.total(INCIDENTS)[0],
+        control_events=ledger.total(INCIDENTS)[1],
+        canary_gravest=ledger.total(GRAVEST)[0],
         dispersion=spread,
     )
 
 
-def _steps(ordered: Sequence[Increment], *, gravest: bool) -> list[TwoArmStep]:
-    """Turn increments into steps, stratum by stratum; slices are joined until both arms have driven.
+def _harms(plan: Plan, ledger: Ledger, joined: Joined, spread: float, past: Slices) -> Iterator[SequentialTest]:
+    """Test every count with its own part of alpha: together they halt a harmless release in at most alpha of cases."""
 
-    Whether slices are joined depends on exposure alone, never on events, so that each step's split of events between
-    the arms stays binomial; and no exposure and no event is dropped, however unevenly windows arrive.
-    """
-    waiting: dict[Stratum, TwoArmStep] = {}
-    steps = []
-    for item in ordered:
-        held = waiting.pop(item.stratum, TwoArmStep(0.0, 0.0, 0, 0))
-        joined = TwoArmStep(
-            held.treated_exposure + item.canary_exposure,
-            held.control_exposure + item.control_exposure,
-            held.treated_events + (item.canary_gravest if gravest else item.canary_events),
-            held.control_events + (item.control_gravest if gravest else item.control_events),
-        )
-        if joined.treated_exposure > 0 and joined.control_exposure > 0:
-            steps.append(joined)
-        else:
-            waiting[item.stratum] = joined
-    return steps
+    def test(
+        name: str, slices: Slices, share: float, counts: tuple[int, int], tempered: float = spread
+    ) -> SequentialTest:
+        alpha = plan.alpha * share
+        path = statistics.rate_ratio_path(slices, 1.0, plan.harm_ratios, alpha, tempered)
+        return SequentialTest(name, path, 1 / alpha, *counts)
+
+    concurrent, own = _weights(plan)
+    if concurrent:
+        yield test("harm", joined.slices(INCIDENTS), plan.harm_share * concurrent, ledger.total(INCIDENTS))
+    if own:
+        yield test("history_harm", past, plan.harm_share * own, _totals(past), 1.0)
+    if plan.gravest is Gravest.EXCESS:
+        yield test("gravest", joined.slices(GRAVEST), plan.gravest_share, ledger.total(GRAVEST))
+    for place, watch in enumerate(plan.watch, WATCHED):
+        yield test(f"watch_{watch.name}", joined.slices(place), watch.share, ledger.total(place))
+
+
+def _safes(plan: Plan, main: Slices, spread: float, past: Slices) -> Iterator[SequentialTest]:
+    concurrent, own = _weights(plan)
+    null, ratios = 1 + plan.margin, safe_ratios(plan.margin)
+    for name, slices, share, tempered in (("safe", main, concurrent, spread), ("history_safe", past, own, 1.0)):
+        if share:
+            alpha = plan.alpha * share
+            path = statistics.rate_ratio_path(slices, null, ratios, alpha, tempered)
+            yield SequentialTest(name, path, 1 / alpha, *_totals(slices))
+
+
+def _weights(plan: Plan) -> tuple[float, float]:
+    """Return the parts of alpha for the concurrent control and for the devices' own past."""
+    return {Control.CONCURRENT: (1.0, 0.0), Control.HISTORY: (0.0, 1.0), Control.BOTH: (0.5, 0.5)}[plan.control]
+
+
+def _ratio(plan: Plan, main: Slices, spread: float, past: Slices) -> Interval:
+    if plan.control is Control.HISTORY:
+        return statistics.rate_ratio_interval(past, plan.alpha)
+    return statistics.rate_ratio_interval(main, plan.alpha, spread)
+
+
+def _own_past(histories: Sequence[History]) -> Slices:
+    ordered = sorted(histories, key=lambda device: device.device_id)
+    before = [(float(device.events_before), device.exposure_before) for device in ordered]
+    return statistics.own_history(before, [(float(d.events), d.exposure) for d in ordered], LEAST_FRAILTY)
+
+
+def _totals(slices: Slices) -> tuple[int, int]:
+    return round(float(slices.hits.sum())), round(float(slices.misses.sum()))

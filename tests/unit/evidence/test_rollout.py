@@ -23,6 +23,7 @@ from control_plane.rollout.domain import (
     Seen,
     Stage,
     Stratum,
+    Watch,
     Wishes,
     Withdraw,
     decide,
@@ -91,6 +92,17 @@ worlds = st.tuples(
         wishes,
     ),
 )
+
+
+
+
+def unbegun(world: tuple[Rollout, Seen]) -> tuple[Rollout, Seen]:
+    """A rollout that has not begun is in its first stage."""
+    fresh = world[0].phase in {Phase.DRAFT, Phase.WAITING_APPROVAL}
+    return (replace(world[0], stage=0), world[1]) if fresh else world
+
+
+worlds = worlds.map(unbegun)
 
 
 @given(worlds)
@@ -235,7 +247,7 @@ def test_what_halts(world: Seen, said: str) -> None:
     for phase in (Phase.ROLLING, Phase.PAUSED, Phase.HELD):
         decision = decide(replace(ROLLING, phase=phase), world)
         assert decision.rollout.phase is Phase.HALTING
-        assert decision.actions == (Withdraw(100),)
+        assert decision.actions == (Withdraw(0.25),)
         assert re.search(said, decision.because)
 
 
@@ -249,7 +261,7 @@ def test_gravest_events_by_excess_only_count_against_control() -> None:
 
 def test_halting_waits_for_the_last_device() -> None:
     halting = replace(ROLLING, phase=Phase.HALTING)
-    assert decide(halting, seen(holding=3)).actions == (Withdraw(100),)
+    assert decide(halting, seen(holding=3)).actions == (Withdraw(0.25),)
     assert decide(halting, seen(holding=0)).rollout.phase is Phase.HALTED
 
 
@@ -285,7 +297,10 @@ def test_two_devices_at_a_bad_site_do_not_accuse_the_release() -> None:
         {"margin": 0},
         {"harm_ratios": (0.9, 2.0)},
         {"max_failures": -1},
-        {"withdraw_at_once": 0},
+        {"returns": (0.5,)},
+        {"silence_s": 0},
+        {"watch": (Watch("brakes", ("hard_brake",), 0.999),)},
+        {"settle_share": 0},
     ],
 )
 def test_a_senseless_plan_is_refused(wrong: dict[str, object]) -> None:

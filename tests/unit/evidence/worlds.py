@@ -108,10 +108,10 @@ def halted(plan: Plan, world: Field, rng: Generator, ratio: float, *, look_every
     """Say whether canary is ever halted; with `look_every` the devices' spread is used at every such look."""
     increments, spreads = world.run(rng, ratio)
     if not look_every:
-        return weigh(plan, increments).harm.crossed_at is not None
+        return weigh(plan, increments).harm.crossed
     looks = range(look_every - 1, world.buckets, look_every)
     return any(
-        weigh(plan, [step for step in increments if step.bucket <= look], spreads[look]).harm.crossed_at is not None
+        weigh(plan, [step for step in increments if step.bucket <= look], spreads[look]).harm.crossed
         for look in looks
     )
 

@@ -1,0 +1,142 @@
+"""What canary and control did, slice by slice, as columns: enough for a million devices, because it holds strata.
+
+The sums of a slice say everything, so neither the order of arrival nor a second arrival changes what is read from them.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from control_plane.kit.statistics import Slices
+from control_plane.rollout.domain.values import Increment, Stratum
+
+INCIDENTS, GRAVEST, WATCHED = 0, 1, 2
+"""The counts of a slice, by place: those of the plan's `watch` follow from `WATCHED` on."""
+Numbers = NDArray[np.int64]
+Amounts = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ledger(Sequence[Increment]):
+    """Rows of `Increment`: exposure has a column per arm (canary, control), events one per arm and count."""
+
+    strata: tuple[Stratum, ...]
+    bucket: Numbers
+    stratum: Numbers
+    exposure: Amounts
+    events: Numbers
+
+    @classmethod
+    def of(cls, increments: Sequence[Increment]) -> "Ledger":
+        """Put increments in columns; a ledger is returned as it is."""
+        if isinstance(increments, Ledger):
+            return increments
+        strata = tuple(sorted({step.stratum for step in increments}))
+        place = {stratum: number for number, stratum in enumerate(strata)}
+        events = [[_counts(step, canary=True), _counts(step, canary=False)] for step in increments]
+        return cls(
+            strata,
+            np.asarray([step.bucket for step in increments], dtype=np.int64),
+            np.asarray([place[step.stratum] for step in increments], dtype=np.int64),
+            np.asarray([(s.canary_exposure, s.control_exposure) for s in increments], dtype=np.float64).reshape(-1, 2),
+            _rectangle(events),
+        )
+
+    def __len__(self) -> int:
+        return self.bucket.size
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        (canary, control), (hits, misses) = self.exposure[place].tolist(), self.events[place].tolist()
+        return Increment(
+            int(self.bucket[place]),
+            self.strata[int(self.stratum[place])],
+            canary,
+            control,
+            hits[INCIDENTS],
+            misses[INCIDENTS],
+            hits[GRAVEST],
+            misses[GRAVEST],
+            tuple(hits[WATCHED:]),
+            tuple(misses[WATCHED:]),
+        )
+
+    def __iter__(self) -> Iterator[Increment]:
+        return (self[i] for i in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ledger) and list(self) == list(other)
+
+    def __hash__(self) -> int:
+        return hash((self.strata, len(self)))
+
+    def total(self, count: int) -> tuple[int, int]:
+        """Return events of one count on canary and on control devices."""
+        if not len(self) or count >= self.events.shape[2]:
+            return 0, 0
+        canary, control = self.events[:, :, count].sum(axis=0).tolist()
+        return canary, control
+
+
+def _counts(step: Increment, *, canary: bool) -> tuple[int, ...]:
+    if canary:
+        return (step.canary_events, step.canary_gravest, *step.canary_watched)
+    return (step.control_events, step.control_gravest, *step.control_watched)
+
+
+def _rectangle(events: Sequence[Sequence[Sequence[int]]]) -> Numbers:
+    """Fill up rows that know fewer counts."""
+    width = max((len(arm) for row in events for arm in row), default=WATCHED)
+    full = [[[*arm, *[0] * (width - len(arm))] for arm in row] for row in events]
+    return np.asarray(full, dtype=np.int64).reshape(-1, 2, width)
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A ledger by time and stratum, in which both arms have driven in every slice.
+
+    Slices of a stratum are joined until both arms have. Whether they are depends on exposure alone, never on events, so
+    that each one's split of events between the arms stays binomial; and no exposure and no event is dropped, however
+    unevenly windows arrive.
+    """
+
+    exposure: Amounts
+    events: Numbers
+    looks: Numbers
+
+    @classmethod
+    def of(cls, ledger: Ledger) -> "Joined":
+        times, look = np.unique(ledger.bucket, return_inverse=True)
+        shape = (times.size, len(ledger.strata))
+        exposure = np.zeros((*shape, 2))
+        events = np.zeros((*shape, 2, ledger.events.shape[2]), dtype=np.int64)
+        np.add.at(exposure, (look, ledger.stratum), ledger.exposure)
+        np.add.at(events, (look, ledger.stratum), ledger.events)
+        _join(exposure, events)
+        both = np.all(exposure > 0, axis=2)
+        return cls(exposure[both], events[both], np.nonzero(both)[0].astype(np.int64))
+
+    def slices(self, count: int) -> Slices:
+        """Return one count's events with the exposure they belong to."""
+        if count >= self.events.shape[2]:
+            return Slices.of([])
+        hits, misses = (self.events[:, arm, count].astype(np.float64) for arm in (0, 1))
+        return Slices(self.exposure[:, 0], self.exposure[:, 1], hits, misses, self.looks)
+
+
+def _join(exposure: Amounts, events: Numbers) -> None:
+    """Carry what only one arm did into its stratum's next slice, in place."""
+    both = np.all(exposure > 0, axis=2)
+    alone = ~both & (np.any(exposure > 0, axis=2) | np.any(events > 0, axis=(2, 3)))
+    if not bool(np.any(alone)):
+        return
+    for now in range(int(np.argmax(np.any(alone, axis=1))), exposure.shape[0] - 1):
+        carried = ~np.all(exposure[now] > 0, axis=1)
+        exposure[now + 1][carried] += exposure[now][carried]
+        events[now + 1][carried] += events[now][carried]
+        exposure[now][carried] = 0
+        events[now][carried] = 0
