@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 MAX_LOG = 690.0  # exp() of more is not a float
 FEW_CLUSTERS_WITH_NEWS = 10  # below this the design effect cannot be estimated
 RATIO_GRID: Floats = np.geomspace(1e-3, 1e3, 1201)
-FINE_SLICES = 1000  # with more, a fifth of the grid says as much
+FINE_SLICES = 1000  # more are pooled for an interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +212,7 @@ def _quantile(confidence: float, clusters: int) -> float:
 class Slices:
     """What both arms did, one entry per slice, as columns; slices with one `look` are told at once.
 
-    `looks` grow and begin with 0; nothing is read from a look whose slices hold no event.
+    `looks` never fall; nothing is read from a look whose slices hold no event.
     """
 
     treated: Floats
@@ -244,8 +244,23 @@ class Slices:
         # The share is what counts; scaled by the control's exposure the logarithms stay exact for any unit.
         value = hits * np.log(ratios) - events * np.log1p(ratios * (treated / control))
         total = np.zeros((self.count, ratios.size))
-        np.add.at(total, self.looks[told], value)
+        looks, begins = np.unique(self.looks[told], return_index=True)
+        if looks.size:
+            total[looks] = np.add.reduceat(value, begins, axis=0)
         return total
+
+    def pooled(self) -> "Slices":
+        """Throw slices together whose arms drove in the same proportion, within a percent, as one look.
+
+        The likelihood depends on a slice's proportion and its events alone; each group stands at the mean of its own.
+        """
+        told = (self.treated > 0) & (self.control > 0) & (self.hits + self.misses > 0)
+        odds, events = self.treated[told] / self.control[told], (self.hits + self.misses)[told]
+        _, group = np.unique(np.round(np.log(odds) * 100), return_inverse=True)
+        total = np.bincount(group, weights=events)
+        mean = np.exp(np.bincount(group, weights=events * np.log(odds)) / total)
+        hits = np.bincount(group, weights=self.hits[told])
+        return Slices(mean, np.ones_like(mean), hits, total - hits, np.zeros(mean.size, dtype=np.int64))
 
 
 def rate_ratio_path(
@@ -286,8 +301,9 @@ def rate_ratio_interval(
     table = slices if isinstance(slices, Slices) else Slices.of(slices)
     if not table.has_events:
         return Interval(0.0, None, math.inf)
-    grid = RATIO_GRID if table.hits.size <= FINE_SLICES else RATIO_GRID[::5]
-    curve = np.sum(table.log_likelihoods(grid), axis=0) / dispersion
+    grid = RATIO_GRID
+    exact = table if table.hits.size <= FINE_SLICES else table.pooled()
+    curve = np.sum(exact.log_likelihoods(grid), axis=0) / dispersion
     best = int(np.argmax(curve))
     floor = (
         float(special.logsumexp(curve)) - math.log(grid.size) - math.log(1 / alpha)

@@ -110,12 +110,12 @@ class Joined:
 
     @classmethod
     def of(cls, ledger: Ledger) -> "Joined":
+        if not len(ledger):
+            return cls(ledger.exposure, ledger.events, ledger.bucket)
         times, look = np.unique(ledger.bucket, return_inverse=True)
-        shape = (times.size, len(ledger.strata))
-        exposure = np.zeros((*shape, 2))
-        events = np.zeros((*shape, 2, ledger.events.shape[2]), dtype=np.int64)
-        np.add.at(exposure, (look, ledger.stratum), ledger.exposure)
-        np.add.at(events, (look, ledger.stratum), ledger.events)
+        place, cells = look * len(ledger.strata) + ledger.stratum, times.size * len(ledger.strata)
+        exposure = _summed(place, ledger.exposure, cells).reshape(times.size, -1, 2)
+        events = _summed(place, ledger.events, cells).astype(np.int64).reshape(*exposure.shape[:2], 2, -1)
         _join(exposure, events)
         both = np.all(exposure > 0, axis=2)
         return cls(exposure[both], events[both], np.nonzero(both)[0].astype(np.int64))
@@ -126,6 +126,12 @@ class Joined:
             return Slices.of([])
         hits, misses = (self.events[:, arm, count].astype(np.float64) for arm in (0, 1))
         return Slices(self.exposure[:, 0], self.exposure[:, 1], hits, misses, self.looks)
+
+
+def _summed(place: Numbers, rows: NDArray[Any], cells: int) -> Amounts:
+    """Add rows up by their place; one output column per input column."""
+    columns = rows.reshape(len(rows), -1).T
+    return np.stack([np.bincount(place, weights=column, minlength=cells) for column in columns], axis=1)
 
 
 def _join(exposure: Amounts, events: Numbers) -> None:
