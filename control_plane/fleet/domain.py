@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 KEPT_BOOTS = 8
 LATE_MOST = 1
@@ -65,6 +66,14 @@ class Member:
     id: str
     site: str
     device_class: str
+
+
+class StratumSize(NamedTuple):
+    """How many active devices are of one class at one site."""
+
+    site: str
+    device_class: str
+    devices: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,16 @@ class Device(Base):
     spool: Mapped[dict[str, Any]]
 
 
+class Stratum(Base):
+    """How many active devices are of a class at a site; triggers on `fleet_device` keep it (migration 0008)."""
+
+    __tablename__ = "fleet_stratum"
+
+    device_class: Mapped[str] = mapped_column(primary_key=True)
+    site: Mapped[str] = mapped_column(primary_key=True)
+    devices: Mapped[int] = mapped_column(BigInteger)
+
+
 class Certificate(Base):
     """Every certificate the authority gave to a device."""
 

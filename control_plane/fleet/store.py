@@ -5,10 +5,18 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
-from control_plane.fleet.models import DeniedKey, Device, DeviceClass, EnrolmentConflict, EnrolmentToken, Statement
+from control_plane.fleet.models import (
+    DeniedKey,
+    Device,
+    DeviceClass,
+    EnrolmentConflict,
+    EnrolmentToken,
+    Statement,
+    Stratum,
+)
 from control_plane.kit.db import Database, Row, Session, execute, row
 
 
@@ -74,6 +82,26 @@ async def members(session: Session, device_classes: Sequence[str], sites: Sequen
     )
     if sites is not None:
         query = query.where(Device.site.in_(sites))
+    return (await session.execute(query)).all()
+
+
+async def strata(session: Session, device_classes: Sequence[str], sites: Sequence[str] | None) -> Sequence[Any]:
+    """Return (site, device_class, devices) of a selection's strata; as many rows as strata, however many devices."""
+    query = (
+        select(Stratum.site, Stratum.device_class, Stratum.devices)
+        .where(Stratum.device_class.in_(device_classes), Stratum.devices > 0)
+        .order_by(Stratum.device_class, Stratum.site)
+    )
+    if sites is not None:
+        query = query.where(Stratum.site.in_(sites))
+    return (await session.execute(query)).all()
+
+
+async def members_of(session: Session, wanted: Sequence[tuple[str, str]]) -> Sequence[Any]:
+    """Return (id, site, device_class) of every active device of some strata, given as (site, device_class)."""
+    query = select(Device.id, Device.site, Device.device_class).where(
+        tuple_(Device.device_class, Device.site).in_([(kind, site) for site, kind in wanted]), Device.state == "active"
+    )
     return (await session.execute(query)).all()
 
 

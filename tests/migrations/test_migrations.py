@@ -96,3 +96,20 @@ def test_a_held_lock_fails_the_upgrade_instead_of_hanging(empty_url: str) -> Non
 
     assert asyncio.run(hold_and_downgrade()) != 0
     assert "fleet_device" in tables(empty_url)
+
+
+def test_devices_that_are_there_are_counted_when_strata_come(empty_url: str) -> None:
+    upgrade(empty_url)
+    command.downgrade(alembic_config(empty_url), "0007")
+    run_sql(
+        empty_url,
+        "insert into fleet_device_class (name, title, facts) values ('cart', 'Cart', '{}')",
+        """insert into fleet_device (id, serial, public_key_pem, key_sha256, device_class, site, labels, state,
+               agent_version, boots, last_seq, counter_floor, platform, spool)
+           select n, n, '', n, 'cart', 'north', '{}', case when n = 1 then 'retired' else 'active' end, '0', '[]', -1,
+               0, '{}', '{}' from generate_series(1, 5) as n""",
+        "select 1",
+    )
+    upgrade(empty_url)
+    counted = run_sql(empty_url, "select device_class, site, devices from fleet_stratum")
+    assert [tuple(row) for row in counted] == [("cart", "north", 4)]

@@ -1,7 +1,15 @@
 """Let devices in, know them again, keep what they say of themselves."""
 
 from control_plane.fleet.service.check_ins import CLONE_REVIEW, MAX_COUNTER, go_on, quarantine_clone, see
-from control_plane.fleet.service.devices import get_device, list_devices, members, patch_device, summary
+from control_plane.fleet.service.devices import (
+    get_device,
+    list_devices,
+    members,
+    members_of,
+    patch_device,
+    strata,
+    summary,
+)
 from control_plane.fleet.service.enrolment import (
     CONFLICT_REVIEW,
     create_token,
@@ -36,6 +44,7 @@ __all__ = [
     "list_devices",
     "list_statements",
     "members",
+    "members_of",
     "patch_device",
     "put_class",
     "quarantine_clone",
@@ -43,6 +52,7 @@ __all__ = [
     "renew",
     "see",
     "statement",
+    "strata",
     "summary",
     "take_report",
 ]

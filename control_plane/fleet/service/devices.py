@@ -1,8 +1,10 @@
 """Devices as people and other slices see them."""
 
+from collections.abc import Sequence
+
 from control_plane.audit import service as audit
 from control_plane.fleet import store
-from control_plane.fleet.domain import DeviceState, Member
+from control_plane.fleet.domain import DeviceState, Member, StratumSize
 from control_plane.fleet.models import Device
 from control_plane.fleet.schemas import DeviceItem, DevicePatch, FleetLine
 from control_plane.fleet.service.enrolment import forget_boots
@@ -53,6 +55,16 @@ async def list_devices(
 
 async def members(session: Session, device_classes: list[str], sites: list[str] | None) -> list[Member]:
     return [Member(*found) for found in await store.members(session, device_classes, sites)]
+
+
+async def strata(session: Session, device_classes: Sequence[str], sites: Sequence[str] | None) -> list[StratumSize]:
+    """Return how many active devices a selection has by site and class; it costs the number of strata."""
+    return [StratumSize(*found) for found in await store.strata(session, device_classes, sites)]
+
+
+async def members_of(session: Session, strata: Sequence[tuple[str, str]]) -> list[Member]:
+    """Return the active devices of some (site, device_class); it costs their number, so ask for small strata."""
+    return [Member(*found) for found in await store.members_of(session, strata)] if strata else []
 
 
 async def summary(session: Session) -> list[FleetLine]:
