@@ -3,13 +3,15 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Identity, Index, func
+from sqlalchemy import BigInteger, ForeignKey, Identity, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from control_plane.kit.db import Base
 
 
 class RolloutRow(Base):
+    """By stratum ("SITE|CLASS") and stage: `limits` are thresholds, `counts` devices under them, `sizes` all of them."""
+
     __tablename__ = "rollout"
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -33,7 +35,15 @@ class RolloutRow(Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     limits: Mapped[dict[str, Any]]
+    counts: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    sizes: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     offering: Mapped[bool]
+    wave: Mapped[int] = mapped_column(default=0, server_default="0")
+    wave_since: Mapped[datetime | None]
+    preempts: Mapped[list[str]] = mapped_column(server_default=text("'[]'::jsonb"))
+    preempted_by: Mapped[str] = mapped_column(default="", server_default="")
+    forecast: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    plan_override: Mapped[str] = mapped_column(default="", server_default="")
     because: Mapped[str]
     figures: Mapped[dict[str, Any]]
     created_by: Mapped[str]
@@ -41,7 +51,7 @@ class RolloutRow(Base):
 
 
 class RolloutDecision(Base):
-    """One tick whose answer was new, with its figures: what the page draws over time."""
+    """One tick whose answer was new, with its figures, and in `evidence` all that it was decided from."""
 
     __tablename__ = "rollout_decision"
     __table_args__ = (Index("ix_rollout_decision_rollout", "rollout_id", "number"),)
@@ -53,10 +63,27 @@ class RolloutDecision(Base):
     stage: Mapped[int]
     because: Mapped[str]
     figures: Mapped[dict[str, Any]]
+    evidence: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+
+
+class Tally(Base):
+    """How many devices stand how, kept by triggers on the deployments: a decision counts nobody."""
+
+    __tablename__ = "rollout_tally"
+
+    rollout_id: Mapped[str] = mapped_column(primary_key=True)
+    site: Mapped[str] = mapped_column(primary_key=True)
+    device_class: Mapped[str] = mapped_column(primary_key=True)
+    standing: Mapped[str] = mapped_column(primary_key=True)
+    devices: Mapped[int] = mapped_column(BigInteger)
 
 
 class Deployment(Base):
     __tablename__ = "rollout_deployment"
+    __table_args__ = (
+        Index("ix_rollout_deployment_standing", "rollout_id", "standing", "device_id"),
+        Index("ix_rollout_deployment_device", "device_id"),
+    )
 
     rollout_id: Mapped[str] = mapped_column(ForeignKey("rollout.id"), primary_key=True)
     device_id: Mapped[str] = mapped_column(ForeignKey("fleet_device.id"), primary_key=True)
@@ -70,6 +97,10 @@ class Deployment(Base):
     active_content: Mapped[str | None]
     qualification: Mapped[dict[str, Any]]
     site_granted_until: Mapped[datetime | None]
+    standing: Mapped[str] = mapped_column(default="offered", server_default="offered")
+    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
+    looked_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    cell: Mapped[str | None]
 
 
 class Baseline(Base):

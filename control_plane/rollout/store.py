@@ -1,6 +1,7 @@
 """Rows of rollouts, decisions, deployments and baselines."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
@@ -32,7 +33,9 @@ async def list_rollouts(session: Session, *, before: str | None, limit: int) -> 
 
 
 async def offering(session: Session) -> Sequence[RolloutRow]:
-    query = select(RolloutRow).where(RolloutRow.offering).order_by(RolloutRow.counter.desc())
+    """Return rollouts that devices are still told of: those that offer their release, and those taken back."""
+    told = RolloutRow.offering | (RolloutRow.phase == "halting")
+    query = select(RolloutRow).where(told).order_by(RolloutRow.counter.desc())
     return (await session.scalars(query)).all()
 
 
@@ -59,13 +62,33 @@ async def put_baseline(session: Session, device_class: str, values: dict[str, An
     await session.execute(statement.on_conflict_do_update(index_elements=["device_class"], set_=values))
 
 
-async def insert_decision(session: Session, row: RolloutRow, at: Any) -> None:
-    session.add(
-        RolloutDecision(
-            rollout_id=row.id, at=at, phase=row.phase, stage=row.stage, because=row.because, figures=row.figures
-        )
+async def insert_decision(
+    session: Session, row: RolloutRow, at: datetime, figures: dict[str, Any], evidence: dict[str, Any]
+) -> None:
+    made = RolloutDecision(
+        rollout_id=row.id, at=at, phase=row.phase, stage=row.stage, because=row.because, figures=figures
     )
+    made.evidence = evidence
+    session.add(made)
     await session.flush()
+
+
+async def last_decision(session: Session, rollout_id: str) -> Row | None:
+    found = await rows(
+        session,
+        """select at, because, figures from rollout_decision where rollout_id = :id order by number desc limit 1""",
+        id=rollout_id,
+    )
+    return found[0] if found else None
+
+
+async def evidence(session: Session, rollout_id: str) -> Sequence[Row]:
+    """Return (number, evidence) of every decision that was kept, oldest first."""
+    return await rows(
+        session,
+        "select number, evidence from rollout_decision where rollout_id = :id and evidence <> '{}' order by number",
+        id=rollout_id,
+    )
 
 
 async def decisions(session: Session, rollout_id: str, limit: int) -> Sequence[RolloutDecision]:
@@ -116,23 +139,58 @@ async def grant_site(session: Session, rollout_id: str, device_id: str, site: st
     return bool(granted)
 
 
-async def tally(session: Session, rollout_id: str, content: str, silent_s: float) -> Row:
-    """Count deployments: committed with the content really running, failed, reverted, silent, still holding."""
+async def tally(session: Session, rollout_id: str) -> dict[str, int]:
+    """Return how many devices stand how; it costs the number of strata."""
     found = await rows(
         session,
-        """
-        with d as (select *, seen_at < now() - :silent * interval '1 second' as silent from rollout_deployment
-                   where rollout_id = :id)
-        select count(*) as offered,
-               count(*) filter (where phase in ('committed', 'idle') and active_content = :content) as committed,
-               count(*) filter (where phase = 'refused') as failed,
-               count(*) filter (where phase = 'reverted') as reverted,
-               count(*) filter (where silent and phase not in ('committed', 'idle', 'refused', 'reverted')) as silent,
-               count(*) filter (where not silent and (active_content = :content or phase in
-                   ('downloading', 'verified', 'qualifying', 'shadow', 'armed', 'trial'))) as holding
-        from d""",
+        "select standing, sum(devices)::bigint as devices from rollout_tally where rollout_id = :id group by standing",
         id=rollout_id,
-        content=content,
-        silent=silent_s,
     )
-    return found[0]
+    return {line["standing"]: line["devices"] for line in found}
+
+
+async def tally_by_stratum(session: Session, rollout_id: str) -> Sequence[Row]:
+    query = "select * from rollout_tally where rollout_id = :id and devices > 0 order by site, device_class, standing"
+    return await rows(session, query, id=rollout_id)
+
+
+async def in_standing(session: Session, rollout_id: str, standings: Sequence[str]) -> list[str]:
+    found = await rows(
+        session,
+        """select device_id from rollout_deployment where rollout_id = :id and standing = any(:standings)
+           order by device_id""",
+        id=rollout_id,
+        standings=list(standings),
+    )
+    return [line["device_id"] for line in found]
+
+
+async def next_waiting(session: Session, rollout_id: str, most: int) -> Sequence[Row]:
+    """Return devices that have not settled, those looked at longest ago first, and say that they were looked at."""
+    return await rows(
+        session,
+        """update rollout_deployment d set looked_at = now() where rollout_id = :id and device_id in (
+               select device_id from rollout_deployment where rollout_id = :id
+               and standing in ('offered', 'working', 'retrying', 'silent') and looked_at < now() - interval '5 seconds'
+               order by looked_at limit :most)
+           returning device_id, standing""",
+        id=rollout_id,
+        most=most,
+    )
+
+
+async def stand(session: Session, rollout_id: str, devices: Sequence[str], standing: str) -> None:
+    if devices:
+        await execute(
+            session,
+            """update rollout_deployment set standing = :standing
+               where rollout_id = :id and device_id = any(:devices)""",
+            id=rollout_id,
+            devices=list(devices),
+            standing=standing,
+        )
+
+
+async def quarantined(session: Session) -> Sequence[str]:
+    found = await rows(session, "select distinct device_id from rollout_deployment where standing = 'quarantined'")
+    return [line["device_id"] for line in found]

@@ -17,6 +17,18 @@ from control_plane.rollout.domain.evidence import Evidence, SequentialTest, safe
 from control_plane.rollout.domain.ledger import Ledger
 from control_plane.rollout.domain.orders import Live, Order, ReleaseRef, order_for
 from control_plane.rollout.domain.planner import FleetStratum, Forecast, StageNeed, plan_exposure
+from control_plane.rollout.domain.replay import Replayed, evidence_of, read_plan, replay, rollout_from
+from control_plane.rollout.domain.spread import Arms, histories_of, spreads_of
+from control_plane.rollout.domain.standing import (
+    HOLDING,
+    OPEN,
+    Report,
+    Standing,
+    deployments_of,
+    holding_of,
+    is_retry,
+    standing_of,
+)
 from control_plane.rollout.domain.values import (
     ENDS,
     NEXT,
@@ -45,6 +57,22 @@ from control_plane.rollout.domain.values import (
 from control_plane.rollout.domain.windows import Window, window_closed
 
 __all__ = [
+    "standing_of",
+    "is_retry",
+    "holding_of",
+    "deployments_of",
+    "Standing",
+    "Report",
+    "OPEN",
+    "HOLDING",
+    "spreads_of",
+    "histories_of",
+    "Arms",
+    "rollout_from",
+    "replay",
+    "read_plan",
+    "evidence_of",
+    "Replayed",
     "ENDS",
     "EVERYONE",
     "NEXT",

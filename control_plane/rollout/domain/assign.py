@@ -33,14 +33,19 @@ def canaries_in(devices: int, fraction: float) -> int:
 
 
 def thresholds(
-    rollout_id: str, devices: Iterable[str], fractions: Sequence[float], floors: Sequence[int] = ()
+    rollout_id: str,
+    devices: Iterable[str],
+    fractions: Sequence[float],
+    floors: Sequence[int] = (),
+    *,
+    large: bool = False,
 ) -> tuple[int, ...]:
     """Give one threshold per stage for one stratum: a device is in the stage when its score is below it.
 
-    In a small stratum the threshold is the rank that gives the exact count; in a large one, and for a lone device, the
-    fraction itself. `floors` are thresholds already in force: late joiners may not push a device out.
+    In a small stratum the threshold is the rank that gives the exact count; in a large one (`large`, which needs no
+    devices), and for a lone device, the fraction itself. `floors` are thresholds already in force: late joiners may not push a device out.
     """
-    ranked = sorted(score(rollout_id, device) for device in devices)
+    ranked = [] if large else sorted(score(rollout_id, device) for device in devices)
     raw = [_threshold(ranked, fraction) for fraction in fractions]
     kept = [max(value, floor) for value, floor in zip(raw, [*floors, *[0] * len(raw)], strict=False)]
     return tuple(max(kept[: i + 1]) for i in range(len(kept)))

@@ -24,6 +24,9 @@ from control_plane.rollout.domain.values import (
 )
 
 
+NO_WAY_BACK = "withdrawn; nothing came before it, so devices that have it keep it until the next release"
+
+
 class Step(Enum):
     WAIT = auto()
     ADVANCE = auto()
@@ -249,7 +252,7 @@ def _halting(world: World) -> Decision:
     """Send devices back wave by wave; whoever does not come back in time is set apart, so that there is an end."""
     rollout, seen = world.rollout, world.seen
     if not seen.holding:
-        return world.to("every device is back", Phase.HALTED)
+        return world.to("every device is back" if seen.has_way_back else NO_WAY_BACK, Phase.HALTED)
     due = seen.holding if seen.due_back is None else seen.due_back
     last = rollout.wave >= len(rollout.plan.returns) - 1
     if due == 0 and not last:

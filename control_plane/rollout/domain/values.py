@@ -1,6 +1,6 @@
 """The words of a rollout: its plan, its state, what is seen of the world, what is decided."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -93,7 +93,8 @@ class Plan:
     before it switches; it must have run the candidate in shadow for `shadow_s`. `site_budget`: how many devices of a
     site may be in their trial at once; `cell_budget`: how many of those that share a value of the label `cell_label`.
     `windows`: when devices may switch. `frailty_floor`: the least variance between devices to assume. `settle_share`:
-    the part of a stage's devices that must have settled. A device not heard of for `silence_s` counts as failed.
+    the part of a stage's devices that must have settled. A device not heard of for `silence_s` (ten check-ins if unset)
+    counts as failed.
     `returns`: the shares in which devices are sent back; one that is not back after `return_s` is quarantined. A cause
     in `retry_causes` is not the release's fault: a device may meet it `retries` times before it counts as failed.
     """
@@ -117,7 +118,7 @@ class Plan:
     watch: tuple[Watch, ...] = ()
     control: Control = Control.CONCURRENT
     settle_share: float = 1.0
-    silence_s: float = 3600.0
+    silence_s: float | None = None
     returns: tuple[float, ...] = (0.25, 1.0)
     return_s: float = 3600.0
     retries: int = 2
@@ -152,7 +153,7 @@ def _demands(plan: Plan) -> Iterator[tuple[str, bool]]:
     budget = plan.max_failures >= 0 and 0 <= plan.max_failure_fraction <= 1 and plan.frailty_floor >= 0
     yield "a plan's failure budget and frailty floor are not negative", budget and plan.retries >= 0
     yield "a plan needs approvals_needed of at least 0", plan.approvals_needed >= 0
-    times = plan.silence_s > 0 and plan.return_s > 0 and 0 < plan.settle_share <= 1
+    times = (plan.silence_s is None or plan.silence_s > 0) and plan.return_s > 0 and 0 < plan.settle_share <= 1
     yield "a plan needs silence_s and return_s above 0 and a settle_share in (0, 1]", times
     back = list(plan.returns)
     yield f"a plan's returns rise to 1, not {back}", back == sorted(set(back)) and back[-1:] == [1.0] and back[0] > 0
@@ -270,13 +271,14 @@ class Seen:
     approvals: int = 0
     holding: int = 0
     deployments: Deployments = Deployments()
-    increments: tuple[Increment, ...] = ()
+    increments: Sequence[Increment] = ()
     spreads: tuple[ArmSpread, ...] = ()
     wishes: Wishes = Wishes()
     waits_for: str = ""
     due_back: int | None = None
     histories: tuple[History, ...] = ()
     preempted_by: str = ""
+    has_way_back: bool = True
 
 
 @dataclass(frozen=True, slots=True)
