@@ -91,6 +91,7 @@ def run_demo(options: DemoOptions, console: Console) -> int:
                 port=options.port,
                 check_in_s=1.5,
                 tick_s=0.5,
+                evidence_cell_s=5,
                 orchestrator=options.orchestrator,
                 data=options.data,
             )

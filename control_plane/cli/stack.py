@@ -41,6 +41,7 @@ class StackOptions:
     tick_s: float = 1.0
     device_rate_per_s: float = 20.0
     approvals_needed: int = 1
+    evidence_cell_s: int = 60
     database_url: str | None = None
     data: Path | None = None
 
@@ -96,6 +97,7 @@ class Stack:
             "FLEETLOOP_TICK_S": str(self.options.tick_s),
             "FLEETLOOP_DEVICE_RATE_PER_S": str(self.options.device_rate_per_s),
             "FLEETLOOP_APPROVALS_NEEDED": str(self.options.approvals_needed),
+            "FLEETLOOP_EVIDENCE_CELL_S": str(self.options.evidence_cell_s),
             "FLEETLOOP_REQUIRE_SIGNED": "true",
         }
         return settings | self.flow_environment()

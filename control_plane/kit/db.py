@@ -130,6 +130,12 @@ async def copy_rows(session: Session, table: str, columns: Sequence[str], record
     await driver.copy_records_to_table(table, records=records, columns=list(columns))
 
 
+async def driver_fetch(session: Session, statement: str, *values: Any) -> Sequence[Mapping[str, Any]]:
+    """Run one statement ($1, $2 ...) within the session's transaction, past SQLAlchemy; not as its first one."""
+    found: Sequence[Mapping[str, Any]] = await (await _driver(await session.connection())).fetch(statement, *values)
+    return found
+
+
 async def _driver(connection: AsyncConnection) -> Any:
     """Return asyncpg's own connection."""
     driver = (await connection.get_raw_connection()).driver_connection

@@ -50,6 +50,12 @@ class Settings(BaseSettings):
         default=None,
         description="what a proxy on the proxied port says in Fleetloop-Proxy-Secret; not on a unix socket",
     )
+    evidence_cell_s: int = Field(
+        default=60, ge=1, le=3600, description="how finely exposure is added up in time; a change counts from then on"
+    )
+    evidence_panel: int = Field(
+        default=20_000, ge=1, description="about how many devices have sums of their own; all of a smaller fleet"
+    )
     heartbeat_timeout_s: float = Field(default=20.0, gt=0, description="a run silent for so long is asked for again")
 
     @property

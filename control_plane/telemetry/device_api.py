@@ -18,7 +18,8 @@ async def _who(request: Request, session: Session, body: bytes) -> Identity:
 
 async def _telemetry(request: Request, session: Session, body: bytes) -> Response:
     who = await _who(request, session, body)
-    return answer(await service.take_batch(session, who, parse(wire.TelemetryBatch, body)))
+    cell_s = context_of(request).settings.evidence_cell_s
+    return answer(await service.take_batch(session, who, parse(wire.TelemetryBatch, body), cell_s))
 
 
 async def _recordings(request: Request, session: Session, body: bytes) -> Response:

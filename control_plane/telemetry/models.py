@@ -1,4 +1,4 @@
-"""Streams, windows, events and recordings. Windows and events are partitioned by time."""
+"""Streams, windows, events, recordings and sums. Windows and events are partitioned by time."""
 
 from datetime import datetime
 from typing import Any
@@ -64,6 +64,76 @@ class FieldEvent(Base):
     content_digest: Mapped[str]
     at: Mapped[datetime]
     details: Mapped[dict[str, Any]]
+
+
+class Cell(Base):
+    """What devices of a class did with one content at one site within `width_s` of event time.
+
+    `changed` is the last transaction that wrote it, so that a reader can ask for what may have changed since.
+    """
+
+    __tablename__ = "telemetry_cell"
+    __table_args__ = (
+        Index("ix_telemetry_cell_changed", "device_class", "changed"),
+        Index("ix_telemetry_cell_starts_at", "starts_at"),
+    )
+
+    device_class: Mapped[str] = mapped_column(primary_key=True)
+    site: Mapped[str] = mapped_column(primary_key=True)
+    content_digest: Mapped[str] = mapped_column(primary_key=True)
+    starts_at: Mapped[datetime] = mapped_column(primary_key=True)
+    width_s: Mapped[int]
+    first_window_at: Mapped[datetime]
+    distance_mm: Mapped[int] = mapped_column(BigInteger)
+    duration_ms: Mapped[int] = mapped_column(BigInteger)
+    decisions: Mapped[int] = mapped_column(BigInteger)
+    energy_mj: Mapped[int | None] = mapped_column(BigInteger)
+    windows: Mapped[int] = mapped_column(BigInteger)
+    counts: Mapped[dict[str, Any]]
+    changed: Mapped[int] = mapped_column(BigInteger)
+
+
+class Total(Base):
+    """All cells of a stratum and content together, whatever became of them since: pages read no history."""
+
+    __tablename__ = "telemetry_total"
+
+    device_class: Mapped[str] = mapped_column(primary_key=True)
+    site: Mapped[str] = mapped_column(primary_key=True)
+    content_digest: Mapped[str] = mapped_column(primary_key=True)
+    distance_mm: Mapped[int] = mapped_column(BigInteger)
+    duration_ms: Mapped[int] = mapped_column(BigInteger)
+    decisions: Mapped[int] = mapped_column(BigInteger)
+    energy_mj: Mapped[int | None] = mapped_column(BigInteger)
+    windows: Mapped[int] = mapped_column(BigInteger)
+    counts: Mapped[dict[str, Any]]
+
+
+class DeviceSum(Base):
+    """What one device of the panel did with one content."""
+
+    __tablename__ = "telemetry_device_sum"
+    __table_args__ = (Index("ix_telemetry_device_sum_content", "content_digest", "device_class"),)
+
+    device_id: Mapped[str] = mapped_column(primary_key=True)
+    content_digest: Mapped[str] = mapped_column(primary_key=True)
+    device_class: Mapped[str] = mapped_column(primary_key=True)
+    site: Mapped[str] = mapped_column(primary_key=True)
+    distance_mm: Mapped[int] = mapped_column(BigInteger)
+    duration_ms: Mapped[int] = mapped_column(BigInteger)
+    windows: Mapped[int] = mapped_column(BigInteger)
+    counts: Mapped[dict[str, Any]]
+    first_at: Mapped[datetime]
+    last_at: Mapped[datetime]
+
+
+class Panel(Base):
+    """How often the share of devices whose sums are kept has been halved; one row."""
+
+    __tablename__ = "telemetry_panel"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    halvings: Mapped[int]
 
 
 class Recording(Base):

@@ -17,7 +17,7 @@ from uuid import uuid4
 import asyncpg
 
 from control_plane.cli.stack import Stack
-from control_plane.telemetry.store import WINDOW_COLUMNS
+from control_plane.telemetry.store.intake import WINDOW_COLUMNS
 from tests.bench.figure import Figure, rate, say
 from tests.bench.rounds import rounds_of
 from tests.bench.stage import CLASS, CONTENT, Device, dumps, enrol, installation

@@ -1,14 +1,119 @@
 """Sums of exposure that evidence is read from."""
 
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
 revision = "0006"
 down_revision = "0005"
 branch_labels = None
 depends_on = None
 
+# Sums stop at the end of their type: one device that reports nonsense must not make the others' windows unstorable.
+FUNCTIONS = (
+    """create function telemetry_add(held bigint, more bigint) returns bigint
+    language sql immutable strict parallel safe
+    return least(held::numeric + more, 9e18)::bigint""",
+    """create function telemetry_add_counts(held jsonb, more jsonb) returns jsonb language sql immutable parallel safe
+    return case when more = '{}' then held when held = '{}' then more else (
+        select jsonb_object_agg(key, n) from (
+            select key, least(sum(value::numeric), 9e18)::bigint as n
+            from (select key, value, 0 as late from jsonb_each_text(held)
+                  union all select key, value, (not held ? key)::int from jsonb_each_text(more)) both_sides
+            group by key order by min(late), key limit 200) kept) end""",
+    """create aggregate telemetry_sum_counts(jsonb) (sfunc = telemetry_add_counts, stype = jsonb, initcond = '{}')""",
+)
+
+# What was taken in before there were cells counts in them as well.
+CELLS = """
+insert into telemetry_cell (device_class, site, content_digest, starts_at, width_s, first_window_at, distance_mm,
+    duration_ms, decisions, energy_mj, windows, counts, changed)
+select device_class, site, content_digest, to_timestamp(floor(extract(epoch from ended_at) / 60) * 60), 60,
+    min(ended_at), sum(round(distance_m * 1000)), sum(round(duration_s * 1000)), sum(decisions),
+    sum(round(energy_j * 1000)), count(*), telemetry_sum_counts(counts), pg_current_xact_id()::text::bigint
+from telemetry_window where ended_at > received_at - interval '30 days' and ended_at <= received_at + interval '5 min'
+group by 1, 2, 3, 4
+"""
+TOTALS = """
+insert into telemetry_total (device_class, site, content_digest, distance_mm, duration_ms, decisions, energy_mj,
+    windows, counts)
+select device_class, site, content_digest, sum(round(distance_m * 1000)), sum(round(duration_s * 1000)),
+    sum(decisions), sum(round(energy_j * 1000)), count(*), telemetry_sum_counts(counts)
+from telemetry_window group by 1, 2, 3
+"""
+DEVICE_SUMS = """
+insert into telemetry_device_sum (device_id, content_digest, device_class, site, distance_mm, duration_ms, windows,
+    counts, first_at, last_at)
+select device_id, content_digest, device_class, site, sum(round(distance_m * 1000)), sum(round(duration_s * 1000)),
+    count(*), telemetry_sum_counts(counts), min(ended_at), max(ended_at)
+from telemetry_window group by 1, 2, 3, 4
+"""
+
 
 def upgrade() -> None:
-    pass
+    op.create_table(
+        "telemetry_cell",
+        *_key("device_class", "site", "content_digest"),
+        sa.Column("starts_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("width_s", sa.Integer(), nullable=False),
+        sa.Column("first_window_at", sa.DateTime(timezone=True), nullable=False),
+        *_amounts(),
+        sa.Column("changed", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("device_class", "site", "content_digest", "starts_at", name=op.f("pk_telemetry_cell")),
+    )
+    op.create_index("ix_telemetry_cell_changed", "telemetry_cell", ["device_class", "changed"])
+    op.create_index("ix_telemetry_cell_starts_at", "telemetry_cell", ["starts_at"])
+    op.create_table(
+        "telemetry_total",
+        *_key("device_class", "site", "content_digest"),
+        *_amounts(),
+        sa.PrimaryKeyConstraint("device_class", "site", "content_digest", name=op.f("pk_telemetry_total")),
+    )
+    op.create_table(
+        "telemetry_device_sum",
+        *_key("device_id", "content_digest", "device_class", "site"),
+        sa.Column("distance_mm", sa.BigInteger(), nullable=False),
+        sa.Column("duration_ms", sa.BigInteger(), nullable=False),
+        sa.Column("windows", sa.BigInteger(), nullable=False),
+        sa.Column("counts", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("first_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("last_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "device_id", "content_digest", "device_class", "site", name=op.f("pk_telemetry_device_sum")
+        ),
+    )
+    op.create_index("ix_telemetry_device_sum_content", "telemetry_device_sum", ["content_digest", "device_class"])
+    op.create_table(
+        "telemetry_panel",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("halvings", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_telemetry_panel")),
+    )
+    op.execute("insert into telemetry_panel (name, halvings) values ('devices', 0)")
+    for statement in (*FUNCTIONS, CELLS, TOTALS, DEVICE_SUMS):
+        op.execute(statement)
+
+
+def _key(*names: str) -> list[sa.Column[str]]:
+    return [sa.Column(name, sa.String(), nullable=False) for name in names]
+
+
+def _amounts() -> list[sa.Column[Any]]:
+    names = ("distance_mm", "duration_ms", "decisions", "energy_mj", "windows")
+    counts = sa.Column("counts", postgresql.JSONB(astext_type=sa.Text()), nullable=False)
+    return [*(sa.Column(name, sa.BigInteger(), nullable=name == "energy_mj") for name in names), counts]
 
 
 def downgrade() -> None:
-    pass
+    op.execute("drop aggregate telemetry_sum_counts(jsonb)")
+    op.execute("drop function telemetry_add_counts(jsonb, jsonb)")
+    op.execute("drop function telemetry_add(bigint, bigint)")
+    op.drop_table("telemetry_panel")
+    op.drop_index("ix_telemetry_device_sum_content", table_name="telemetry_device_sum")
+    op.drop_table("telemetry_device_sum")
+    op.drop_table("telemetry_total")
+    op.drop_index("ix_telemetry_cell_starts_at", table_name="telemetry_cell")
+    op.drop_index("ix_telemetry_cell_changed", table_name="telemetry_cell")
+    op.drop_table("telemetry_cell")

@@ -1,4 +1,4 @@
-"""Decisions about what arrives: batches (`arrivals`), the inside of a recording (`recording`), rates (`rates`)."""
+"""Decisions about what arrives: batches (`arrivals`), their sums (`exposure`), the inside of a recording."""
 
 from control_plane.telemetry.domain.arrivals import (
     Quota,
@@ -9,16 +9,40 @@ from control_plane.telemetry.domain.arrivals import (
     out_of_time,
     why_decline,
 )
+from control_plane.telemetry.domain.exposure import (
+    LATEST_ARRIVAL,
+    CellKey,
+    CellLine,
+    DeviceSum,
+    Place,
+    Tally,
+    bounded,
+    bounded_counts,
+    halvings_needed,
+    in_panel,
+    tally,
+)
 from control_plane.telemetry.domain.recording import RecordingError, inspect_recording
 
 __all__ = [
+    "LATEST_ARRIVAL",
+    "CellKey",
+    "CellLine",
+    "DeviceSum",
+    "Place",
     "Quota",
     "RecordingError",
     "RecordingState",
+    "Tally",
+    "bounded",
+    "bounded_counts",
     "fresh",
+    "halvings_needed",
+    "in_panel",
     "incidents",
     "inspect_recording",
     "out_of_order",
     "out_of_time",
+    "tally",
     "why_decline",
 ]

@@ -1,0 +1,1 @@
+"""Telemetry in and out of the database."""
