@@ -263,3 +263,18 @@ async def list_statements(session: Session, device_id: str | None, subject: str 
 
 async def statement_body(session: Session, sha256: str) -> bytes | None:
     return await session.scalar(select(Statement.body).where(Statement.sha256 == sha256))
+
+
+async def unheard(session: Session, device_ids: Sequence[str], before: datetime) -> set[str]:
+    """Return those of some devices of which nothing was heard since an instant."""
+    query = select(Device.id).where(
+        Device.id.in_(device_ids), func.coalesce(Device.last_seen_at, Device.enrolled_at) < before
+    )
+    return set((await session.scalars(query)).all())
+
+
+async def label(session: Session, device_id: str, name: str) -> str | None:
+    found = await row(
+        session, "select labels ->> :name as value from fleet_device where id = :id", id=device_id, name=name
+    )
+    return found["value"] if found else None

@@ -259,8 +259,9 @@ class Slices:
         _, group = np.unique(np.round(np.log(odds) * 100), return_inverse=True)
         total = np.bincount(group, weights=events)
         mean = np.exp(np.bincount(group, weights=events * np.log(odds)) / total)
-        hits = np.bincount(group, weights=self.hits[told])
-        return Slices(mean, np.ones_like(mean), hits, total - hits, np.zeros(mean.size, dtype=np.int64))
+        hits = np.asarray(np.bincount(group, weights=self.hits[told]), dtype=np.float64)
+        misses = np.asarray(total, dtype=np.float64) - hits
+        return Slices(mean, np.ones_like(mean), hits, misses, np.zeros(mean.size, dtype=np.int64))
 
 
 def rate_ratio_path(

@@ -16,10 +16,26 @@ from control_plane.review.schemas import ReviewAnswerCreate, ReviewAnswerItem, R
 
 
 async def ask(
-    session: Session, actor: str, kind: str, subject: str, question: str, evidence: dict[str, Any], needed: int = 1
+    session: Session,
+    actor: str,
+    kind: str,
+    subject: str,
+    question: str,
+    evidence: dict[str, Any],
+    needed: int = 1,
+    *,
+    bound: bool = False,
 ) -> str:
-    """Put a question unless the same one is open; return its id."""
+    """Put a question unless the same one is open; return its id.
+
+    `bound`: answers are to this very evidence. An open question with other evidence is superseded, and whoever has
+    answered it is asked again.
+    """
     review = await store.find_open(session, kind, subject)
+    if review is not None and bound and review.evidence != evidence:
+        review.state, review.closed_at = ReviewState.SUPERSEDED, clock.now()
+        await audit.record(session, actor, "review.supersede", subject, "the evidence is another one", review=review.id)
+        review = None
     if review is None:
         review = Review(
             id=new_id("rev"),

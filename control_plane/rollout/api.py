@@ -1,6 +1,6 @@
 """Rollouts: make one, follow it, say what you want of it."""
 
-from control_plane.kit.http import Cursor, Limit, OperatorCall, ViewerCall, WorkerCall, router
+from control_plane.kit.http import Cursor, Limit, OperatorCall, Request, ViewerCall, WorkerCall, router
 from control_plane.kit.pages import Page
 from control_plane.kit.roles import Role
 from control_plane.rollout import service
@@ -8,9 +8,14 @@ from control_plane.rollout.schemas import (
     BaselineItem,
     DecisionItem,
     DeploymentItem,
+    Explanation,
+    ForecastItem,
+    ReplaysItem,
     RolloutCreate,
     RolloutItem,
+    RolloutPlan,
     RolloutWish,
+    TallyItem,
 )
 
 api = router("rollout")
@@ -18,8 +23,8 @@ api = router("rollout")
 
 @api.post("/rollouts", status_code=201, name="create_rollout")
 async def create_rollout(body: RolloutCreate, call: WorkerCall) -> RolloutItem:
-    """Plan a release's way to devices. An override of the gate needs an operator."""
-    if body.override_reason:
+    """Plan a release's way to devices. To override the gate or the planner, or to pre-empt, needs an operator."""
+    if body.override_reason or body.plan_override or body.preempt:
         call.principal.must_be(Role.OPERATOR)
     return await call.once(
         body, lambda: service.create_rollout(call.session, call.context.objects, call.principal.name, body)
@@ -48,6 +53,37 @@ async def list_decisions(rollout_id: str, call: ViewerCall, limit: Limit = 500) 
 async def list_deployments(rollout_id: str, call: ViewerCall) -> list[DeploymentItem]:
     """List each device's way through the rollout."""
     return await service.list_deployments(call.session, rollout_id)
+
+
+@api.post("/rollouts/plan", name="plan_rollout")
+async def plan_rollout(body: RolloutPlan, call: ViewerCall) -> ForecastItem:
+    """Say what a plan needs on these devices, by their own rates, to see 1.5, 2 and 3 times the events."""
+    return await service.plan_rollout(call.session, body)
+
+
+@api.get("/rollouts/{rollout_id}/tally", name="tally_rollout")
+async def tally(rollout_id: str, call: ViewerCall) -> list[TallyItem]:
+    """Count devices by site, class and how they stand."""
+    return await service.tally(call.session, rollout_id)
+
+
+@api.get("/rollouts/{rollout_id}/explanation", name="explain_rollout")
+async def explain(rollout_id: str, call: ViewerCall) -> Explanation:
+    """Say in words how a rollout stands, on what evidence, and what would move it."""
+    return await service.explain(call.session, rollout_id)
+
+
+@api.post("/rollouts/{rollout_id}/replay", name="replay_rollout")
+async def replay(rollout_id: str, call: ViewerCall) -> ReplaysItem:
+    """Make every kept decision again from what was kept of it, and compare."""
+    return await service.replay_rollout(call.session, rollout_id)
+
+
+@api.get("/devices/{device_id}/explanation", name="explain_device")
+async def explain_device(device_id: str, request: Request, call: ViewerCall) -> Explanation:
+    """Say in words why a device runs what it runs, and what it waits for."""
+    board = await request.app.state.board.fresh(call.session, call.context.objects)
+    return await service.explain_device(call.session, board, device_id)
 
 
 @api.post("/rollouts/{rollout_id}/wishes", status_code=201, name="wish_rollout")

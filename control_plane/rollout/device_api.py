@@ -47,14 +47,17 @@ async def _order(request: Request, who: Identity, message: wire.CheckIn) -> Orde
     if not board.is_fresh:
         async with database.transaction() as session:
             await board.fresh(session, context_of(request).objects)
-    order = board.order(who, message.counter_floor)
+    running = message.active.content_digest if message.active else None
+    order = board.order(who, message.counter_floor, running)
     ready = service.asks_for_site(order, message)
     quiet = not ready and not service.tells_news(board, who, message, order)
     if quiet and await fleet.go_on(database, state.identities, who, message):
         return order
     async with remembering(request), database.transaction() as session:
-        order = board.order(who, await fleet.see(session, who, message))
-        await service.track(session, board, who, message, order)
+        floor = await fleet.see(session, who, message)
+        order = board.order(who, floor, running)
+        if await service.track(session, board, who, message, order):
+            return board.baseline_order(who, floor)
         if order is not None and service.asks_for_site(order, message):
             order = await service.grant_site(session, who, order)
     return order

@@ -10,7 +10,7 @@ from control_plane.kit.db import Base
 
 
 class RolloutRow(Base):
-    """By stratum ("SITE|CLASS") and stage: `limits` are thresholds, `counts` devices under them, `sizes` all of them."""
+    """By stratum ("SITE|CLASS") and stage: `limits` are thresholds, `counts` devices under them; `sizes`: all."""
 
     __tablename__ = "rollout"
 
@@ -104,11 +104,12 @@ class Deployment(Base):
 
 
 class Baseline(Base):
-    """What a class's devices run when no rollout says otherwise."""
+    """What a class's devices run when no rollout says otherwise; at one site, or ("") wherever no site has its own."""
 
     __tablename__ = "rollout_baseline"
 
     device_class: Mapped[str] = mapped_column(primary_key=True)
+    site: Mapped[str] = mapped_column(primary_key=True, default="", server_default="")
     release: Mapped[str] = mapped_column(ForeignKey("registry_release.digest"))
     content_digest: Mapped[str]
     counter: Mapped[int]

@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints, field_validator
 from agents.protocol.v1.safe_state import MAX_CHARS, check
 from control_plane.evaluation.domain import Verdict
 from control_plane.kit.pages import Schema
-from control_plane.rollout.domain import Gravest, Phase, Plan, Stage
+from control_plane.rollout.domain import DAYS, HARM_RATIOS, Control, Gravest, Phase, Plan, Standing, read_plan
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -23,6 +23,24 @@ class StageBody(Schema):
     must_prove: bool = True
 
 
+class WatchBody(Schema):
+    """One more count of events that may halt, with its part of alpha."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+    kinds: list[Annotated[str, StringConstraints(max_length=40)]] = Field(min_length=1, max_length=32)
+    share: float = Field(gt=0, lt=1)
+
+
+class WindowBody(Schema):
+    """When devices may switch, on the wall of an IANA time zone; over midnight where `end` is before `start`."""
+
+    zone: str = Field(max_length=64, examples=["Europe/Berlin"])
+    start: str = Field(max_length=5, examples=["22:00"])
+    end: str = Field(max_length=5, examples=["05:30"])
+    days: list[str] = Field(default_factory=lambda: list(DAYS), min_length=1, max_length=7)
+    sites: list[str] = Field(default_factory=list, max_length=1000)
+
+
 class PlanBody(Schema):
     """How a release widens and what stops it; docs/explanation/rollout.md says what each field means."""
 
@@ -35,6 +53,16 @@ class PlanBody(Schema):
     safe_state: str = Field(default="", max_length=MAX_CHARS)
     site_budget: int | None = Field(default=None, ge=1, le=100_000)
     shadow_s: float = Field(default=0, ge=0, le=7 * 86400)
+    cell_label: str = Field(default="cell", min_length=1, max_length=100)
+    cell_budget: int | None = Field(default=None, ge=1, le=100_000)
+    windows: list[WindowBody] = Field(default_factory=list, max_length=100)
+    watch: list[WatchBody] = Field(default_factory=list, max_length=8)
+    control: Control = Control.CONCURRENT
+    settle_share: float = Field(default=1.0, gt=0, le=1)
+    silence_s: float | None = Field(default=None, gt=0, le=90 * 86400)
+    returns: list[float] = Field(default_factory=lambda: [0.25, 1.0], min_length=1, max_length=10)
+    return_s: float = Field(default=3600, gt=0, le=90 * 86400)
+    retries: int = Field(default=2, ge=0, le=100)
 
     @field_validator("safe_state")
     @classmethod
@@ -43,20 +71,62 @@ class PlanBody(Schema):
 
     def to_plan(self, approvals_needed: int) -> Plan:
         """Return the plan as the decision takes it; raises ValueError on stages that do not widen."""
-        plain = self.model_dump(exclude={"stages"})
-        stages = tuple(Stage(**stage.model_dump()) for stage in self.stages)
-        return Plan(stages=stages, approvals_needed=approvals_needed, **plain)
+        plain = self.model_dump(mode="json")
+        return read_plan(plain | {"approvals_needed": approvals_needed, "harm_ratios": HARM_RATIOS})
 
 
 class RolloutCreate(Schema):
-    """`override_reason` starts a release whose gate did not pass; it is recorded and shown wherever the rollout is."""
+    """`override_reason` starts a release whose gate did not pass; it is recorded and shown wherever the rollout is.
+
+    `plan_override` lets a plan go whose stages cannot decide, and says why. `preempt` halts what is under way on these
+    devices for this release's sake.
+    """
 
     release: Sha256
     plan: PlanBody
     gate_id: str | None = None
     override_reason: str = Field(default="", max_length=1000)
+    plan_override: str = Field(default="", max_length=1000)
+    preempt: bool = False
     sites: list[str] | None = None
     start: bool = True
+
+
+class RolloutPlan(Schema):
+    """Ask what a plan needs on these devices before it is started."""
+
+    model: str
+    device_classes: list[str] = Field(min_length=1, max_length=64)
+    plan: PlanBody
+    sites: list[str] | None = None
+    power: float = Field(default=0.8, ge=0.5, le=0.99)
+
+
+class StageNeedItem(Schema):
+    """What one stage needs to see a release with `ratio` times the events; None: no amount of driving is enough."""
+
+    stage: int
+    fraction: float
+    canary_devices: int
+    control_devices: int
+    ratio: float
+    exposure_needed: float | None
+    days_needed: float | None
+    can_decide: bool
+    because: str
+
+
+class ForecastItem(Schema):
+    """`known` is false where the fleet has no history to plan by; `frailty` is the variance between its devices."""
+
+    known: bool
+    can_decide: bool
+    because: str
+    unit: str
+    exposure_per_day: float
+    events_per_exposure: float | None
+    frailty: float
+    needs: list[StageNeedItem]
 
 
 class RolloutWish(Schema):
@@ -90,8 +160,43 @@ class RolloutItem(Schema):
     finished_at: datetime | None
     because: str
     figures: dict[str, Any]
+    wave: int
+    preempts: list[str]
+    preempted_by: str
+    plan_override: str
+    forecast: dict[str, Any]
     created_by: str
     created_at: datetime
+
+
+class TallyItem(Schema):
+    """How many devices of one stratum stand how."""
+
+    site: str
+    device_class: str
+    standing: Standing
+    devices: int
+
+
+class ReplayItem(Schema):
+    """One decision made again from what was kept of it; `differs` names what came out otherwise."""
+
+    number: int
+    because: str
+    differs: list[str]
+
+
+class ReplaysItem(Schema):
+    decisions: int
+    different: int
+    items: list[ReplayItem]
+
+
+class Explanation(Schema):
+    """Sentences for people, the most important first."""
+
+    subject: str
+    lines: list[str]
 
 
 class DecisionItem(Schema):
@@ -115,10 +220,16 @@ class DeploymentItem(Schema):
     detail: str
     active_content: str | None
     qualification: dict[str, Any]
+    standing: Standing
+    attempts: int
+    cell: str | None
 
 
 class BaselineItem(Schema):
+    """`site` is empty where it holds for every site that has none of its own."""
+
     device_class: str
+    site: str
     release: str
     content_digest: str
     counter: int

@@ -1,10 +1,11 @@
 """Rows of rollouts, decisions, deployments and baselines."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 
 from control_plane.kit.db import Row, Session, execute, rows
@@ -44,22 +45,32 @@ async def lock_plans(session: Session) -> None:
     await execute(session, "select pg_advisory_xact_lock(72004)")
 
 
-async def live_for(session: Session, device_classes: Sequence[str]) -> RolloutRow | None:
-    """Return a rollout that has not ended and reaches one of the classes."""
-    query = select(RolloutRow).where(RolloutRow.phase.not_in([phase.value for phase in ENDS]))
-    for row in (await session.scalars(query)).all():
-        if set(row.device_classes) & set(device_classes):
-            return row
-    return None
+async def live_for(
+    session: Session, device_classes: Sequence[str], sites: Sequence[str] | None
+) -> Sequence[RolloutRow]:
+    """Return rollouts that have not ended and may meet on a device with one to these classes and sites."""
+    query = select(RolloutRow).where(RolloutRow.phase.not_in([phase.value for phase in ENDS])).order_by(RolloutRow.id)
+    return [
+        row
+        for row in (await session.scalars(query)).all()
+        if set(row.device_classes) & set(device_classes)
+        and (sites is None or row.sites is None or set(row.sites) & set(sites))
+    ]
 
 
 async def baselines(session: Session) -> Sequence[Baseline]:
-    return (await session.scalars(select(Baseline).order_by(Baseline.device_class))).all()
+    return (await session.scalars(select(Baseline).order_by(Baseline.device_class, Baseline.site))).all()
 
 
-async def put_baseline(session: Session, device_class: str, values: dict[str, Any]) -> None:
-    statement = insert(Baseline).values(device_class=device_class, **values)
-    await session.execute(statement.on_conflict_do_update(index_elements=["device_class"], set_=values))
+async def put_baseline(
+    session: Session, device_class: str, values: dict[str, Any], sites: Sequence[str] | None = None
+) -> None:
+    """Set what a class runs at some sites, or everywhere, whatever single sites had."""
+    if sites is None:
+        await session.execute(delete(Baseline).where(Baseline.device_class == device_class, Baseline.site != ""))
+    for site in [""] if sites is None else sites:
+        statement = insert(Baseline).values(device_class=device_class, site=site, **values)
+        await session.execute(statement.on_conflict_do_update(index_elements=["device_class", "site"], set_=values))
 
 
 async def insert_decision(
@@ -103,13 +114,40 @@ async def put_deployment(session: Session, values: dict[str, Any]) -> None:
     await session.execute(statement.on_conflict_do_update(index_elements=["rollout_id", "device_id"], set_=changed))
 
 
-async def touch_deployment(session: Session, device_id: str, values: dict[str, Any]) -> None:
-    """Say of the newest deployment of a device what it runs now."""
-    newest = select(Deployment).where(Deployment.device_id == device_id).order_by(Deployment.rollout_id.desc())
-    row = await session.scalar(newest.limit(1))
-    if row is not None:
-        for key, value in values.items():
-            setattr(row, key, value)
+async def newest_deployment(session: Session, device_id: str) -> tuple[Deployment, str] | None:
+    """Return a device's newest deployment and the content that its rollout brings."""
+    query = (
+        select(Deployment, RolloutRow.content_digest)
+        .join(RolloutRow, RolloutRow.id == Deployment.rollout_id)
+        .where(Deployment.device_id == device_id)
+        .order_by(Deployment.rollout_id.desc())
+        .limit(1)
+    )
+    found = (await session.execute(query)).first()
+    return (found[0], found[1]) if found else None
+
+
+async def retrying(session: Session, rollout_id: str, device_id: str) -> tuple[tuple[str, ...], int, int, str]:
+    """Return which refusals a rollout lets devices get over, how often, and how often this one refused; its phase."""
+    found = await rows(
+        session,
+        """select r.plan, coalesce(d.attempts, 0) as attempts, coalesce(d.phase, 'offered') as phase
+           from rollout r left join rollout_deployment d on d.rollout_id = r.id and d.device_id = :device
+           where r.id = :id""",
+        id=rollout_id,
+        device=device_id,
+    )
+    plan = found[0]["plan"]
+    return tuple(plan.get("retry_causes", ())), plan.get("retries", 0), found[0]["attempts"], found[0]["phase"]
+
+
+async def find_deployment(session: Session, rollout_id: str, device_id: str) -> Deployment | None:
+    return await session.get(Deployment, (rollout_id, device_id))
+
+
+async def reaching(session: Session, device_class: str, site: str) -> Sequence[RolloutRow]:
+    """Return rollouts that have not ended and may reach a device of this class and site."""
+    return [row for row in await live_for(session, [device_class], [site]) if row.started_at is not None]
 
 
 async def deployments(session: Session, rollout_id: str) -> Sequence[Deployment]:
@@ -117,23 +155,40 @@ async def deployments(session: Session, rollout_id: str) -> Sequence[Deployment]
     return (await session.scalars(query)).all()
 
 
-async def grant_site(session: Session, rollout_id: str, device_id: str, site: str, budget: int, grant_s: float) -> bool:
-    """Grant one device of a site its turn, or renew it, while fewer than `budget` others are out or about to be."""
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Where a device stands, and how many may be out there at once; None: as many as like."""
+
+    site: str
+    site_budget: int | None
+    cell: str | None
+    cell_budget: int | None
+
+
+async def grant_site(session: Session, rollout_id: str, device_id: str, room: Room, grant_s: float) -> bool:
+    """Grant one device its turn, or renew it, while fewer than allowed of its site and cell are out or about to be."""
     # One at a time for a site: two that are ready at once must not both take the last place.
-    await execute(session, "select pg_advisory_xact_lock(hashtextextended(:key, 0))", key=f"{rollout_id}|{site}")
+    await execute(session, "select pg_advisory_xact_lock(hashtextextended(:key, 0))", key=f"{rollout_id}|{room.site}")
     granted = await rows(
         session,
         """
-        update rollout_deployment set site_granted_until = now() + :grant_s * interval '1 second'
-        where rollout_id = :id and device_id = :device and :budget > (
-            select count(*) from rollout_deployment o
+        with others as (
+            select cell from rollout_deployment o
             where o.rollout_id = :id and o.site = :site and o.device_id <> :device
               and (o.phase = 'trial' or (o.phase = 'armed' and o.site_granted_until > now())))
+        update rollout_deployment
+        set site_granted_until = now() + cast(:grant_s as float8) * interval '1 second', cell = :cell
+        where rollout_id = :id and device_id = :device
+          and coalesce(cast(:site_budget as int) > (select count(*) from others), true)
+          and (cast(:cell as text) is null
+               or coalesce(cast(:cell_budget as int) > (select count(*) from others where cell = :cell), true))
         returning device_id""",
         id=rollout_id,
         device=device_id,
-        site=site,
-        budget=budget,
+        site=room.site,
+        site_budget=room.site_budget,
+        cell=room.cell,
+        cell_budget=room.cell_budget,
         grant_s=grant_s,
     )
     return bool(granted)

@@ -127,7 +127,8 @@ async def test_a_silent_device_is_a_failure_of_the_stage(server: Server, fleet: 
     for _ in range(2):
         await fleet.tick()
     await asyncio.gather(*(device.check_in() for device in fleet.devices))  # told, and never heard of again
-    await run(server, "update rollout_deployment set seen_at = now() - interval '1 hour'")
+    await run(server, "update fleet_device set last_seen_at = now() - interval '1 hour'")
+    await run(server, "update rollout_deployment set looked_at = now() - interval '1 hour'")
     await fleet.tick()
     item = await server.ok("GET", f"/rollouts/{rollout['id']}")
     assert item["phase"] in ("halting", "halted")

@@ -3,12 +3,14 @@
 from control_plane.fleet.service.check_ins import CLONE_REVIEW, MAX_COUNTER, go_on, quarantine_clone, see
 from control_plane.fleet.service.devices import (
     get_device,
+    label,
     list_devices,
     members,
     members_of,
     patch_device,
     strata,
     summary,
+    unheard,
 )
 from control_plane.fleet.service.enrolment import (
     CONFLICT_REVIEW,
@@ -38,6 +40,7 @@ __all__ = [
     "enrol",
     "get_device",
     "go_on",
+    "label",
     "list_classes",
     "list_conflicts",
     "list_denied",
@@ -55,4 +58,5 @@ __all__ = [
     "strata",
     "summary",
     "take_report",
+    "unheard",
 ]

@@ -1,6 +1,7 @@
 """Devices as people and other slices see them."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from control_plane.audit import service as audit
 from control_plane.fleet import store
@@ -65,6 +66,16 @@ async def strata(session: Session, device_classes: Sequence[str], sites: Sequenc
 async def members_of(session: Session, strata: Sequence[tuple[str, str]]) -> list[Member]:
     """Return the active devices of some (site, device_class); it costs their number, so ask for small strata."""
     return [Member(*found) for found in await store.members_of(session, strata)] if strata else []
+
+
+async def unheard(session: Session, device_ids: Sequence[str], before: datetime) -> set[str]:
+    """Return those of some devices of which nothing was heard since an instant."""
+    return await store.unheard(session, device_ids, before) if device_ids else set()
+
+
+async def label(session: Session, device_id: str, name: str) -> str | None:
+    """Return the value of one of a device's labels."""
+    return await store.label(session, device_id, name)
 
 
 async def summary(session: Session) -> list[FleetLine]:

@@ -31,10 +31,9 @@ TRIGGERS = {
     "rollout_tally_update": ("update", "referencing new table as came old table as went", f"{CAME} union all {WENT}"),
     "rollout_tally_delete": ("delete", "referencing old table as went", WENT),
 }
-COMMITTED = "d.phase in ('committed', 'idle') and d.active_content = r.content_digest"
-STANDING = f"""
+STANDING = """
 update rollout_deployment d set standing = case
-    when {COMMITTED} then 'committed'
+    when d.phase in ('committed', 'idle') and d.active_content = r.content_digest then 'committed'
     when d.phase = 'refused' then 'failed'
     when d.phase = 'reverted' then 'reverted'
     when d.phase in ('committed', 'idle', 'offered') then case when r.offering then 'offered' else 'returned' end
@@ -78,6 +77,9 @@ def upgrade() -> None:
             f"create trigger {name} after {event} on rollout_deployment {tables} "
             f"for each statement execute function {name}()"
         )
+    op.add_column("rollout_baseline", sa.Column("site", sa.String(), server_default="", nullable=False))
+    op.drop_constraint("pk_rollout_baseline", "rollout_baseline")
+    op.create_primary_key("pk_rollout_baseline", "rollout_baseline", ["device_class", "site"])
     # The triggers hold every writer back until this is committed, so nobody is counted twice or missed.
     op.execute(
         "insert into rollout_tally (rollout_id, site, device_class, standing, devices) "
@@ -90,6 +92,10 @@ def downgrade() -> None:
         op.execute(f"drop trigger {name} on rollout_deployment")
         op.execute(f"drop function {name}()")
     op.drop_table("rollout_tally")
+    op.execute("delete from rollout_baseline where site <> ''")
+    op.drop_constraint("pk_rollout_baseline", "rollout_baseline")
+    op.create_primary_key("pk_rollout_baseline", "rollout_baseline", ["device_class"])
+    op.drop_column("rollout_baseline", "site")
     op.drop_index("ix_rollout_deployment_standing", "rollout_deployment")
     op.drop_index("ix_rollout_deployment_device", "rollout_deployment")
     for column in ("looked_at", "cell", "attempts", "standing"):

@@ -227,7 +227,8 @@ async def ask_approval(session: Session, actor: str, digest: str, evidence: Mapp
         f"May {release.model} version {release.version} (counter {release.counter}) go to "
         f"{', '.join(release.device_classes)}?"
     )
-    return await review.ask(session, actor, APPROVE, digest, question, dict(evidence), release.approvals_needed)
+    needed = release.approvals_needed
+    return await review.ask(session, actor, APPROVE, digest, question, dict(evidence), needed, bound=True)
 
 
 async def get_release(session: Session, digest: str) -> ReleaseItem:

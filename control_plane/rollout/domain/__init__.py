@@ -14,6 +14,7 @@ from control_plane.rollout.domain.assign import (
 )
 from control_plane.rollout.domain.decide import decide
 from control_plane.rollout.domain.evidence import Evidence, SequentialTest, safe_ratios, weigh
+from control_plane.rollout.domain.explain import Reached, Told, explain_place, explain_rollout
 from control_plane.rollout.domain.ledger import Ledger
 from control_plane.rollout.domain.orders import Live, Order, ReleaseRef, order_for
 from control_plane.rollout.domain.planner import FleetStratum, Forecast, StageNeed, plan_exposure
@@ -31,6 +32,7 @@ from control_plane.rollout.domain.standing import (
 )
 from control_plane.rollout.domain.values import (
     ENDS,
+    HARM_RATIOS,
     NEXT,
     Action,
     ArmSpread,
@@ -54,31 +56,20 @@ from control_plane.rollout.domain.values import (
     Wishes,
     Withdraw,
 )
-from control_plane.rollout.domain.windows import Window, window_closed
+from control_plane.rollout.domain.windows import DAYS, Window, window_closed
 
 __all__ = [
-    "standing_of",
-    "is_retry",
-    "holding_of",
-    "deployments_of",
-    "Standing",
-    "Report",
-    "OPEN",
-    "HOLDING",
-    "spreads_of",
-    "histories_of",
-    "Arms",
-    "rollout_from",
-    "replay",
-    "read_plan",
-    "evidence_of",
-    "Replayed",
+    "DAYS",
     "ENDS",
     "EVERYONE",
+    "HARM_RATIOS",
+    "HOLDING",
     "NEXT",
+    "OPEN",
     "SMALL_STRATUM",
     "Action",
     "ArmSpread",
+    "Arms",
     "AskPerson",
     "Complete",
     "Control",
@@ -97,13 +88,18 @@ __all__ = [
     "Phase",
     "Plan",
     "Quarantine",
+    "Reached",
     "ReleaseRef",
+    "Replayed",
+    "Report",
     "Rollout",
     "Seen",
     "SequentialTest",
     "Stage",
     "StageNeed",
+    "Standing",
     "Stratum",
+    "Told",
     "Watch",
     "Window",
     "Wishes",
@@ -112,13 +108,25 @@ __all__ = [
     "canaries_in",
     "counted_in",
     "decide",
+    "deployments_of",
     "due_back",
+    "evidence_of",
+    "explain_place",
+    "explain_rollout",
+    "histories_of",
+    "holding_of",
+    "is_retry",
     "order_for",
     "plan_exposure",
+    "read_plan",
+    "replay",
     "return_score",
+    "rollout_from",
     "safe_ratios",
     "score",
+    "spreads_of",
     "stage_of",
+    "standing_of",
     "thresholds",
     "weigh",
     "window_closed",

@@ -43,7 +43,8 @@ def thresholds(
     """Give one threshold per stage for one stratum: a device is in the stage when its score is below it.
 
     In a small stratum the threshold is the rank that gives the exact count; in a large one (`large`, which needs no
-    devices), and for a lone device, the fraction itself. `floors` are thresholds already in force: late joiners may not push a device out.
+    devices), and for a lone device, the fraction itself. `floors` are thresholds already in force:
+    late joiners may not push a device out.
     """
     ranked = [] if large else sorted(score(rollout_id, device) for device in devices)
     raw = [_threshold(ranked, fraction) for fraction in fractions]

@@ -23,7 +23,6 @@ from control_plane.rollout.domain.values import (
     Withdraw,
 )
 
-
 NO_WAY_BACK = "withdrawn; nothing came before it, so devices that have it keep it until the next release"
 
 
@@ -89,17 +88,27 @@ def decide(rollout: Rollout, seen: Seen) -> Decision:
 
 
 def _draft(world: World) -> Decision:
-    if world.seen.wishes.halt:
-        return world.to("withdrawn by a person before it began", Phase.WITHDRAWN)
+    if _is_called_off(world.seen):
+        return world.to(_called_off(world.seen), Phase.WITHDRAWN)
     if not world.seen.wishes.start:
         return world.to("nobody has asked for it to start")
     return world.to("asked to start; waiting for the gate and for approvals", Phase.WAITING_APPROVAL)
 
 
+def _is_called_off(seen: Seen) -> bool:
+    return seen.wishes.halt or bool(seen.preempted_by)
+
+
+def _called_off(seen: Seen) -> str:
+    if seen.wishes.halt:
+        return "withdrawn by a person before it began"
+    return f"withdrawn before it began, for the newer rollout {seen.preempted_by}"
+
+
 def _waiting(world: World) -> Decision:
     rollout, seen = world.rollout, world.seen
-    if seen.wishes.halt:
-        return world.to("withdrawn by a person before it began", Phase.WITHDRAWN)
+    if _is_called_off(seen):
+        return world.to(_called_off(seen), Phase.WITHDRAWN)
     if rollout.gate_verdict is not Verdict.PASS and not rollout.override_reason:
         said = f"says {rollout.gate_verdict}" if rollout.gate_verdict else "has not decided"
         return world.to(f"the gate {said}; it must pass, or a person must override it and say why")

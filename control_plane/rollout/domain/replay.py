@@ -17,6 +17,7 @@ from control_plane.kit.statistics import UnitMoments
 from control_plane.rollout.domain.decide import decide
 from control_plane.rollout.domain.ledger import Ledger
 from control_plane.rollout.domain.values import (
+    RETRY_CAUSES,
     ArmSpread,
     Control,
     Decision,
@@ -54,7 +55,7 @@ def read_plan(plain: Plain) -> Plan:
                 Window(**w | {"days": tuple(w["days"]), "sites": tuple(w["sites"])}) for w in plain.get("windows", ())
             ),
             "returns": tuple(plain.get("returns", (1.0,))),
-            "retry_causes": tuple(plain.get("retry_causes", ())),
+            "retry_causes": tuple(plain.get("retry_causes", RETRY_CAUSES)),
         }
     )
 

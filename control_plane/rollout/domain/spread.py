@@ -59,7 +59,7 @@ def _scaled(panel: UnitMoments, driven: float) -> UnitMoments:
     """
     if panel.exposure <= 0:
         return panel
-    part = min(1.0, driven / panel.exposure)
+    part = min(1.0, driven / panel.exposure)  # a panel of all that drove no more than this is taken as it is
     return UnitMoments(
         panel.units,
         panel.exposure * part,

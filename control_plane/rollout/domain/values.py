@@ -10,6 +10,7 @@ from control_plane.kit.statistics import UnitMoments
 from control_plane.rollout.domain.windows import Window
 
 MIN_SHARE = 0.01
+HARM_RATIOS = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 RETRY_CAUSES = ("not_listed", "not_approved")
 """Refusals that the server, not the release, is to blame for: metadata or approvals that came late."""
 
@@ -102,7 +103,7 @@ class Plan:
     stages: tuple[Stage, ...]
     alpha: float = 0.05
     margin: float = 1.0
-    harm_ratios: tuple[float, ...] = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
+    harm_ratios: tuple[float, ...] = HARM_RATIOS
     gravest: Gravest = Gravest.ANY
     gravest_share: float = 0.2
     frailty_floor: float = 0.0

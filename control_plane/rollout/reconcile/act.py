@@ -47,4 +47,4 @@ async def _complete(session: Session, row: RolloutRow, at: datetime) -> None:
     row.offering = False
     values = {"release": row.release, "content_digest": row.content_digest, "counter": row.counter, "since": at}
     for device_class in row.device_classes:
-        await store.put_baseline(session, device_class, values)
+        await store.put_baseline(session, device_class, values, row.sites)

@@ -66,6 +66,8 @@ class FieldView:
         self._slots: list[Slot] = []
         self._rows: Numbers = np.zeros((0, ARMS, 1), dtype=np.int64)
         self._order: Numbers | None = None
+        self._strata: tuple[Stratum, ...] = ()
+        self._columns: tuple[Numbers, Numbers] = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 
     def take(self, reading: Reading, lines: Iterable[CellLine], mark: int) -> None:
         """Put what a cell says now in place of what it said before."""
@@ -79,7 +81,8 @@ class FieldView:
             self._cells[name] = amounts
             more = np.asarray(amounts) - (np.asarray(before) if before else 0)
             slot = reading.slot(cell)
-            self._rows[self._row(slot, len(amounts)), int(cell.content_digest != reading.canary)] += more
+            place = self._row(slot, len(amounts))
+            self._rows[place, int(cell.content_digest != reading.canary)] += more
             self.changed.add(slot)
         self.mark = mark
 

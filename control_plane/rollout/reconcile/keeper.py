@@ -11,6 +11,7 @@ from control_plane.rollout.reconcile.field import FieldView
 from control_plane.rollout.reconcile.record import rollout_of
 from control_plane.rollout.service import ACTOR
 
+
 class Keeper:
     """Moves rollouts in one worker. Several may, side by side: a rollout's row is claimed for each step."""
 

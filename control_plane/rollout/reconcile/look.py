@@ -179,9 +179,7 @@ async def _with_field(
     return replace(seen, increments=view.ledger(), spreads=spreads, histories=histories)
 
 
-async def reading_of(
-    context: Context, session: Session, row: RolloutRow, model: ModelItem, plan: Plan
-) -> Reading:
+async def reading_of(context: Context, session: Session, row: RolloutRow, model: ModelItem, plan: Plan) -> Reading:
     """Say how a rollout reads the field: control is whatever else of this model drives in the same strata."""
     contents = {version.content_digest for version in await registry.list_versions(session, row.model)}
     return Reading(

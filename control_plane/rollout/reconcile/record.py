@@ -9,6 +9,7 @@ from control_plane.rollout.domain import ENDS, Decision, Plan, Rollout, Seen, re
 from control_plane.rollout.domain.replay import evidence_of, rollout_from
 from control_plane.rollout.models import RolloutRow
 from control_plane.rollout.reconcile.field import FieldView
+from control_plane.rollout.service import STATE
 
 SHORTEST_S, LONGEST_S, PARTS = 1.0, 300.0, 1000
 """Between decisions in which nothing but figures changed lies a thousandth of the stage's deadline, within bounds."""
@@ -31,18 +32,6 @@ def plan_of(row: RolloutRow) -> Plan:
 
 def rollout_of(row: RolloutRow) -> Rollout:
     return rollout_from(row.plan, {name: getattr(row, name) for name in STATE})
-
-
-STATE = (
-    "phase",
-    "stage",
-    "stage_since",
-    "exposure_before",
-    "gate_verdict",
-    "override_reason",
-    "wave",
-    "wave_since",
-)
 
 
 def write(row: RolloutRow, decision: Decision, at: datetime) -> None:
@@ -76,4 +65,4 @@ async def _is_due(session: Session, row: RolloutRow, made: Made) -> bool:
     if last.because == made.decision.because and last.figures == dict(made.decision.figures):
         return False
     gap_s = min(max(before.current.deadline_s / PARTS, SHORTEST_S), LONGEST_S)
-    return made.at - last.at >= timedelta(seconds=gap_s)
+    return bool(made.at - last.at >= timedelta(seconds=gap_s))

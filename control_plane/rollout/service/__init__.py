@@ -1,6 +1,8 @@
 """Rollouts for other slices and the edges: make and wish, what devices should run, and how far they are."""
 
 from control_plane.rollout.service.board import Board, sign_manifest
+from control_plane.rollout.service.explain import STATE, explain, explain_device, replay_rollout, tally
+from control_plane.rollout.service.forecast import forecast, plan_rollout
 from control_plane.rollout.service.rollouts import (
     ACTOR,
     create_rollout,
@@ -15,16 +17,23 @@ from control_plane.rollout.service.tracking import asks_for_site, grant_site, te
 
 __all__ = [
     "ACTOR",
+    "STATE",
     "Board",
     "asks_for_site",
     "create_rollout",
+    "explain",
+    "explain_device",
+    "forecast",
     "get",
     "grant_site",
     "list_baselines",
     "list_decisions",
     "list_deployments",
     "list_rollouts",
+    "plan_rollout",
+    "replay_rollout",
     "sign_manifest",
+    "tally",
     "tells_news",
     "track",
     "wish",

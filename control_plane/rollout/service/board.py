@@ -14,7 +14,8 @@ from control_plane.kit.objects import ObjectStore
 from control_plane.kit.signing import Signer
 from control_plane.registry import service as registry
 from control_plane.rollout import store
-from control_plane.rollout.domain import Live, Order, ReleaseRef, Stratum, order_for
+from control_plane.rollout.domain import Live, Order, ReleaseRef, Stratum, order_for, read_plan
+from control_plane.rollout.models import RolloutRow
 
 MANIFEST_S = 3600
 SIGN_OF_LIFE_S = 5.0
@@ -24,13 +25,17 @@ MAX_AGE_S = 3.0
 
 @dataclass(slots=True)
 class Board:
-    """Who is offered what, as this process last read it; NOTIFY and a short age make it read again."""
+    """Who is offered what, as this process last read it; NOTIFY and a short age make it read again.
+
+    `apart`: devices that did not come back from a rollout, and are told of none until they have.
+    """
 
     live: dict[str, list[Live]] = field(default_factory=dict)
-    baseline: dict[str, list[ReleaseRef]] = field(default_factory=dict)
+    baseline: dict[tuple[str, str], list[ReleaseRef]] = field(default_factory=dict)
     sites: dict[str, frozenset[str] | None] = field(default_factory=dict)
     class_rules: dict[str, str] = field(default_factory=dict)
     tracked: frozenset[str] = frozenset()
+    apart: frozenset[str] = frozenset()
     heard: dict[str, tuple[object, float]] = field(default_factory=dict)
     revision: int = 0
     director_keys: frozenset[str] | None = None
@@ -64,10 +69,20 @@ class Board:
                 self.read_at = begun
         return self
 
-    def order(self, who: Identity, floor: int) -> Order | None:
-        live = [r for r in self.live.get(who.device_class, []) if self._reaches(r.rollout_id, who.site)]
+    def order(self, who: Identity, floor: int, running: str | None = None) -> Order | None:
+        """Return what a device should run; `running` is the content it says it runs."""
+        known = [] if who.id in self.apart else self.live.get(who.device_class, [])
+        return self._order(who, floor, [each for each in known if self._reaches(each.rollout_id, who.site)], running)
+
+    def baseline_order(self, who: Identity, floor: int) -> Order | None:
+        """Return what a device should run if there were no rollout."""
+        return self._order(who, floor, [], None)
+
+    def _order(self, who: Identity, floor: int, live: list[Live], running: str | None) -> Order | None:
         stratum = Stratum(who.site, who.device_class)
-        order = order_for(who.id, stratum, floor, live, self.baseline.get(who.device_class, []))
+        everywhere = self.baseline.get((who.device_class, ""), [])
+        baseline = self.baseline.get((who.device_class, who.site), everywhere)
+        order = order_for(who.id, stratum, floor, live, baseline, running)
         rule = self.class_rules.get(who.device_class)
         # What the class asks for holds for every release, the fleet's own as well.
         return replace(order, safe_state=all_of([rule, order.safe_state])) if order and rule else order
@@ -81,19 +96,35 @@ async def _read_board(session: Session, board: Board) -> None:
     live: dict[str, list[Live]] = {}
     rows = await store.offering(session)
     for row in rows:
-        release = await _ref(session, row.release)
-        limits = {Stratum(*key.split("|", 1)): values[row.stage] for key, values in row.limits.items()}
-        fraction = row.plan["stages"][row.stage]["fraction"]
-        plan = row.plan
-        how = (plan.get("safe_state", ""), plan.get("shadow_s", 0.0), plan.get("site_budget"))
-        found = Live(row.id, release, limits, fraction, *how)
+        found = _live(row, await _ref(session, row.release))
         for device_class in row.device_classes:
             live.setdefault(device_class, []).append(found)
         board.sites[row.id] = frozenset(row.sites) if row.sites is not None else None
     board.live = live
     board.class_rules = {each.name: each.safe_state for each in await fleet.list_classes(session) if each.safe_state}
     board.tracked = frozenset(await store.unfinished(session))
-    board.baseline = {b.device_class: await _same_content(session, b.release) for b in await store.baselines(session)}
+    board.apart = frozenset(await store.quarantined(session))
+    board.baseline = {
+        (b.device_class, b.site): await _same_content(session, b.release) for b in await store.baselines(session)
+    }
+
+
+def _live(row: RolloutRow, release: ReleaseRef) -> Live:
+    plan = read_plan(row.plan)
+    going_back = plan.returns[min(row.wave, len(plan.returns) - 1)]
+    return Live(
+        row.id,
+        release,
+        {Stratum(*key.split("|", 1)): values[row.stage] for key, values in row.limits.items()},
+        plan.stages[row.stage].fraction,
+        plan.safe_state,
+        plan.shadow_s,
+        plan.site_budget,
+        None if row.offering else going_back,
+        plan.cell_label,
+        plan.cell_budget,
+        plan.windows,
+    )
 
 
 async def _read_trust(session: Session, objects: ObjectStore, board: Board) -> None:

@@ -1,5 +1,6 @@
 """Create rollouts, take wishes, show how they stand."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -26,6 +27,7 @@ from control_plane.rollout.schemas import (
     RolloutItem,
     RolloutWish,
 )
+from control_plane.rollout.service.forecast import forecast
 
 ACTOR = "rollout-reconciler"
 
@@ -34,14 +36,15 @@ async def create_rollout(session: Session, objects: ObjectStore, actor: str, bod
     """Plan a release's way to devices; asks people for their approval if the release needs it."""
     release = await registry.get_release(session, body.release)
     await store.lock_plans(session)
-    busy = await store.live_for(session, release.device_classes)
-    if busy is not None:
+    busy = await store.live_for(session, release.device_classes, body.sites)
+    if busy and not body.preempt:
         raise Conflict(
-            f"rollout {busy.id} is still {busy.phase} on these devices; finish or halt it first",
+            f"rollout {busy[0].id} is still {busy[0].phase} on these devices; finish or halt it first, or pre-empt it",
             code="rollout_in_progress",
         )
     verdict = await _gate_verdict(session, body, release.content_digest)
     row = await _insert_rollout(session, actor, body, release, verdict)
+    await _preempt(session, actor, row, busy)
     await _cut_way_back(session, objects, row)
     await _link(session, row)
     evidence = {
@@ -65,7 +68,13 @@ async def _insert_rollout(
         plan = body.plan.to_plan(release.approvals_needed)
     except ValueError as error:
         raise Invalid(str(error), code="bad_plan") from error
-    baselines = {b.device_class: b.content_digest for b in await store.baselines(session)}
+    baselines = {(b.device_class, b.site): b.content_digest for b in await store.baselines(session)}
+    expected = await forecast(session, release.model, release.device_classes, body.sites, plan)
+    if not expected.can_decide and not body.plan_override:
+        raise Invalid(
+            f"this plan cannot decide: {expected.because}; change it, or override it and say why",
+            code="plan_cannot_decide",
+        )
     row = RolloutRow(
         id=new_id("roll"),
         model=release.model,
@@ -74,12 +83,19 @@ async def _insert_rollout(
         counter=release.counter,
         device_classes=release.device_classes,
         sites=body.sites,
-        champion=next((baselines[c] for c in release.device_classes if c in baselines), None),
+        champion=_champion(release.device_classes, body.sites, baselines),
+        forecast=expected.model_dump(mode="json"),
+        plan_override="" if expected.can_decide else body.plan_override,
         plan=asdict(plan),
         gate_id=body.gate_id,
         gate_verdict=verdict,
         override_reason=body.override_reason,
         wishes=asdict(Wishes(start=body.start)),
+        preempts=[],
+        preempted_by="",
+        wave=0,
+        counts={},
+        sizes={},
         phase=Phase.DRAFT,
         stage=0,
         exposure_before=0.0,
@@ -92,6 +108,20 @@ async def _insert_rollout(
     session.add(row)
     await session.flush()
     return row
+
+
+def _champion(device_classes: list[str], sites: list[str] | None, baselines: dict[tuple[str, str], str]) -> str | None:
+    """Return what these devices run now; a site's own baseline goes before its class's."""
+    places = [(c, site) for c in device_classes for site in [*(sites or []), ""]]
+    return next((baselines[place] for place in places if place in baselines), None)
+
+
+async def _preempt(session: Session, actor: str, row: RolloutRow, busy: Sequence[RolloutRow]) -> None:
+    """Take the devices of rollouts under way: they halt, and where both reach a device the newer one is ordered."""
+    row.preempts = [each.id for each in busy]
+    for each in busy:
+        each.preempted_by = row.id
+        await audit.record(session, actor, "rollout.preempt", each.id, f"for the newer rollout {row.id}")
 
 
 async def _cut_way_back(session: Session, objects: ObjectStore, row: RolloutRow) -> None:

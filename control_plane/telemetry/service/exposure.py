@@ -8,7 +8,7 @@ from control_plane.kit.db import Row, Session
 from control_plane.kit.statistics import rate_interval
 from control_plane.telemetry.domain import CellLine, DeviceSum, incidents
 from control_plane.telemetry.schemas import Rate, RateLine
-from control_plane.telemetry.store import scans
+from control_plane.telemetry.store import pace as pace_store
 from control_plane.telemetry.store import sums as store
 
 CONFIDENCE = 0.95
@@ -88,13 +88,13 @@ async def rate(session: Session, content: str, kinds: Sequence[str], unit: str) 
     )
 
 
-async def increments(
-    session: Session, canary: str, kinds: Sequence[str], since: datetime, unit: str, bucket_s: float = 5.0
+async def pace(
+    session: Session,
+    device_classes: Sequence[str],
+    sites: Sequence[str] | None,
+    contents: Sequence[str],
+    kinds: Sequence[str],
+    since: datetime,
 ) -> Sequence[Row]:
-    return await scans.increments(session, canary, kinds, since, unit, bucket_s)
-
-
-async def by_device(
-    session: Session, content: str, kinds: Sequence[str], since: datetime | None, unit: str
-) -> Sequence[Row]:
-    return await scans.by_device(session, content, kinds, since, unit)
+    """Return (site, device_class, distance_m, duration_s, events, begun_at) of some contents since an instant."""
+    return await pace_store.pace(session, device_classes, sites, contents, kinds, since)
