@@ -77,9 +77,14 @@ from control_plane.rollout.schemas import (
     BaselineItem,
     DecisionItem,
     DeploymentItem,
+    Explanation,
+    ForecastItem,
+    ReplaysItem,
     RolloutCreate,
     RolloutItem,
+    RolloutPlan,
     RolloutWish,
+    TallyItem,
 )
 from control_plane.telemetry.schemas import FieldEventItem, Rate, RateLine, RecordingItem
 from control_plane.training.schemas import TrainingCreate, TrainingFinish, TrainingItem
@@ -379,6 +384,21 @@ class Client:
 
     def wish_rollout(self, rollout_id: str, body: RolloutWish) -> RolloutItem:
         return self._one(RolloutItem, "POST", f"/rollouts/{rollout_id}/wishes", body=body)
+
+    def plan_rollout(self, body: RolloutPlan) -> ForecastItem:
+        return self._one(ForecastItem, "POST", "/rollouts/plan", body=body)
+
+    def tally_rollout(self, rollout_id: str) -> list[TallyItem]:
+        return self._one(list[TallyItem], "GET", f"/rollouts/{rollout_id}/tally")
+
+    def explain_rollout(self, rollout_id: str) -> Explanation:
+        return self._one(Explanation, "GET", f"/rollouts/{rollout_id}/explanation")
+
+    def explain_device(self, device_id: str) -> Explanation:
+        return self._one(Explanation, "GET", f"/devices/{device_id}/explanation")
+
+    def replay_rollout(self, rollout_id: str) -> ReplaysItem:
+        return self._one(ReplaysItem, "POST", f"/rollouts/{rollout_id}/replay")
 
     def list_baselines(self) -> list[BaselineItem]:
         return self._one(list[BaselineItem], "GET", "/baselines")

@@ -20,7 +20,7 @@ from control_plane.kit.roles import Role
 from control_plane.pipelines.schemas import RunCreate, TriggerBody
 from control_plane.review.domain import ReviewState
 from control_plane.review.schemas import ReviewAnswerCreate
-from control_plane.rollout.schemas import PlanBody, RolloutCreate, RolloutWish, StageBody
+from control_plane.rollout.schemas import RolloutWish
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON, one object a line")]
 Reason = Annotated[str, typer.Option(help="why; it goes to the audit trail")]
@@ -61,32 +61,17 @@ def status(as_json: Json = False) -> None:
             as_json=as_json,
             title="baseline",
         )
-        live = [r for r in _first(c.list_rollouts()) if r.finished_at is None]
+        live = [r for r in first(c.list_rollouts()) if r.finished_at is None]
         show(live, ("id", "phase", "stage", "because"), as_json=as_json, title="rollouts under way")
-        show(_first(c.list_runs(), 5), ("id", "pipeline", "state", "because"), as_json=as_json, title="latest runs")
+        show(first(c.list_runs(), 5), ("id", "pipeline", "state", "because"), as_json=as_json, title="latest runs")
         show(
-            _first(c.list_reviews(state="open")),
+            first(c.list_reviews(state="open")),
             ("id", "question", "asked_at"),
             as_json=as_json,
             title="questions waiting for people",
         )
 
     guarded(command)
-
-
-def devices(
-    site: Annotated[str | None, typer.Option(help="only this site")] = None,
-    running: Annotated[str | None, typer.Option(help="only those that run this content or release")] = None,
-    as_json: Json = False,
-) -> None:
-    """List devices: where they are, what they run, when they were last seen."""
-    guarded(
-        lambda: show(
-            _first(client("viewer").list_devices(site=site, running=running)),
-            ("serial", "site", "device_class", "state", "active_content", "active_counter", "last_seen_at"),
-            as_json=as_json,
-        )
-    )
 
 
 def models(
@@ -107,32 +92,11 @@ def gates(as_json: Json = False) -> None:
     """List what the gate said, and why."""
     guarded(
         lambda: show(
-            _first(client("viewer").list_gates()),
+            first(client("viewer").list_gates()),
             ("id", "candidate", "champion", "verdict", "because"),
             as_json=as_json,
         )
     )
-
-
-def rollouts(
-    rollout_id: Annotated[str | None, typer.Argument(help="show this one and what was decided about it")] = None,
-    as_json: Json = False,
-) -> None:
-    """List rollouts, or follow one: every decision with its reason."""
-
-    def command() -> None:
-        c = client("viewer")
-        if rollout_id is None:
-            show(
-                _first(c.list_rollouts()),
-                ("id", "model", "phase", "stage", "override_reason", "because"),
-                as_json=as_json,
-            )
-            return
-        show_one(c.get_rollout(rollout_id), as_json=as_json)
-        show(c.rollout_decisions(rollout_id)[-20:], ("at", "phase", "stage", "because"), as_json=as_json)
-
-    guarded(command)
 
 
 def runs(
@@ -145,14 +109,14 @@ def runs(
         c = client("viewer")
         if run_id is None:
             show(
-                _first(c.list_runs()),
+                first(c.list_runs()),
                 ("id", "pipeline", "state", "attempt", "because", "requested_at"),
                 as_json=as_json,
             )
             return
         show_one(c.get_run(run_id), as_json=as_json)
         show(
-            _first(c.list_jobs(run_id=run_id)),
+            first(c.list_jobs(run_id=run_id)),
             ("key", "kind", "subject", "state", "wall_s", "usd", "failure"),
             as_json=as_json,
         )
@@ -190,7 +154,7 @@ def reviews(as_json: Json = False) -> None:
     """List questions waiting for people."""
     guarded(
         lambda: show(
-            _first(client("viewer").list_reviews(state="open")),
+            first(client("viewer").list_reviews(state="open")),
             ("id", "kind", "question", "needed", "asked_at"),
             as_json=as_json,
         )
@@ -246,35 +210,6 @@ def proceed(
 ) -> None:
     """Let a held rollout pass its stage although the evidence does not decide."""
     wish(rollout_id, "proceed", reason, as_json=as_json)
-
-
-def roll_out(
-    release: Annotated[str, typer.Argument(help="release digest")],
-    gate: Annotated[str | None, typer.Option(help="the gate that judged it")] = None,
-    stages: Annotated[str, typer.Option(help="fractions of the fleet")] = "0.1,0.5,1.0",
-    max_exposure: Annotated[float, typer.Option(help="canary exposure per stage, in the model's unit")] = 20_000,
-    override_reason: Annotated[str, typer.Option(help="start although the gate did not pass, and why")] = "",
-    safe_state: Annotated[str, typer.Option(help='e.g. "stopped and battery >= 30"; what must hold to switch')] = "",
-    site_budget: Annotated[int | None, typer.Option(help="how many devices of a site may be out at once")] = None,
-    shadow_s: Annotated[float, typer.Option(help="how long to run beside the active model first")] = 0.0,
-    as_json: Json = False,
-) -> None:
-    """Plan a release's way to devices, for example: fleetloop roll-out RELEASE --gate GATE --stages 0.1,1.0."""
-    try:
-        fractions = [float(part) for part in stages.split(",")]
-        plan = PlanBody(
-            stages=[
-                StageBody(fraction=f, max_exposure=max_exposure, must_prove=n == 0 and f < 1)
-                for n, f in enumerate(fractions)
-            ],
-            safe_state=safe_state,
-            site_budget=site_budget,
-            shadow_s=shadow_s,
-        )
-    except ValueError as error:  # pydantic's too: what a rule lacks is said there
-        raise typer.BadParameter(str(error)) from error
-    body = RolloutCreate(release=release, gate_id=gate, plan=plan, override_reason=override_reason)
-    guarded(lambda: show_one(client().create_rollout(body), as_json=as_json))
 
 
 def run(
@@ -351,7 +286,7 @@ def audit(
             show_one(client("viewer").check_audit(), as_json=as_json)
             if check
             else show(
-                _first(client("viewer").list_audit()),
+                first(client("viewer").list_audit()),
                 ("seq", "at", "actor", "action", "subject", "because"),
                 as_json=as_json,
             )
@@ -372,16 +307,15 @@ def ledger(
     )
 
 
-def _first(items: Iterable[Item], most: int = MOST) -> list[Item]:
+def first(items: Iterable[Item], most: int = MOST) -> list[Item]:
+    """Return as many as fit a screen that can be read."""
     return list(islice(items, most))
 
 
 COMMANDS = (
     status,
-    devices,
     models,
     gates,
-    rollouts,
     runs,
     lineage,
     reviews,
@@ -390,7 +324,6 @@ COMMANDS = (
     pause,
     resume,
     proceed,
-    roll_out,
     run,
     add,
     enrolment_token,

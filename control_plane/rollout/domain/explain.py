@@ -88,8 +88,8 @@ def _evidence(told: Told) -> Iterator[str]:
         bound = f"{high:.2f}" if high is not None else "no bound"
         yield (
             f"The canary's rate is {ratio:.2f} times control's, between {figures['ratio_low']:.2f} and {bound} "
-            f"whenever one looks, from {figures['canary_events']} events in {figures['canary_exposure']:.0f} {unit} against "
-            f"{figures['control_events']} in {figures['control_exposure']:.0f} {unit}."
+            f"whenever one looks, from {figures['canary_events']} events in {figures['canary_exposure']:.0f} {unit} "
+            f"against {figures['control_events']} in {figures['control_exposure']:.0f} {unit}."
         )
     if (figures.get("dispersion") or 1) > 1.05:
         yield f"Devices differ: evidence counts {1 / figures['dispersion']:.0%} of what it would if all were alike."
