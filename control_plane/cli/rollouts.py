@@ -22,7 +22,7 @@ from control_plane.rollout.schemas import (
 )
 
 UNITS = {"distance_m": (1000.0, "km"), "duration_s": (3600.0, "h")}
-WIDTH = 24
+WIDTH = 12
 
 
 class Noun(TyperGroup):
@@ -129,9 +129,10 @@ def tell_forecast(found: ForecastItem, *, as_json: bool) -> None:
     longest = max((need.days_needed or 0.0 for need in found.needs), default=0.0) or 1.0
     table = Table(header_style="bold")
     for column in ("stage", "devices", "control", "to see", f"{unit} needed", "days", "", "decides"):
-        table.add_column(column)
-    for need in found.needs:
-        table.add_row(*_row(need, scale, longest))
+        table.add_column(column, no_wrap=True)
+    for need in sorted(found.needs, key=lambda need: (need.stage, need.ratio)):
+        if need.control_devices:  # with nobody left to compare with, nothing is to be seen
+            table.add_row(*_row(need, scale, longest))
     console.print(table)
     per_day, rate = found.exposure_per_day / scale, (found.events_per_exposure or 0.0) * scale
     console.print(f"this fleet drives {per_day:.4g} {unit} a day with {rate:.3g} incidents per {unit}; {found.because}")
@@ -183,7 +184,7 @@ def _tell(said: Explanation, *, as_json: bool) -> None:
         typer.echo(said.model_dump_json())
         return
     for line in said.lines:
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, markup=False)
 
 
 def roll_out(
