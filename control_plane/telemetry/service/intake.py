@@ -15,7 +15,7 @@ from control_plane.telemetry.store import intake as store
 from control_plane.telemetry.store import sums
 
 
-async def take_batch(session: Session, who: Identity, batch: wire.TelemetryBatch, cell_s: int) -> wire.TelemetryReply:
+async def take_batch(session: Session, who: Identity, batch: wire.TelemetryBatch, cell_s: int = 60) -> wire.TelemetryReply:
     """Make a batch durable, once, and count it in the sums; the answer is sent after the commit."""
     if out_of_order(batch.windows) or out_of_order(batch.events):
         raise Invalid("windows and events must each come in growing order of seq", code="out_of_order")
