@@ -16,12 +16,14 @@ from control_plane.telemetry.domain.exposure import (
     DeviceSum,
     Place,
     Tally,
+    add_to,
     bounded,
     bounded_counts,
     halvings_needed,
     in_panel,
     tally,
 )
+from control_plane.telemetry.domain.reading import read_plain
 from control_plane.telemetry.domain.recording import RecordingError, inspect_recording
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "RecordingError",
     "RecordingState",
     "Tally",
+    "add_to",
     "bounded",
     "bounded_counts",
     "fresh",
@@ -43,6 +46,7 @@ __all__ = [
     "inspect_recording",
     "out_of_order",
     "out_of_time",
+    "read_plain",
     "tally",
     "why_decline",
 ]

@@ -5,10 +5,10 @@ its windows arrive.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 CLOCK_AHEAD = timedelta(minutes=5)
 LATEST_ARRIVAL = timedelta(days=30)
@@ -101,6 +101,7 @@ class Place(NamedTuple):
     content_digest: str
 
 
+Key = TypeVar("Key")
 CellKey = tuple[str, int | None]
 """Content, and the second in which the cell starts; None: too late for a cell."""
 
@@ -138,6 +139,15 @@ def _add(held: Tally, window: Measured, at: datetime) -> None:
         held.energy_mj = (held.energy_mj or 0) + round(window.energy_j * 1000)
     for kind, count in window.counts.items():
         held.counts[kind] = held.counts.get(kind, 0) + count
+
+
+def add_to(sums: dict[Key, Tally], key: Key, more: Tally) -> None:
+    """Add to the sum of a key; the first one is copied, for it may be added to several sums."""
+    held = sums.get(key)
+    if held is None:
+        sums[key] = replace(more, counts=dict(more.counts))
+    else:
+        held.add(more)
 
 
 def bounded(amount: int) -> int:
