@@ -10,6 +10,7 @@ from control_plane.telemetry.domain.arrivals import (
     why_decline,
 )
 from control_plane.telemetry.domain.exposure import (
+    AMOUNT_MOST,
     LATEST_ARRIVAL,
     CellKey,
     CellLine,
@@ -19,6 +20,7 @@ from control_plane.telemetry.domain.exposure import (
     add_to,
     bounded,
     bounded_counts,
+    by_content,
     halvings_needed,
     in_panel,
     tally,
@@ -27,6 +29,7 @@ from control_plane.telemetry.domain.reading import read_plain
 from control_plane.telemetry.domain.recording import RecordingError, inspect_recording
 
 __all__ = [
+    "AMOUNT_MOST",
     "LATEST_ARRIVAL",
     "CellKey",
     "CellLine",
@@ -39,6 +42,7 @@ __all__ = [
     "add_to",
     "bounded",
     "bounded_counts",
+    "by_content",
     "fresh",
     "halvings_needed",
     "in_panel",

@@ -13,7 +13,17 @@ from control_plane.kit.db import Session
 from control_plane.kit.errors import Invalid
 from control_plane.lineage import service as lineage
 from control_plane.lineage.domain import Edge, Kind, Node
-from control_plane.telemetry.domain import Place, Tally, add_to, fresh, in_panel, out_of_order, out_of_time, tally
+from control_plane.telemetry.domain import (
+    Place,
+    Tally,
+    add_to,
+    by_content,
+    fresh,
+    in_panel,
+    out_of_order,
+    out_of_time,
+    tally,
+)
 from control_plane.telemetry.store import intake as store
 from control_plane.telemetry.store import sums
 from control_plane.telemetry.store.binary import Sender, Window, packed
@@ -143,14 +153,15 @@ class Sums:
 
     def _add(self, batch: Batch) -> None:
         who = batch.who
-        own = in_panel(who.id, self._halvings)
-        for (content, start_s), held in tally(batch.windows, batch.received_at, self._cell_s).items():
+        cells = tally(batch.windows, batch.received_at, self._cell_s)
+        for content, held in by_content(cells).items():
             place = Place(who.device_class, who.site, content)
-            if start_s is not None:
-                add_to(self._cells, (place, start_s), held)
-            add_to(self._totals, place, held)
-            if own:
+            self._totals.setdefault(place, Tally(held.first_at, held.last_at)).add(held)
+            if in_panel(who.id, self._halvings):
                 add_to(self._devices, (who.id, place), held)
+        for (content, start_s), held in cells.items():
+            if start_s is not None:
+                add_to(self._cells, (Place(who.device_class, who.site, content), start_s), held)
 
     async def write(self, session: Session) -> None:
         if self._devices:
