@@ -116,6 +116,7 @@ def create_app(settings: Settings, *, max_body_s: float = MAX_DEVICE_BODY_S) -> 
     )
     rules = Rules(AuthMode(settings.device_auth), context.device_ca, settings.device_rate_per_s)
     app.state.context, app.state.identities, app.state.board = context, Identities(rules), Board()
+    app.state.intake = telemetry.Intake(context.database, settings.evidence_cell_s)
     app.state.trust_root = _trust_root  # the fleet hands out what the registry, which it does not know, keeps
     for router in ROUTERS:
         app.include_router(router)
@@ -155,6 +156,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await _adopt_signed(context)
     listener = asyncio.create_task(_listen(app))
     yield
+    await app.state.intake.close()
     listener.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await listener

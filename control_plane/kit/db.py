@@ -4,7 +4,7 @@ One request or tick is one transaction; the edge commits (`Database.transaction`
 tables go through `rows` and `execute`, so that nobody else needs SQLAlchemy for them.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, ClassVar
@@ -128,6 +128,12 @@ async def copy_rows(session: Session, table: str, columns: Sequence[str], record
     """COPY records into a table within the session's transaction; the fastest way in."""
     driver = await _driver(await session.connection())
     await driver.copy_records_to_table(table, records=records, columns=list(columns))
+
+
+async def copy_bytes(session: Session, table: str, columns: Sequence[str], chunks: AsyncIterable[bytes]) -> None:
+    """COPY what is in PostgreSQL's binary form already; as `copy_rows`, not a transaction's first statement."""
+    driver = await _driver(await session.connection())
+    await driver.copy_to_table(table, source=chunks, columns=list(columns), format="binary")
 
 
 async def driver_fetch(session: Session, statement: str, *values: Any) -> Sequence[Mapping[str, Any]]:

@@ -17,7 +17,7 @@ from uuid import uuid4
 import asyncpg
 
 from control_plane.cli.stack import Stack
-from control_plane.telemetry.store.intake import WINDOW_COLUMNS
+from control_plane.telemetry.store.binary import WINDOW_COLUMNS
 from tests.bench.figure import Figure, rate, say
 from tests.bench.rounds import rounds_of
 from tests.bench.stage import CLASS, CONTENT, Device, dumps, enrol, installation
@@ -62,9 +62,10 @@ def _records(device: Device, rows: int) -> list[list[tuple[Any, ...]]]:
 
     def record(w: dict[str, Any]) -> tuple[Any, ...]:
         times = (datetime.fromisoformat(w["started_at"]), datetime.fromisoformat(w["ended_at"]))
-        amounts = (w["distance_m"], w["duration_s"], w["decisions"], w["energy_j"], json.dumps(w["counts"]))
-        head = (device.id, stream, w["seq"], at, "north", CLASS, CONTENT)
-        return (*head, *times, *amounts, w["latency_p50_ms"], w["latency_p99_ms"])
+        amounts = (w["distance_m"], w["duration_s"], w["decisions"])
+        latencies = (w["latency_p50_ms"], w["latency_p99_ms"])
+        head = (device.id, stream, at, "north", CLASS, CONTENT, w["seq"])
+        return (*head, *times, *amounts, *latencies, w["energy_j"], json.dumps(w["counts"]))
 
     return [[record(w) for w in windows(n * rows, rows)] for n in range(COPIED_BATCHES)]
 

@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -137,16 +136,11 @@ async def test_another_cell_width_keeps_totals_and_reaches_as_far_as_the_wider_o
 ) -> None:
     base = minute(datetime.now(UTC)) - timedelta(hours=1)
     await device.telemetry(windows=[at(0, base + timedelta(seconds=50))])
-    server.app.state.context = _with_cells_of(server, 5)
+    server.app.state.intake = service.Intake(server.context.database, 5)
     await device.telemetry(windows=[at(1, base + timedelta(seconds=1)), at(2, base + timedelta(seconds=31))])
     found = {c.starts_at: c for c in (await cells(server, since=base + timedelta(seconds=40)))[0]}
     assert {start: (c.windows, c.width_s) for start, c in found.items()} == {base: (2, 60)}
     assert sum(c.windows for c in (await cells(server))[0]) == 3
-
-
-def _with_cells_of(server: Server, seconds: int) -> Any:
-    settings = server.context.settings.model_copy(update={"evidence_cell_s": seconds})
-    return replace(server.app.state.context, settings=settings)
 
 
 async def test_nonsense_from_one_device_does_not_stop_its_neighbours(server: Server, device: Device) -> None:

@@ -10,21 +10,26 @@ from control_plane.telemetry.domain.arrivals import (
     why_decline,
 )
 from control_plane.telemetry.domain.exposure import (
+    AMOUNT_MOST,
     LATEST_ARRIVAL,
     CellKey,
     CellLine,
     DeviceSum,
     Place,
     Tally,
+    add_to,
     bounded,
     bounded_counts,
+    by_content,
     halvings_needed,
     in_panel,
     tally,
 )
+from control_plane.telemetry.domain.reading import read_plain
 from control_plane.telemetry.domain.recording import RecordingError, inspect_recording
 
 __all__ = [
+    "AMOUNT_MOST",
     "LATEST_ARRIVAL",
     "CellKey",
     "CellLine",
@@ -34,8 +39,10 @@ __all__ = [
     "RecordingError",
     "RecordingState",
     "Tally",
+    "add_to",
     "bounded",
     "bounded_counts",
+    "by_content",
     "fresh",
     "halvings_needed",
     "in_panel",
@@ -43,6 +50,7 @@ __all__ = [
     "inspect_recording",
     "out_of_order",
     "out_of_time",
+    "read_plain",
     "tally",
     "why_decline",
 ]

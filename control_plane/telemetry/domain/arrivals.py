@@ -4,6 +4,7 @@ A device sends its windows and events in growing order of one `seq` per stream; 
 made durable. So a batch that comes again adds nothing, and nothing acknowledged is lost.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,8 +38,11 @@ class Quota:
     per_hour: int
 
 
-def fresh(items: Sequence[Item], acknowledged_seq: int) -> list[Item]:
-    return [item for item in items if item.seq > acknowledged_seq]
+def fresh(items: Sequence[Item], acknowledged_seq: int) -> Sequence[Item]:
+    """Return the end of a growing sequence that lies above a mark."""
+    if not items or items[0].seq > acknowledged_seq:
+        return items
+    return items[bisect_right(items, acknowledged_seq, key=lambda item: item.seq) :]
 
 
 def out_of_order(items: Sequence[Sequenced]) -> bool:

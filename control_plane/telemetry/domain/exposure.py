@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 CLOCK_AHEAD = timedelta(minutes=5)
 LATEST_ARRIVAL = timedelta(days=30)
@@ -101,6 +101,7 @@ class Place(NamedTuple):
     content_digest: str
 
 
+Key = TypeVar("Key")
 CellKey = tuple[str, int | None]
 """Content, and the second in which the cell starts; None: too late for a cell."""
 
@@ -117,27 +118,39 @@ def tally(windows: Iterable[Measured], received_at: datetime, width_s: int) -> d
         in_time = at >= earliest
         if at > latest or not in_time:
             at = received_at
-        start_s = int(at.timestamp()) // width_s * width_s if in_time else None
-        held = found.get((window.content_digest, start_s))
+        key = window.content_digest, (int(at.timestamp()) // width_s * width_s if in_time else None)
+        held = found.get(key)
         if held is None:
-            held = found[window.content_digest, start_s] = Tally(at, at)
-        _add(held, window, at)
+            held = found[key] = Tally(at, at)
+        elif at < held.first_at:
+            held.first_at = at
+        elif at > held.last_at:
+            held.last_at = at
+        held.windows += 1
+        held.distance_mm += round(window.distance_m * 1000)
+        held.duration_ms += round(window.duration_s * 1000)
+        held.decisions += window.decisions
+        if window.energy_j is not None:
+            held.energy_mj = (held.energy_mj or 0) + round(window.energy_j * 1000)
+        if window.counts:
+            for kind, count in window.counts.items():
+                held.counts[kind] = held.counts.get(kind, 0) + count
     return found
 
 
-def _add(held: Tally, window: Measured, at: datetime) -> None:
-    if at < held.first_at:
-        held.first_at = at
-    elif at > held.last_at:
-        held.last_at = at
-    held.windows += 1
-    held.distance_mm += round(window.distance_m * 1000)
-    held.duration_ms += round(window.duration_s * 1000)
-    held.decisions += window.decisions
-    if window.energy_j is not None:
-        held.energy_mj = (held.energy_mj or 0) + round(window.energy_j * 1000)
-    for kind, count in window.counts.items():
-        held.counts[kind] = held.counts.get(kind, 0) + count
+def by_content(sums: Mapping[CellKey, Tally]) -> dict[str, Tally]:
+    """Add cells up; the sums are new ones."""
+    found: dict[str, Tally] = {}
+    for (content, _), held in sums.items():
+        found.setdefault(content, Tally(held.first_at, held.last_at)).add(held)
+    return found
+
+
+def add_to(sums: dict[Key, Tally], key: Key, more: Tally) -> None:
+    """Add to the sum of a key; the first one becomes the sum."""
+    held = sums.setdefault(key, more)
+    if held is not more:
+        held.add(more)
 
 
 def bounded(amount: int) -> int:

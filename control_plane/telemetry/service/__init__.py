@@ -2,12 +2,16 @@
 
 from control_plane.telemetry.service.events import count_events_since, list_events
 from control_plane.telemetry.service.exposure import cells, device_sums, pace, rate, sums
-from control_plane.telemetry.service.intake import take_batch
+from control_plane.telemetry.service.intake import Batch, batch_of, take_batch
+from control_plane.telemetry.service.queue import Intake
 from control_plane.telemetry.service.recordings import announce, complete, get_recording, list_recordings
 from control_plane.telemetry.service.upkeep import ensure_partitions
 
 __all__ = [
+    "Batch",
+    "Intake",
     "announce",
+    "batch_of",
     "cells",
     "complete",
     "count_events_since",

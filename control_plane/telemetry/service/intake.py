@@ -1,7 +1,10 @@
-"""Take telemetry in exactly once."""
+"""Take telemetry in exactly once: many batches in one transaction."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any, Protocol
 
 from agents.protocol import v1 as wire
 from control_plane.fleet.domain import Identity
@@ -10,61 +13,172 @@ from control_plane.kit.db import Session
 from control_plane.kit.errors import Invalid
 from control_plane.lineage import service as lineage
 from control_plane.lineage.domain import Edge, Kind, Node
-from control_plane.telemetry.domain import CellKey, Place, Tally, fresh, in_panel, out_of_order, out_of_time, tally
+from control_plane.telemetry.domain import (
+    Place,
+    Tally,
+    add_to,
+    by_content,
+    fresh,
+    in_panel,
+    out_of_order,
+    out_of_time,
+    tally,
+)
 from control_plane.telemetry.store import intake as store
 from control_plane.telemetry.store import sums
+from control_plane.telemetry.store.binary import Sender, Window, packed
+
+NEXT_BATCH_S = 1.0
 
 
-async def take_batch(session: Session, who: Identity, batch: wire.TelemetryBatch, cell_s: int) -> wire.TelemetryReply:
-    """Make a batch durable, once, and count it in the sums; the answer is sent after the commit."""
-    if out_of_order(batch.windows) or out_of_order(batch.events):
+class Event(Protocol):
+    @property
+    def seq(self) -> int: ...
+    @property
+    def event_id(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def content_digest(self) -> str: ...
+    @property
+    def at(self) -> datetime: ...
+    @property
+    def details(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one request brings; checked, and not yet judged by what its stream has acknowledged."""
+
+    who: Identity
+    stream_id: str
+    received_at: datetime
+    windows: Sequence[Window]
+    events: Sequence[Event]
+
+    @property
+    def stream(self) -> store.StreamKey:
+        return self.who.id, self.stream_id
+
+    @property
+    def sender(self) -> Sender:
+        who = self.who
+        return Sender(who.id, self.stream_id, self.received_at, who.site, who.device_class)
+
+    @property
+    def items(self) -> int:
+        return len(self.windows) + len(self.events)
+
+    def above(self, mark: int) -> "Batch":
+        """Return what of it is new: numbers grow, so it is an end of each part."""
+        return replace(self, windows=fresh(self.windows, mark), events=fresh(self.events, mark))
+
+    def highest(self, mark: int) -> int:
+        return max([mark, *(part[-1].seq for part in (self.windows, self.events) if part)])
+
+
+def batch_of(who: Identity, stream_id: str, windows: Sequence[Window], events: Sequence[Event]) -> Batch:
+    """Check what concerns one batch alone.
+
+    Raises:
+        Invalid: its numbers do not grow, or a time cannot be stored.
+    """
+    if out_of_order(windows) or out_of_order(events):
         raise Invalid("windows and events must each come in growing order of seq", code="out_of_order")
-    check_times(i for w in batch.windows for i in (w.started_at, w.ended_at))
-    check_times(e.at for e in batch.events)
-    acknowledged = await store.lock_stream(session, who.id, batch.stream_id)
-    windows, events = fresh(batch.windows, acknowledged), fresh(batch.events, acknowledged)
-    sender, at = (who.id, who.site, who.device_class), clock.now()
-    if windows:
-        await store.copy_windows(session, sender, batch.stream_id, at, windows)
-        await _add_up(session, who, tally(windows, at, cell_s), cell_s)
-    if events:
-        await store.copy_events(session, sender, batch.stream_id, at, events)
-        await _link_events(session, who, events)
-    highest = max([acknowledged, *(w.seq for w in windows), *(e.seq for e in events)])
-    if highest > acknowledged:
-        await store.acknowledge(session, who.id, batch.stream_id, highest)
-    taken = len(windows) + len(events)
-    return wire.TelemetryReply(
-        acknowledged_seq=highest,
-        accepted=taken,
-        next_batch_s=1.0,
-        duplicates=len(batch.windows) + len(batch.events) - taken,
-    )
+    check_times([window.started_at for window in windows])
+    check_times([window.ended_at for window in windows])
+    check_times([event.at for event in events])
+    return Batch(who, stream_id, clock.now(), windows, events)
 
 
-async def _add_up(session: Session, who: Identity, found: Mapping[CellKey, Tally], cell_s: int) -> None:
-    places: dict[Place, Tally] = {}
-    cells: dict[tuple[Place, int], Tally] = {}
-    for (content, start_s), held in found.items():
-        place = Place(who.device_class, who.site, content)
-        places.setdefault(place, Tally(held.first_at, held.last_at)).add(held)
-        if start_s is not None:
-            cells[place, start_s] = held
-    await sums.add_cells(session, cell_s, cells)
-    await sums.add_totals(session, places)
-    if in_panel(who.id, await sums.halvings(session)):
-        await sums.add_device_sums(session, {(who.id, place): held for place, held in places.items()})
-
-
-def check_times(instants: Iterable[datetime]) -> None:
+def check_times(instants: Sequence[datetime]) -> None:
     if out_of_time(instants):
         raise Invalid("an instant is out of range", code="malformed")
 
 
-async def _link_events(session: Session, who: Identity, events: Sequence[wire.FieldEvent]) -> None:
-    edges = []
-    for event in events:
-        node = Node(Kind.FIELD_EVENT, event.event_id)
-        edges.append(Edge(Node(Kind.DEVICE, who.id), node, "happened to"))
-        edges.append(Edge(Node(Kind.MODEL_VERSION, event.content_digest), node, "happened with"))
+async def take_batch(
+    session: Session, who: Identity, batch: wire.TelemetryBatch, cell_s: int = 60
+) -> wire.TelemetryReply:
+    """Make one batch durable, once, and count it in the sums; the answer is for after the commit."""
+    [reply] = await take(session, [batch_of(who, batch.stream_id, batch.windows, batch.events)], cell_s)
+    return reply
+
+
+async def take(session: Session, batches: Sequence[Batch], cell_s: int) -> list[wire.TelemetryReply]:
+    """Make batches durable, each once and in the order they came, whatever of them came before."""
+    before, halvings = await store.lock_streams(session, sorted({batch.stream for batch in batches}))
+    marks, new, replies = dict(before), list[Batch](), list[wire.TelemetryReply]()
+    for batch in batches:
+        rest = batch.above(marks[batch.stream])
+        new.append(rest)
+        marks[batch.stream] = rest.highest(marks[batch.stream])
+        replies.append(_reply(marks[batch.stream], rest.items, batch.items - rest.items))
+    moved = {stream: mark for stream, mark in marks.items() if mark > before[stream]}
+    if moved:
+        await _write(session, new, cell_s, halvings)
+        await store.acknowledge(session, moved)
+    return replies
+
+
+def _reply(mark: int, taken: int, duplicates: int) -> wire.TelemetryReply:
+    return wire.TelemetryReply(acknowledged_seq=mark, accepted=taken, duplicates=duplicates, next_batch_s=NEXT_BATCH_S)
+
+
+async def _write(session: Session, batches: Sequence[Batch], cell_s: int, halvings: int) -> None:
+    """Write windows, events and last the sums: those are rows that other processes wait for."""
+    if any(batch.windows for batch in batches):
+        found = Sums(cell_s, halvings)
+        windows = [(batch.sender, batch.windows) for batch in batches if batch.windows]
+        # What is added up is added up while the database is busy with the rows.
+        await asyncio.gather(store.copy_windows(session, packed(windows)), found.add(batches))
+    if any(batch.events for batch in batches):
+        await _write_events(session, batches)
+    if any(batch.windows for batch in batches):
+        await found.write(session)
+
+
+class Sums:
+    """What a group of batches adds to cells, totals and sums by device."""
+
+    def __init__(self, cell_s: int, halvings: int) -> None:
+        self._cell_s, self._halvings = cell_s, halvings
+        self._cells: dict[tuple[Place, int], Tally] = {}
+        self._totals: dict[Place, Tally] = {}
+        self._devices: dict[tuple[str, Place], Tally] = {}
+
+    async def add(self, batches: Iterable[Batch]) -> None:
+        for batch in batches:
+            self._add(batch)
+            await asyncio.sleep(0)
+
+    def _add(self, batch: Batch) -> None:
+        who = batch.who
+        cells = tally(batch.windows, batch.received_at, self._cell_s)
+        for content, held in by_content(cells).items():
+            place = Place(who.device_class, who.site, content)
+            self._totals.setdefault(place, Tally(held.first_at, held.last_at)).add(held)
+            if in_panel(who.id, self._halvings):
+                add_to(self._devices, (who.id, place), held)
+        for (content, start_s), held in cells.items():
+            if start_s is not None:
+                add_to(self._cells, (Place(who.device_class, who.site, content), start_s), held)
+
+    async def write(self, session: Session) -> None:
+        if self._devices:
+            await sums.add_device_sums(session, self._devices)
+        await sums.add_totals(session, self._totals)
+        if self._cells:
+            await sums.add_cells(session, self._cell_s, self._cells)
+
+
+async def _write_events(session: Session, batches: Sequence[Batch]) -> None:
+    records, edges = [], []
+    for batch in batches:
+        for event in batch.events:
+            what = (event.seq, event.event_id, event.kind, event.content_digest, event.at, event.details)
+            records.append((*batch.sender, *what))
+            node = Node(Kind.FIELD_EVENT, event.event_id)
+            edges.append(Edge(Node(Kind.DEVICE, batch.who.id), node, "happened to"))
+            edges.append(Edge(Node(Kind.MODEL_VERSION, event.content_digest), node, "happened with"))
+    await store.copy_events(session, records)
     await lineage.link_all(session, edges)

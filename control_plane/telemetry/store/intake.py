@@ -1,122 +1,77 @@
-"""Telemetry in: windows and events by COPY, each stream once."""
+"""Telemetry in: streams, windows and events of many batches at once."""
 
 import json
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import AsyncIterable, Mapping, Sequence
+from typing import Any
 
-from agents.protocol import v1 as wire
-from control_plane.kit.db import Session, copy_rows, execute, row
+from control_plane.kit.db import Row, Session, copy_bytes, copy_rows, driver_fetch, rows
+from control_plane.telemetry.store.binary import WINDOW_COLUMNS
 
-WINDOW_COLUMNS = (
-    "device_id",
-    "stream_id",
-    "seq",
-    "received_at",
-    "site",
-    "device_class",
-    "content_digest",
-    "started_at",
-    "ended_at",
-    "distance_m",
-    "duration_s",
-    "decisions",
-    "energy_j",
-    "counts",
-    "latency_p50_ms",
-    "latency_p99_ms",
-)
 EVENT_COLUMNS = (
     "device_id",
     "stream_id",
-    "seq",
     "received_at",
-    "event_id",
-    "kind",
     "site",
     "device_class",
+    "seq",
+    "event_id",
+    "kind",
     "content_digest",
     "at",
     "details",
 )
+StreamKey = tuple[str, str]
+"""Device and stream."""
 
 
-async def lock_stream(session: Session, device_id: str, stream_id: str) -> int:
-    """Take the stream's row for this transaction and return what it has acknowledged."""
-    found = await row(
+async def standing(session: Session, device_ids: Sequence[str]) -> dict[str, Row]:
+    """Return what decides whether these devices are heard at all, as their rows say now."""
+    found = await rows(
         session,
-        """insert into telemetry_stream (device_id, stream_id, acknowledged_seq) values (:device, :stream, -1)
+        """select id, state, key_sha256,
+               exists (select 1 from fleet_denied_key k where k.key_sha256 = d.key_sha256) as denied
+           from fleet_device d where id = any(cast(:ids as text[]))""",
+        ids=list(device_ids),
+    )
+    return {line["id"]: line for line in found}
+
+
+async def lock_streams(session: Session, streams: Sequence[StreamKey]) -> tuple[dict[StreamKey, int], int]:
+    """Take the rows of streams for this transaction; return what each has acknowledged, and the panel's halvings.
+
+    They are taken in order, so that two processes that take the same ones wait for each other and not in a ring.
+    """
+    found = await rows(
+        session,
+        """insert into telemetry_stream (device_id, stream_id, acknowledged_seq)
+           select device, stream, -1 from unnest(cast(:devices as text[]), cast(:streams as text[]))
+               as n (device, stream) order by device, stream
            on conflict (device_id, stream_id) do update set device_id = excluded.device_id
-           returning acknowledged_seq""",
-        device=device_id,
-        stream=stream_id,
+           returning device_id, stream_id, acknowledged_seq,
+               (select halvings from telemetry_panel where name = 'devices') as halvings""",
+        devices=[device_id for device_id, _ in streams],
+        streams=[stream_id for _, stream_id in streams],
     )
-    return int(found["acknowledged_seq"]) if found else -1
+    marks = {(line["device_id"], line["stream_id"]): int(line["acknowledged_seq"]) for line in found}
+    return marks, int(found[0]["halvings"])
 
 
-async def acknowledge(session: Session, device_id: str, stream_id: str, seq: int) -> None:
-    await execute(
+async def acknowledge(session: Session, marks: Mapping[StreamKey, int]) -> None:
+    await driver_fetch(
         session,
-        "update telemetry_stream set acknowledged_seq = :seq where device_id = :device and stream_id = :stream",
-        seq=seq,
-        device=device_id,
-        stream=stream_id,
+        """update telemetry_stream s set acknowledged_seq = n.seq
+           from unnest($1::text[], $2::text[], $3::bigint[]) as n (device, stream, seq)
+           where s.device_id = n.device and s.stream_id = n.stream""",
+        [device_id for device_id, _ in marks],
+        [stream_id for _, stream_id in marks],
+        list(marks.values()),
     )
 
 
-async def copy_windows(
-    session: Session, who: tuple[str, str, str], stream_id: str, at: datetime, windows: Sequence[wire.ExposureWindow]
-) -> None:
-    device_id, site, device_class = who
-    await copy_rows(
-        session,
-        "telemetry_window",
-        WINDOW_COLUMNS,
-        [
-            (
-                device_id,
-                stream_id,
-                w.seq,
-                at,
-                site,
-                device_class,
-                w.content_digest,
-                w.started_at,
-                w.ended_at,
-                w.distance_m,
-                w.duration_s,
-                w.decisions,
-                w.energy_j,
-                json.dumps(w.counts),
-                w.latency_p50_ms,
-                w.latency_p99_ms,
-            )
-            for w in windows
-        ],
-    )
+async def copy_windows(session: Session, chunks: AsyncIterable[bytes]) -> None:
+    await copy_bytes(session, "telemetry_window", WINDOW_COLUMNS, chunks)
 
 
-async def copy_events(
-    session: Session, who: tuple[str, str, str], stream_id: str, at: datetime, events: Sequence[wire.FieldEvent]
-) -> None:
-    device_id, site, device_class = who
-    await copy_rows(
-        session,
-        "telemetry_event",
-        EVENT_COLUMNS,
-        [
-            (
-                device_id,
-                stream_id,
-                e.seq,
-                at,
-                e.event_id,
-                e.kind,
-                site,
-                device_class,
-                e.content_digest,
-                e.at,
-                json.dumps(e.details),
-            )
-            for e in events
-        ],
-    )
+async def copy_events(session: Session, records: Sequence[tuple[Any, ...]]) -> None:
+    plain = [(*values, json.dumps(details)) for *values, details in records]
+    await copy_rows(session, "telemetry_event", EVENT_COLUMNS, plain)

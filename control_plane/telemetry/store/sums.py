@@ -1,34 +1,43 @@
 """Cells, totals and sums by device: added to with each batch, read as they are."""
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import msgspec
+
 from control_plane.kit.db import Row, Session, driver_fetch, rows
-from control_plane.telemetry.domain import CellLine, DeviceSum, Place, Tally, bounded, bounded_counts
+from control_plane.telemetry.domain import AMOUNT_MOST, CellLine, DeviceSum, Place, Tally, bounded, bounded_counts
 
 _SUMMED = ("distance_mm", "duration_ms", "windows")
 _MORE = (*_SUMMED, "decisions")
 _KEY = ("device_class", "site", "content_digest")
 
 
+def _added(name: str) -> str:
+    """Add without going over; written out, for a function of it would be called for every row."""
+    most = AMOUNT_MOST
+    return f"case when held.{name} > {most} - excluded.{name} then {most} else held.{name} + excluded.{name} end"
+
+
 def _upsert(table: str, key: Sequence[str], summed: Sequence[str], rules: Mapping[str, str]) -> str:
     """Return a statement that adds rows, given as one JSON array, to those that are there."""
     names = [*key, *summed, "counts", *rules]
-    added = [f"{name} = telemetry_add(held.{name}, excluded.{name})" for name in summed]
+    added = [f"{name} = {_added(name)}" for name in summed]
     ruled = [f"{name} = {rule}" for name, rule in rules.items()]
     chosen = ["pg_current_xact_id()::text::bigint" if name == "changed" else name for name in names]
     return f"""
         insert into {table} as held ({", ".join(names)})
         select {", ".join(chosen)} from jsonb_populate_recordset(null::{table}, $1::jsonb)
         on conflict ({", ".join(key)}) do update set
-            counts = telemetry_add_counts(held.counts, excluded.counts), {", ".join([*added, *ruled])}
+            counts = case when excluded.counts = '{{}}' then held.counts
+                          else telemetry_add_counts(held.counts, excluded.counts) end, {", ".join([*added, *ruled])}
     """  # noqa: S608 - tables and columns are named in this module
 
 
 _ENERGY = {
-    "energy_mj": "coalesce(telemetry_add(held.energy_mj, excluded.energy_mj), held.energy_mj, excluded.energy_mj)"
+    "energy_mj": f"""case when held.energy_mj is null then excluded.energy_mj
+                     when excluded.energy_mj is null then held.energy_mj else {_added("energy_mj")} end"""
 }
 _ADD_CELLS = _upsert(
     "telemetry_cell",
@@ -48,46 +57,53 @@ _ADD_DEVICE_SUMS = _upsert(
     _SUMMED,
     {"first_at": "least(held.first_at, excluded.first_at)", "last_at": "greatest(held.last_at, excluded.last_at)"},
 )
-_CHANGED = """
+_CELLS = """
 with mark as materialized (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen)
 select mark.seen, c.site, c.device_class, c.content_digest, c.starts_at, c.distance_mm, c.duration_ms, c.windows,
     c.counts, c.first_window_at, c.width_s
 from mark left join telemetry_cell c on c.device_class = any(cast(:classes as text[]))
     and (cast(:sites as text[]) is null or c.site = any(cast(:sites as text[])))
-    and c.starts_at > cast(:since as timestamptz) - interval '1 day'
     and c.starts_at + c.width_s * interval '1 second' > cast(:since as timestamptz)
-    and c.changed >= case when cast(:changed_after as bigint) > mark.seen then 0 else cast(:changed_after as bigint) end
 """
+_ALL_CELLS = _CELLS + "and c.starts_at > cast(:since as timestamptz) - interval '1 day'"
+_CHANGED_CELLS = _CELLS + "and c.changed >= cast(:changed_after as bigint)"
+"""Two statements, so that each is planned for the index that finds its rows."""
 
 
 async def add_cells(session: Session, width_s: int, cells: Mapping[tuple[Place, int], Tally]) -> None:
     lines = [
         _line(place, cells[place, start_s])
         | {
-            "starts_at": datetime.fromtimestamp(start_s, UTC).isoformat(),
+            "starts_at": datetime.fromtimestamp(start_s, UTC),
             "width_s": width_s,
-            "first_window_at": cells[place, start_s].first_at.isoformat(),
+            "first_window_at": cells[place, start_s].first_at,
         }
         for place, start_s in sorted(cells)
     ]
-    await driver_fetch(session, _ADD_CELLS, json.dumps(lines))
+    await driver_fetch(session, _ADD_CELLS, _json(lines))
 
 
 async def add_totals(session: Session, totals: Mapping[Place, Tally]) -> None:
-    await driver_fetch(session, _ADD_TOTALS, json.dumps([_line(place, totals[place]) for place in sorted(totals)]))
+    await driver_fetch(session, _ADD_TOTALS, _json([_line(place, totals[place]) for place in sorted(totals)]))
 
 
 async def add_device_sums(session: Session, sums: Mapping[tuple[str, Place], Tally]) -> None:
     lines = [
-        _line(place, held)
-        | {"device_id": device_id, "first_at": held.first_at.isoformat(), "last_at": held.last_at.isoformat()}
+        _line(place, held) | {"device_id": device_id, "first_at": held.first_at, "last_at": held.last_at}
         for (device_id, place), held in sorted(sums.items(), key=lambda item: item[0])
     ]
-    await driver_fetch(session, _ADD_DEVICE_SUMS, json.dumps(lines))
+    await driver_fetch(session, _ADD_DEVICE_SUMS, _json(lines))
+
+
+def _json(lines: Sequence[Mapping[str, Any]]) -> str:
+    return msgspec.json.encode(lines).decode()
 
 
 def _line(place: Place, held: Tally) -> dict[str, Any]:
-    return place._asdict() | {
+    return {
+        "device_class": place.device_class,
+        "site": place.site,
+        "content_digest": place.content_digest,
         "distance_mm": bounded(held.distance_mm),
         "duration_ms": bounded(held.duration_ms),
         "decisions": bounded(held.decisions),
@@ -111,14 +127,12 @@ async def cells(
     Every transaction below the watermark is over and was seen, so nothing that commits later is missed. A watermark
     that is ahead of the server comes from before it was restored from a dump: then everything is given.
     """
-    found = await rows(
-        session,
-        _CHANGED,
-        classes=list(device_classes),
-        sites=None if sites is None else list(sites),
-        since=since,
-        changed_after=changed_after,
-    )
+    chosen = {"classes": list(device_classes), "sites": None if sites is None else list(sites), "since": since}
+    found = []
+    if changed_after > 0:
+        found = list(await rows(session, _CHANGED_CELLS, changed_after=changed_after, **chosen))
+    if not found or found[0]["seen"] < changed_after:
+        found = list(await rows(session, _ALL_CELLS, **chosen))
     lines = [_named(CellLine, line) for line in found if line["site"] is not None]
     return lines, int(found[0]["seen"])
 

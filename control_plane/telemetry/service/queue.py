@@ -1,0 +1,110 @@
+"""Batches on their way to the database: those that come while one transaction runs go together into the next."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+
+from agents.protocol import v1 as wire
+from control_plane.fleet.service.identities import must_stand
+from control_plane.kit.db import Database, is_outage
+from control_plane.kit.errors import Problem, Unavailable
+from control_plane.telemetry.service.intake import Batch, take
+from control_plane.telemetry.store import intake as store
+
+GROUP_ITEMS = 5_000
+WAITING_ITEMS = 50_000
+WRITERS = 2
+"""While one transaction waits for the disk, another one copies."""
+
+
+class Waiting:
+    """A batch and whoever waits for its answer."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.answer: asyncio.Future[wire.TelemetryReply] = asyncio.get_running_loop().create_future()
+
+    def tell(self, answer: wire.TelemetryReply | BaseException) -> None:
+        if self.answer.done():
+            return  # whoever asked has gone away
+        if isinstance(answer, BaseException):
+            self.answer.set_exception(answer)
+        else:
+            self.answer.set_result(answer)
+
+
+class Intake:
+    """The queue of one process."""
+
+    def __init__(self, database: Database, cell_s: int) -> None:
+        self._database, self._cell_s = database, cell_s
+        self._waiting: deque[Waiting] = deque()
+        self._items = 0
+        self._writers: set[asyncio.Task[None]] = set()
+
+    async def take(self, batch: Batch) -> wire.TelemetryReply:
+        """Return once the batch is durable.
+
+        Raises:
+            Unavailable: too much waits already. Problem: the device is not heard any more, says its row.
+        """
+        if self._items > WAITING_ITEMS:
+            raise Unavailable("more telemetry waits than can be written; send it again later", code="busy")
+        waiting = Waiting(batch)
+        self._waiting.append(waiting)
+        self._items += batch.items
+        if len(self._writers) < WRITERS:
+            writer = asyncio.create_task(self._write_all())
+            self._writers.add(writer)
+            writer.add_done_callback(self._writers.discard)
+        return await waiting.answer
+
+    async def _write_all(self) -> None:
+        while self._waiting:
+            group = self._next_group()
+            try:
+                await self._write(group)
+            finally:  # also when this process ends: nobody may wait for ever
+                for waiting in group:
+                    waiting.tell(Unavailable("the server stops; send it again"))
+
+    def _next_group(self) -> list[Waiting]:
+        group, items = list[Waiting](), 0
+        while self._waiting and (not group or items + self._waiting[0].batch.items <= GROUP_ITEMS):
+            group.append(self._waiting.popleft())
+            items += group[-1].batch.items
+        self._items -= items
+        return group
+
+    async def _write(self, group: Sequence[Waiting]) -> None:
+        """Write a group; if something is wrong with one of it, each is judged alone and hears what it was."""
+        try:
+            await self._commit(group)
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait hear it
+            if len(group) == 1 or is_outage(error):
+                for waiting in group:
+                    waiting.tell(error)
+                return
+            for waiting in group:
+                await self._write([waiting])
+
+    async def _commit(self, group: Sequence[Waiting]) -> None:
+        async with self._database.transaction() as session:
+            rows = await store.standing(session, list({waiting.batch.who.id for waiting in group}))
+            heard = list[Waiting]()
+            for waiting in group:
+                try:
+                    must_stand(waiting.batch.who, rows.get(waiting.batch.who.id))
+                except Problem as problem:
+                    waiting.tell(problem)
+                else:
+                    heard.append(waiting)
+            replies = await take(session, [waiting.batch for waiting in heard], self._cell_s) if heard else []
+        for waiting, reply in zip(heard, replies, strict=True):
+            waiting.tell(reply)
+
+    async def close(self) -> None:
+        """Let what waits be written."""
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(*self._writers, return_exceptions=True)
