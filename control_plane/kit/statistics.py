@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 MAX_LOG = 690.0  # exp() of more is not a float
 FEW_CLUSTERS_WITH_NEWS = 10  # below this the design effect cannot be estimated
 RATIO_GRID: Floats = np.geomspace(1e-3, 1e3, 1201)
-FINE_SLICES = 1000  # more are pooled for an interval
+FINE_SLICES = 100  # more are pooled for an interval
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from tests.bench import agent, check_in, download, episodes, identity, overhead, signing, telemetry, trust, update
+from tests.bench import agent, check_in, download, episodes, identity, overhead, rollout, signing, telemetry, trust, update
 from tests.bench.figure import Figure, say
 
 Bench = Callable[[], Iterable[Figure]]
@@ -28,6 +28,7 @@ def main() -> int:
         "agent": agent.bench,
         "update": update.bench,
         "trust": trust.bench,
+        "rollout": rollout.bench,
         "episodes": episodes.bench,
         "overhead": partial(overhead.bench, given.report),
     }

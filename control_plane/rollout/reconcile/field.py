@@ -71,19 +71,23 @@ class FieldView:
 
     def take(self, reading: Reading, lines: Iterable[CellLine], mark: int) -> None:
         """Put what a cell says now in place of what it said before."""
+        places, arms, now, before = [], [], [], []
         for cell in lines:
             if cell.content_digest != reading.canary and cell.content_digest not in reading.control:
                 continue
             name = (cell.site, cell.device_class, cell.content_digest, cell.starts_at)
-            amounts, before = reading.amounts(cell), self._cells.get(name)
-            if amounts == before:
+            amounts, known = reading.amounts(cell), self._cells.get(name)
+            if amounts == known:
                 continue
             self._cells[name] = amounts
-            more = np.asarray(amounts) - (np.asarray(before) if before else 0)
             slot = reading.slot(cell)
-            place = self._row(slot, len(amounts))
-            self._rows[place, int(cell.content_digest != reading.canary)] += more
             self.changed.add(slot)
+            places.append(self._row(slot, len(amounts)))
+            arms.append(int(cell.content_digest != reading.canary))
+            now.append(amounts)
+            before.append(known or (0,) * len(amounts))
+        if places:
+            np.add.at(self._rows, (places, arms), np.asarray(now) - np.asarray(before))
         self.mark = mark
 
     def _row(self, slot: Slot, width: int) -> int:
