@@ -12,6 +12,7 @@ from control_plane.telemetry.domain.arrivals import (
 from control_plane.telemetry.domain.exposure import (
     AMOUNT_MOST,
     LATEST_ARRIVAL,
+    PANEL_BITS,
     CellKey,
     CellLine,
     DeviceSum,
@@ -31,6 +32,7 @@ from control_plane.telemetry.domain.recording import RecordingError, inspect_rec
 __all__ = [
     "AMOUNT_MOST",
     "LATEST_ARRIVAL",
+    "PANEL_BITS",
     "CellKey",
     "CellLine",
     "DeviceSum",

@@ -5,11 +5,12 @@ from control_plane.telemetry.service.exposure import by_device, cells, device_su
 from control_plane.telemetry.service.intake import Batch, batch_of, take_batch
 from control_plane.telemetry.service.queue import Intake
 from control_plane.telemetry.service.recordings import announce, complete, get_recording, list_recordings
-from control_plane.telemetry.service.upkeep import ensure_partitions
+from control_plane.telemetry.service.upkeep import Retention, ensure_partitions, maintain
 
 __all__ = [
     "Batch",
     "Intake",
+    "Retention",
     "announce",
     "batch_of",
     "by_device",
@@ -22,6 +23,7 @@ __all__ = [
     "increments",
     "list_events",
     "list_recordings",
+    "maintain",
     "rate",
     "sums",
     "take_batch",
