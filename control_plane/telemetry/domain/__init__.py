@@ -3,6 +3,7 @@
 from control_plane.telemetry.domain.arrivals import (
     Quota,
     RecordingState,
+    first_to_wait,
     fresh,
     incidents,
     out_of_order,
@@ -45,6 +46,7 @@ __all__ = [
     "bounded",
     "bounded_counts",
     "by_content",
+    "first_to_wait",
     "fresh",
     "halvings_needed",
     "in_panel",
