@@ -22,6 +22,7 @@ from control_plane.pipelines import reconcile as pipelines
 from control_plane.registry import service as registry
 from control_plane.registry.reconcile import TrustKeeper
 from control_plane.rollout import reconcile as rollout
+from control_plane.telemetry.reconcile import Upkeep
 
 log = logging.getLogger("fleetloop.worker")
 
@@ -62,6 +63,7 @@ async def run(context: Context, stop: asyncio.Event) -> None:
     loops = [
         _loop("rollout", stop, wake, context, lambda: rollout.tick(context)),
         _loop("trust", stop, wake, context, TrustKeeper(context).tick),
+        _loop("telemetry", stop, wake, context, Upkeep(context).tick),
         _loop("pipelines", stop, wake, context, lambda: pipelines.tick(context, orchestrator)),
         _loop("outbox", stop, wake, context, lambda: outbox.dispatch(context.database, handlers)),
     ]

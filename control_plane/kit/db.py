@@ -84,6 +84,7 @@ DATABASE_ERRORS = (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError)
 """What a statement can raise: by SQLAlchemy's road, and by COPY's, which goes past it."""
 OUTAGE_CLASSES = ("08", "53", "57P")  # connection, too few resources, the server is starting or stopping
 BAD_VALUE_CLASS = "22"
+LOCK_NOT_HAD = ("55P03", "40P01")  # it took too long, or both would have waited for ever
 
 
 def is_outage(error: BaseException) -> bool:
@@ -122,6 +123,19 @@ async def execute(session: Session, statement: str, **values: Any) -> int:
     result = await session.execute(text(statement), values)
     count: int = getattr(result, "rowcount", 0)
     return count
+
+
+async def attempt(session: Session, statement: str, *, lock_timeout_ms: int) -> bool:
+    """Run a statement unless it would wait for a lock for too long; say whether it was run."""
+    await session.execute(text("select set_config('lock_timeout', :value, true)"), {"value": f"{lock_timeout_ms}ms"})
+    try:
+        async with session.begin_nested():
+            await session.execute(text(statement))
+    except DBAPIError as error:
+        if _sqlstate(error) not in LOCK_NOT_HAD:
+            raise
+        return False
+    return True
 
 
 async def copy_rows(session: Session, table: str, columns: Sequence[str], records: Sequence[Sequence[Any]]) -> None:

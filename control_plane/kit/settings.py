@@ -56,6 +56,15 @@ class Settings(BaseSettings):
     evidence_panel: int = Field(
         default=20_000, ge=1, description="about how many devices have sums of their own; all of a smaller fleet"
     )
+    retention_windows_days: int = Field(
+        default=90, ge=1, description="days for which windows and field events are kept one by one"
+    )
+    retention_floor_days: int = Field(
+        default=30, ge=1, description="days for which they are kept at least, whatever the above says"
+    )
+    retention_cells_days: int = Field(
+        default=400, ge=31, description="days for which exposure is kept by time, and by device; totals stay"
+    )
     heartbeat_timeout_s: float = Field(default=20.0, gt=0, description="a run silent for so long is asked for again")
 
     @property

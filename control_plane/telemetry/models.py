@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Identity, Index, func
+from sqlalchemy import BigInteger, Identity, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from control_plane.kit.db import Base
@@ -42,6 +42,7 @@ class Window(Base):
     counts: Mapped[dict[str, Any]]
     latency_p50_ms: Mapped[float]
     latency_p99_ms: Mapped[float]
+    attested: Mapped[bool] = mapped_column(server_default=text("true"))
 
 
 class FieldEvent(Base):
@@ -130,6 +131,16 @@ class DeviceSum(Base):
     counts: Mapped[dict[str, Any]]
     first_at: Mapped[datetime]
     last_at: Mapped[datetime]
+
+
+class Attested(Base):
+    """A content that a device has said in a check-in it runs; a trigger on the device's row writes it."""
+
+    __tablename__ = "telemetry_attested"
+
+    device_id: Mapped[str] = mapped_column(primary_key=True)
+    content_digest: Mapped[str] = mapped_column(primary_key=True)
+    said_at: Mapped[datetime]
 
 
 class Panel(Base):

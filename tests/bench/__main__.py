@@ -8,7 +8,19 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from tests.bench import agent, check_in, download, episodes, identity, overhead, rollout, signing, telemetry, trust, update
+from tests.bench import (
+    agent,
+    check_in,
+    download,
+    episodes,
+    identity,
+    overhead,
+    rollout,
+    signing,
+    telemetry,
+    trust,
+    update,
+)
 from tests.bench.figure import Figure, say
 
 Bench = Callable[[], Iterable[Figure]]

@@ -64,7 +64,7 @@ def _records(device: Device, rows: int) -> list[list[tuple[Any, ...]]]:
         times = (datetime.fromisoformat(w["started_at"]), datetime.fromisoformat(w["ended_at"]))
         amounts = (w["distance_m"], w["duration_s"], w["decisions"])
         latencies = (w["latency_p50_ms"], w["latency_p99_ms"])
-        head = (device.id, stream, at, "north", CLASS, CONTENT, w["seq"])
+        head = (device.id, stream, at, "north", CLASS, CONTENT, True, w["seq"])
         return (*head, *times, *amounts, *latencies, w["energy_j"], json.dumps(w["counts"]))
 
     return [[record(w) for w in windows(n * rows, rows)] for n in range(COPIED_BATCHES)]

@@ -78,28 +78,30 @@ async def test_what_fails_in_the_middle_leaves_nothing(server: Server, device: D
     assert (await device.telemetry(windows=[window(0)], events=[event(1)])).json()["accepted"] == 2
 
 
-async def test_rows_go_to_the_partition_of_their_month(server: Server, device: Device) -> None:
+async def test_rows_go_to_the_partition_of_their_day(server: Server, device: Device) -> None:
     await device.telemetry(windows=[window(0)], events=[event(1)])
-    month = f"{datetime.now(UTC):%Y_%m}"
+    day = f"{datetime.now(UTC):%Y_%m_%d}"
     placed = await select(server, "select tableoid::regclass::text as name from telemetry_window")
-    assert placed == [{"name": f"telemetry_window_{month}"}]
+    assert placed == [{"name": f"telemetry_window_{day}"}]
     async with server.context.database.transaction() as session:
         await service.ensure_partitions(session, datetime.now(UTC))  # again changes nothing
-        await service.ensure_partitions(session, datetime(2031, 11, 30, tzinfo=UTC))
+        await service.ensure_partitions(session, datetime(2031, 11, 29, 23, tzinfo=UTC))
     made = "select relname from pg_class where relkind = 'r' and relname like '%dow_203%' order by 1"
     names = await select(server, made)
-    assert [row["relname"] for row in names] == [f"telemetry_window_{m}" for m in ("2031_11", "2031_12", "2032_01")]
+    assert [row["relname"] for row in names] == [
+        f"telemetry_window_{d}" for d in ("2031_11_29", "2031_11_30", "2031_12_01")
+    ]
 
 
 async def test_a_server_that_ran_out_of_partitions_starts_again(server: Server, device: Device) -> None:
-    """Rows of a month without a partition lie in the default one; making that month's must not fail the start."""
+    """Rows of a day without a partition lie in the default one; making that day's must not fail the start."""
     await device.telemetry(windows=[window(0)], events=[event(1)])
     await run(server, "update telemetry_window set received_at = '2030-05-05T00:00:00Z'")
     await run(server, "update telemetry_event set received_at = '2030-05-05T00:00:00Z'")
     async with server.context.database.transaction() as session:
-        await service.ensure_partitions(session, datetime(2030, 5, 6, tzinfo=UTC))
+        await service.ensure_partitions(session, datetime(2030, 5, 5, 20, tzinfo=UTC))
     assert (await count(server, "telemetry_window"), await count(server, "telemetry_event")) == (1, 1)
-    made = await select(server, "select 1 from pg_class where relname = 'telemetry_window_2030_06'")
+    made = await select(server, "select 1 from pg_class where relname = 'telemetry_window_2030_05_06'")
     assert len(made) == 1
 
 

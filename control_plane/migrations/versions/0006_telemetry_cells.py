@@ -34,6 +34,21 @@ FUNCTIONS = (
     (sfunc = telemetry_add_counts, stype = jsonb, initcond = '{}')""",
 )
 
+# Every content that a device has said in a check-in it runs. A device says the same again and again; only news fire.
+ATTEST = (
+    """create function telemetry_attest() returns trigger language plpgsql as $$
+    begin
+        insert into telemetry_attested (device_id, content_digest, said_at)
+        values (new.id, new.active_content, now()) on conflict do nothing;
+        return null;
+    end $$""",
+    """create trigger telemetry_attest after update of active_content on fleet_device for each row
+    when (new.active_content is not null and new.active_content is distinct from old.active_content)
+    execute function telemetry_attest()""",
+    """insert into telemetry_attested (device_id, content_digest, said_at)
+    select id, active_content, now() from fleet_device where active_content is not null""",
+)
+
 # What was taken in before there were cells counts in them as well.
 CELLS = """
 insert into telemetry_cell (device_class, site, content_digest, starts_at, width_s, first_window_at, distance_mm,
@@ -110,8 +125,17 @@ def upgrade() -> None:
         sa.Column("halvings", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_telemetry_panel")),
     )
+    op.create_table(
+        "telemetry_attested",
+        *_key("device_id", "content_digest"),
+        sa.Column("said_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("device_id", "content_digest", name=op.f("pk_telemetry_attested")),
+    )
+    op.add_column(
+        "telemetry_window", sa.Column("attested", sa.Boolean(), server_default=sa.text("true"), nullable=False)
+    )
     op.execute("insert into telemetry_panel (name, halvings) values ('devices', 0)")
-    for statement in (*FUNCTIONS, CELLS, TOTALS, DEVICE_SUMS):
+    for statement in (*FUNCTIONS, *ATTEST, CELLS, TOTALS, DEVICE_SUMS):
         op.execute(statement)
 
 
@@ -126,9 +150,13 @@ def _amounts() -> list[sa.Column[Any]]:
 
 
 def downgrade() -> None:
+    op.execute("drop trigger telemetry_attest on fleet_device")
+    op.execute("drop function telemetry_attest()")
     op.execute("drop aggregate telemetry_sum_counts(jsonb)")
     op.execute("drop function telemetry_add_counts(jsonb, jsonb)")
     op.execute("alter table telemetry_stream reset (fillfactor)")
+    op.drop_column("telemetry_window", "attested")
+    op.drop_table("telemetry_attested")
     op.drop_table("telemetry_panel")
     op.drop_index("ix_telemetry_device_sum_content", table_name="telemetry_device_sum")
     op.drop_table("telemetry_device_sum")

@@ -3,6 +3,7 @@
 from control_plane.telemetry.domain.arrivals import (
     Quota,
     RecordingState,
+    first_to_wait,
     fresh,
     incidents,
     out_of_order,
@@ -12,6 +13,7 @@ from control_plane.telemetry.domain.arrivals import (
 from control_plane.telemetry.domain.exposure import (
     AMOUNT_MOST,
     LATEST_ARRIVAL,
+    PANEL_BITS,
     CellKey,
     CellLine,
     DeviceSum,
@@ -31,6 +33,7 @@ from control_plane.telemetry.domain.recording import RecordingError, inspect_rec
 __all__ = [
     "AMOUNT_MOST",
     "LATEST_ARRIVAL",
+    "PANEL_BITS",
     "CellKey",
     "CellLine",
     "DeviceSum",
@@ -43,6 +46,7 @@ __all__ = [
     "bounded",
     "bounded_counts",
     "by_content",
+    "first_to_wait",
     "fresh",
     "halvings_needed",
     "in_panel",

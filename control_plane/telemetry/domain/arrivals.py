@@ -5,14 +5,17 @@ made durable. So a batch that comes again adds nothing, and nothing acknowledged
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
 from typing import Protocol, TypeVar
 
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+
+CLOCK_AHEAD = timedelta(minutes=5)
+CHECK_IN_WAIT = timedelta(minutes=2)
 
 
 class Sequenced(Protocol):
@@ -43,6 +46,28 @@ def fresh(items: Sequence[Item], acknowledged_seq: int) -> Sequence[Item]:
     if not items or items[0].seq > acknowledged_seq:
         return items
     return items[bisect_right(items, acknowledged_seq, key=lambda item: item.seq) :]
+
+
+class Claim(Sequenced, Protocol):
+    """What a window says of itself that only a check-in can confirm."""
+
+    @property
+    def content_digest(self) -> str: ...
+    @property
+    def ended_at(self) -> datetime: ...
+
+
+def first_to_wait(windows: Iterable[Claim], unattested: Collection[str], received_at: datetime) -> int | None:
+    """Return the number of the first window that must come again, or None.
+
+    A robot's telemetry may be quicker than the check-in that says what it runs since; so what is young is not taken
+    yet. Later, or when its clock is nowhere near ours, it is taken as it is.
+    """
+    youngest, oldest = received_at + CLOCK_AHEAD, received_at - CHECK_IN_WAIT
+    for window in windows:
+        if window.content_digest in unattested and oldest < window.ended_at <= youngest:
+            return window.seq
+    return None
 
 
 def out_of_order(items: Sequence[Sequenced]) -> bool:

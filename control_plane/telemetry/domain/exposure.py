@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import NamedTuple, Protocol, TypeVar
 
-CLOCK_AHEAD = timedelta(minutes=5)
+from control_plane.telemetry.domain.arrivals import CLOCK_AHEAD
+
 LATEST_ARRIVAL = timedelta(days=30)
 """Windows that ended longer ago are stored and counted in totals, but in no cell.
 

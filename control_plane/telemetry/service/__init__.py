@@ -5,11 +5,12 @@ from control_plane.telemetry.service.exposure import cells, device_sums, pace, r
 from control_plane.telemetry.service.intake import Batch, batch_of, take_batch
 from control_plane.telemetry.service.queue import Intake
 from control_plane.telemetry.service.recordings import announce, complete, get_recording, list_recordings
-from control_plane.telemetry.service.upkeep import ensure_partitions
+from control_plane.telemetry.service.upkeep import Retention, ensure_partitions, maintain
 
 __all__ = [
     "Batch",
     "Intake",
+    "Retention",
     "announce",
     "batch_of",
     "cells",
@@ -20,6 +21,7 @@ __all__ = [
     "get_recording",
     "list_events",
     "list_recordings",
+    "maintain",
     "pace",
     "rate",
     "sums",

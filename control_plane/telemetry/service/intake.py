@@ -18,6 +18,7 @@ from control_plane.telemetry.domain import (
     Tally,
     add_to,
     by_content,
+    first_to_wait,
     fresh,
     in_panel,
     out_of_order,
@@ -55,6 +56,8 @@ class Batch:
     received_at: datetime
     windows: Sequence[Window]
     events: Sequence[Event]
+    unattested: frozenset[str] = frozenset()
+    """Contents that its device has not said in any check-in it runs: kept, and counted as nothing."""
 
     @property
     def stream(self) -> store.StreamKey:
@@ -72,6 +75,25 @@ class Batch:
     def above(self, mark: int) -> "Batch":
         """Return what of it is new: numbers grow, so it is an end of each part."""
         return replace(self, windows=fresh(self.windows, mark), events=fresh(self.events, mark))
+
+    def judged(self, said: frozenset[str]) -> "Batch":
+        """Return what of it is taken by what its device has said; one that never said anything is believed."""
+        unattested = frozenset({window.content_digest for window in self.windows} - said) if said else frozenset()
+        if not unattested:
+            return self
+        end = first_to_wait(self.windows, unattested, self.received_at)
+        kept = self if end is None else self.before(end)
+        return replace(kept, unattested=unattested)
+
+    def before(self, seq: int) -> "Batch":
+        windows = [window for window in self.windows if window.seq < seq]
+        return replace(self, windows=windows, events=[event for event in self.events if event.seq < seq])
+
+    @property
+    def counted(self) -> Sequence[Window]:
+        if not self.unattested:
+            return self.windows
+        return [window for window in self.windows if window.content_digest not in self.unattested]
 
     def highest(self, mark: int) -> int:
         return max([mark, *(part[-1].seq for part in (self.windows, self.events) if part)])
@@ -106,14 +128,16 @@ async def take_batch(
 
 async def take(session: Session, batches: Sequence[Batch], cell_s: int) -> list[wire.TelemetryReply]:
     """Make batches durable, each once and in the order they came, whatever of them came before."""
-    before, halvings = await store.lock_streams(session, sorted({batch.stream for batch in batches}))
-    marks, new, replies = dict(before), list[Batch](), list[wire.TelemetryReply]()
+    held, halvings = await store.lock_streams(session, sorted({batch.stream for batch in batches}))
+    marks = {stream: known.acknowledged_seq for stream, known in held.items()}
+    new, replies = list[Batch](), list[wire.TelemetryReply]()
     for batch in batches:
         rest = batch.above(marks[batch.stream])
-        new.append(rest)
-        marks[batch.stream] = rest.highest(marks[batch.stream])
-        replies.append(_reply(marks[batch.stream], rest.items, batch.items - rest.items))
-    moved = {stream: mark for stream, mark in marks.items() if mark > before[stream]}
+        taken = rest.judged(held[batch.stream].said)
+        new.append(taken)
+        marks[batch.stream] = taken.highest(marks[batch.stream])
+        replies.append(_reply(marks[batch.stream], taken.items, batch.items - rest.items))
+    moved = {stream: mark for stream, mark in marks.items() if mark > held[stream].acknowledged_seq}
     if moved:
         await _write(session, new, cell_s, halvings)
         await store.acknowledge(session, moved)
@@ -128,7 +152,7 @@ async def _write(session: Session, batches: Sequence[Batch], cell_s: int, halvin
     """Write windows, events and last the sums: those are rows that other processes wait for."""
     if any(batch.windows for batch in batches):
         found = Sums(cell_s, halvings)
-        windows = [(batch.sender, batch.windows) for batch in batches if batch.windows]
+        windows = [(batch.sender, batch.windows, batch.unattested) for batch in batches if batch.windows]
         # What is added up is added up while the database is busy with the rows.
         await asyncio.gather(store.copy_windows(session, packed(windows)), found.add(batches))
     if any(batch.events for batch in batches):
@@ -153,7 +177,7 @@ class Sums:
 
     def _add(self, batch: Batch) -> None:
         who = batch.who
-        cells = tally(batch.windows, batch.received_at, self._cell_s)
+        cells = tally(batch.counted, batch.received_at, self._cell_s)
         for content, held in by_content(cells).items():
             place = Place(who.device_class, who.site, content)
             self._totals.setdefault(place, Tally(held.first_at, held.last_at)).add(held)
@@ -166,7 +190,8 @@ class Sums:
     async def write(self, session: Session) -> None:
         if self._devices:
             await sums.add_device_sums(session, self._devices)
-        await sums.add_totals(session, self._totals)
+        if self._totals:
+            await sums.add_totals(session, self._totals)
         if self._cells:
             await sums.add_cells(session, self._cell_s, self._cells)
 

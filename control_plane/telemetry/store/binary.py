@@ -7,7 +7,7 @@ are packed. The format: https://www.postgresql.org/docs/current/sql-copy.html, "
 import asyncio
 import json
 import struct
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
@@ -28,6 +28,7 @@ WINDOW_COLUMNS = (
     "site",
     "device_class",
     "content_digest",
+    "attested",
     "seq",
     "started_at",
     "ended_at",
@@ -68,7 +69,7 @@ class Window(Protocol):
 
 
 class Sender(NamedTuple):
-    """What the windows of one batch share."""
+    """What the rows of one batch share."""
 
     device_id: str
     stream_id: str
@@ -77,23 +78,27 @@ class Sender(NamedTuple):
     device_class: str
 
 
-async def packed(batches: Iterable[tuple[Sender, Sequence[Window]]]) -> AsyncIterator[bytes]:
-    """Give a whole COPY in chunks, letting each leave before the next is packed."""
+async def packed(batches: Iterable[tuple[Sender, Sequence[Window], Collection[str]]]) -> AsyncIterator[bytes]:
+    """Give a whole COPY in chunks, letting each leave before the next is packed.
+
+    Each batch: its sender, its windows, and the contents that its device has not said it runs.
+    """
     yield HEADER
-    for sender, windows in batches:
+    for sender, windows, unattested in batches:
         for start in range(0, len(windows), CHUNK_ROWS):
-            yield _rows(sender, windows[start : start + CHUNK_ROWS])
+            yield _rows(sender, windows[start : start + CHUNK_ROWS], unattested)
             await asyncio.sleep(0)
     yield TRAILER
 
 
-def _rows(sender: Sender, windows: Sequence[Window]) -> bytes:
+def _rows(sender: Sender, windows: Sequence[Window], unattested: Collection[str]) -> bytes:
     heads: dict[str, bytes] = {}
     parts: list[bytes] = []
     for window in windows:
         head = heads.get(window.content_digest)
         if head is None:
-            head = heads[window.content_digest] = _head(sender, window.content_digest)
+            content = window.content_digest
+            head = heads[content] = _head(sender, content) + struct.pack(">i?", 1, content not in unattested)
         parts += (head, _figures(window), _energy(window.energy_j), _counts(window.counts))
     return b"".join(parts)
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from control_plane.kit.db import Row, Session, copy_bytes, copy_rows, driver_fetch, rows
 from control_plane.telemetry.store.binary import WINDOW_COLUMNS
@@ -36,8 +36,15 @@ async def standing(session: Session, device_ids: Sequence[str]) -> dict[str, Row
     return {line["id"]: line for line in found}
 
 
-async def lock_streams(session: Session, streams: Sequence[StreamKey]) -> tuple[dict[StreamKey, int], int]:
-    """Take the rows of streams for this transaction; return what each has acknowledged, and the panel's halvings.
+class Held(NamedTuple):
+    """What is known of a stream: how far it has been taken over, and what its device has said it runs."""
+
+    acknowledged_seq: int
+    said: frozenset[str]
+
+
+async def lock_streams(session: Session, streams: Sequence[StreamKey]) -> tuple[dict[StreamKey, Held], int]:
+    """Take the rows of streams for this transaction; return what is known of each, and the panel's halvings.
 
     They are taken in order, so that two processes that take the same ones wait for each other and not in a ring.
     """
@@ -48,12 +55,17 @@ async def lock_streams(session: Session, streams: Sequence[StreamKey]) -> tuple[
                as n (device, stream) order by device, stream
            on conflict (device_id, stream_id) do update set device_id = excluded.device_id
            returning device_id, stream_id, acknowledged_seq,
+               (select array_agg(content_digest) from telemetry_attested a
+                where a.device_id = telemetry_stream.device_id) as said,
                (select halvings from telemetry_panel where name = 'devices') as halvings""",
         devices=[device_id for device_id, _ in streams],
         streams=[stream_id for _, stream_id in streams],
     )
-    marks = {(line["device_id"], line["stream_id"]): int(line["acknowledged_seq"]) for line in found}
-    return marks, int(found[0]["halvings"])
+    held = {
+        (line["device_id"], line["stream_id"]): Held(line["acknowledged_seq"], frozenset(line["said"] or ()))
+        for line in found
+    }
+    return held, int(found[0]["halvings"])
 
 
 async def acknowledge(session: Session, marks: Mapping[StreamKey, int]) -> None:
