@@ -1,8 +1,8 @@
 """Listeners: operators by plain HTTP, devices by mutual TLS or through a proxy; one application, one lifespan.
 
 uvicorn hands no client certificate to the application, so our protocol puts it into the scope under `PEER`. A request
-without that key came in by a listener that vouches for nobody. `PROXIED` marks one whose client certificate is in a
-header that a proxy wrote.
+without that key came in by a listener that vouches for nobody. `SEAT` is what the application may remember of such a
+connection. `PROXIED` marks a request whose client certificate is in a header that a proxy wrote.
 """
 
 import asyncio
@@ -22,9 +22,20 @@ from control_plane.kit.certificates import SERVER_LIFE, Authority
 
 PEER = "fleetloop.peer"
 PROXIED = "fleetloop.proxied"
+SEAT = "fleetloop.seat"
 KEEP_ALIVE_S = 75
 HEADERS_BYTES = 64 << 10
 HEADER_S = 10.0
+
+
+class Seat:
+    """What the application remembers of a TLS connection: whose certificate it came with, and until when it is good."""
+
+    __slots__ = ("expires_at_s", "holder")
+
+    def __init__(self) -> None:
+        self.holder: Any = None
+        self.expires_at_s = 0.0
 
 
 class DeviceProtocol(HttpToolsProtocol):
@@ -38,6 +49,7 @@ class DeviceProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         tls = transport.get_extra_info("ssl_object")
         self._peer = (tls.getpeercert(binary_form=True) or b"") if tls is not None else b""
+        self._seat = Seat()
         self._expect_header()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -64,7 +76,7 @@ class DeviceProtocol(HttpToolsProtocol):
             self._header_timer = None
 
     def _mark(self, scope: dict[str, Any]) -> None:
-        scope[PEER] = self._peer
+        scope[PEER], scope[SEAT] = self._peer, self._seat
 
 
 class ProxiedProtocol(DeviceProtocol):

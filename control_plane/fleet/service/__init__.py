@@ -19,8 +19,9 @@ from control_plane.fleet.service.enrolment import (
     list_conflicts,
     put_class,
 )
-from control_plane.fleet.service.identities import Identities, Rules, authenticate, recognise
+from control_plane.fleet.service.identities import Identities, Known, Rules, authenticate, recognise
 from control_plane.fleet.service.keys import certify, deny_key, list_denied, renew
+from control_plane.fleet.service.quiet import Quiet, Said
 from control_plane.fleet.service.statements import check_recording, list_statements, statement, take_report
 
 __all__ = [
@@ -28,7 +29,10 @@ __all__ = [
     "CONFLICT_REVIEW",
     "MAX_COUNTER",
     "Identities",
+    "Known",
+    "Quiet",
     "Rules",
+    "Said",
     "authenticate",
     "certify",
     "check_recording",

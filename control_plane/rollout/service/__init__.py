@@ -1,6 +1,7 @@
 """Rollouts for other slices and the edges: make and wish, what devices should run, and how far they are."""
 
 from control_plane.rollout.service.board import Board, sign_manifest
+from control_plane.rollout.service.offers import Director, Offers, reply, to_sign
 from control_plane.rollout.service.rollouts import (
     ACTOR,
     create_rollout,
@@ -11,11 +12,13 @@ from control_plane.rollout.service.rollouts import (
     list_rollouts,
     wish,
 )
-from control_plane.rollout.service.tracking import asks_for_site, grant_site, tells_news, track
+from control_plane.rollout.service.tracking import asks_for_site, grant_site, tells_news, touch, track
 
 __all__ = [
     "ACTOR",
     "Board",
+    "Director",
+    "Offers",
     "asks_for_site",
     "create_rollout",
     "get",
@@ -24,8 +27,11 @@ __all__ = [
     "list_decisions",
     "list_deployments",
     "list_rollouts",
+    "reply",
     "sign_manifest",
     "tells_news",
+    "to_sign",
+    "touch",
     "track",
     "wish",
 ]

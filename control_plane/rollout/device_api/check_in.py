@@ -1,0 +1,74 @@
+"""The check-in with all its rules; `quick.py` answers what was let in here and brings nothing new."""
+
+from agents.protocol import v1 as wire
+from control_plane.fleet import service as fleet
+from control_plane.fleet.domain import AuthMode, Identity
+from control_plane.kit.device_http import Proof, answer, parse, plain_route, proof_of, remembering
+from control_plane.kit.http import APIRouter, Request, Response, context_of
+from control_plane.rollout import service
+from control_plane.rollout.device_api.plain import read_plain
+from control_plane.rollout.device_api.quick import let_in
+from control_plane.rollout.domain import Order
+
+device_api = APIRouter(tags=["device"])
+
+
+async def _check_in(request: Request) -> Response:
+    """Answer most check-ins without a transaction of their own: an idle fleet says the same all the time."""
+    context, state, body = context_of(request), request.app.state, await request.body()
+    quiet: fleet.Quiet = state.quiet
+    proof = proof_of(request, body)
+    who = await _who(request, proof)
+    message = parse(wire.CheckIn, body, wire.LIMITS["check_in_bytes"])
+    turn = quiet.begin(who.id)
+    await quiet.settle(who.id)
+    order, settled = await _order(request, who, message)
+    if settled and proof.certificate and state.identities.rules.mode is not AuthMode.SIGNATURE:
+        _remember(request, proof, turn, who, order)
+    board: service.Board = state.board
+    envelope = service.sign_manifest(state.director.signer, who, message, order, board.revision)
+    return answer(wire.CheckInReply(manifest=envelope, next_check_in_s=context.settings.check_in_s))
+
+
+async def _who(request: Request, proof: Proof) -> Identity:
+    identities = request.app.state.identities
+    who = fleet.recognise(identities, proof)
+    if who is None:
+        async with context_of(request).database.transaction() as session:
+            who = await fleet.authenticate(session, identities, proof)
+    return who
+
+
+def _remember(request: Request, proof: Proof, turn: int, who: Identity, order: Order | None) -> None:
+    """Have the next check-in answered from memory, if it will bring nothing new."""
+    state, plain = request.app.state, read_plain(proof.body)
+    if plain is None:
+        return
+    known = state.quiet.remember(who.id, turn, plain.said, plain.seq, state.offers.of(order))
+    if known is not None:
+        let_in(request, proof.certificate, known)
+
+
+async def _order(request: Request, who: Identity, message: wire.CheckIn) -> tuple[Order | None, bool]:
+    """Return what the device should run, once its word is committed; and whether saying the same again is no news."""
+    database, state = context_of(request).database, request.app.state
+    board: service.Board = state.board
+    if not board.is_fresh:
+        async with database.transaction() as session:
+            await board.fresh(session, context_of(request).objects)
+    order = board.order(who, message.counter_floor)
+    ready = service.asks_for_site(order, message)
+    quiet = not ready and not service.tells_news(board, who, message, order)
+    if quiet and await fleet.go_on(database, state.identities, who, message):
+        return order, True
+    async with remembering(request), database.transaction() as session:
+        floor = await fleet.see(session, who, message)
+        order = board.order(who, floor)
+        await service.track(session, board, who, message, order)
+        asks = service.asks_for_site(order, message)
+        if order is not None and asks:
+            order = await service.grant_site(session, who, order)
+    return order, floor == message.counter_floor and not asks
+
+
+device_api.add_route("/device/v1/check-in", plain_route(_check_in), methods=["POST"])

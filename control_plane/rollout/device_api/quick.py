@@ -1,0 +1,136 @@
+"""Quiet check-ins of devices that prove themselves by a certificate, answered from memory in front of everything else.
+
+Whatever is unusual about a request leaves it to `check_in.py`, which knows all the rules, and which alone lets a device
+be answered from memory the next time.
+"""
+
+import hashlib
+import hmac
+import json
+from typing import Any
+
+from control_plane.fleet.service import Identities, Known, Quiet
+from control_plane.kit import clock
+from control_plane.kit.context import Context
+from control_plane.kit.device_http import CERTIFICATE_HEADER, SECRET_HEADER, peeked, replayed
+from control_plane.kit.http import Request, context_of
+from control_plane.kit.signing import BesideSigner
+from control_plane.kit.tls import PROXIED, SEAT, Seat
+from control_plane.rollout.device_api.plain import Plain, read_plain
+from control_plane.rollout.service import Director, Offers, reply, to_sign
+
+CHECK_IN = "/device/v1/check-in"
+DEVICE_HEADER = b"fleetloop-device"
+_CERTIFICATE_LIKE = frozenset(
+    name
+    for first in (b"-", b"_")
+    for second in (b"-", b"_")
+    if (name := CERTIFICATE_HEADER.replace(b"-", first, 1).replace(b"-", second)) != CERTIFICATE_HEADER
+)
+
+
+class QuickCheckIns:
+    """An ASGI application for one route; `other` takes what it does not answer itself."""
+
+    def __init__(self, other: Any, state: Any, context: Context) -> None:
+        self._other = other
+        self._identities: Identities = state.identities
+        self._quiet: Quiet = state.quiet
+        self._offers: Offers = state.offers
+        self._director: Director = state.director
+        self._signer: BesideSigner = state.signer
+        secret = context.settings.proxy_secret
+        self._secret = secret.get_secret_value().encode() if secret else None
+        self._rate_per_s = self._identities.rules.rate_per_s
+        self._next_s = json.dumps(context.settings.check_in_s).encode()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        known = self._known(scope)
+        if known is None or not known.said:
+            await self._other(scope, receive, send)
+            return
+        first, payload = peeked(receive), None
+        if isinstance(first, dict) and not first.get("more_body"):
+            payload = self._answer(known, first.get("body", b""))
+        if payload is None:
+            await self._other(scope, replayed(first, receive), send)
+            return
+        key, key_id = self._director.key
+        signature = await self._signer.sign(key, to_sign(payload))
+        body = reply(payload, key_id, signature, self._next_s)
+        headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def _known(self, scope: Any) -> Known | None:
+        """Return whose connection or header this is, if its certificate was judged before and is good still."""
+        if scope["method"] != "POST":
+            return None
+        certificate = device = secret = b""
+        for name, value in scope["headers"]:
+            if name == CERTIFICATE_HEADER and not certificate:
+                certificate = value
+            elif name == SECRET_HEADER and not secret:
+                secret = value
+            elif name == DEVICE_HEADER:
+                device = value
+            elif name in (CERTIFICATE_HEADER, SECRET_HEADER) or name in _CERTIFICATE_LIKE:
+                return None
+        known = self._seated(scope, certificate) if PROXIED not in scope else self._named(scope, certificate, secret)
+        return None if known is None or (device and device != known.id.encode()) else known
+
+    def _seated(self, scope: Any, certificate: bytes) -> Known | None:
+        seat = scope.get(SEAT)
+        if seat is None or certificate or seat.expires_at_s <= clock.now().timestamp():
+            return None
+        found: Known | None = seat.holder
+        return found
+
+    def _named(self, scope: Any, certificate: bytes, secret: bytes) -> Known | None:
+        if self._secret is None:
+            if scope["client"] is not None:
+                return None
+        elif not hmac.compare_digest(secret, self._secret):
+            return None
+        known = self._identities.of_certificate(digest_of(certificate))
+        return known if known is not None and known.expires_at_s > clock.now().timestamp() else None
+
+    def _answer(self, known: Known, body: bytes) -> bytes | None:
+        """Return the manifest of a check-in that is quiet, and note its sign of life; nothing here waits."""
+        message = read_plain(body)
+        if message is None or message.seq <= known.seq or message.said != known.said or not self._quiet.open:
+            return None
+        offer = self._offers.holds(known, message.counter_floor)
+        if offer is None or not self._is_plain(known, message) or known.wait_s(self._rate_per_s):
+            return None
+        facts = message.facts
+        seen = hash(facts)
+        told = facts if seen != known.facts else None
+        known.facts = seen
+        self._quiet.hear(known, message.boot_id, message.seq, message.nonce, message.gauges, told)
+        return self._offers.manifest(known.id, message.nonce, message.seq, offer)
+
+    def _is_plain(self, known: Known, message: Plain) -> bool:
+        if not (message.nonce.isascii() and message.nonce.isprintable() and message.are_gauges()):
+            return False
+        return hash(message.facts) == known.facts or message.are_facts()
+
+
+def let_in(request: Request, certificate: bytes, known: Known) -> None:
+    """Remember that a certificate, by its connection or by the header it came in, is a device's, until it is over."""
+    authority = context_of(request).device_ca
+    if authority is None:
+        raise AssertionError("without an authority no certificate proves anything")
+    expires_at_s = authority.judge(certificate, clock.now()).expires_at.timestamp()
+    if PROXIED in request.scope:
+        known.expires_at_s = int(expires_at_s)
+        identities: Identities = request.app.state.identities
+        header = next(value for name, value in request.scope["headers"] if name == CERTIFICATE_HEADER)
+        identities.keep_certificate(known, digest_of(header))
+    elif SEAT in request.scope:
+        seat: Seat = request.scope[SEAT]
+        seat.holder, seat.expires_at_s = known, expires_at_s
+
+
+def digest_of(certificate: bytes) -> bytes:
+    return hashlib.blake2b(certificate, digest_size=16).digest()
