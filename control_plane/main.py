@@ -10,7 +10,6 @@ import gc
 import logging
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI
 
@@ -43,7 +42,7 @@ from control_plane.registry.api import api as registry_api
 from control_plane.registry.device_api import device_api as registry_device_api
 from control_plane.review.api import api as review_api
 from control_plane.rollout.api import api as rollout_api
-from control_plane.rollout.device_api import CHECK_IN, QuickCheckIns
+from control_plane.rollout.device_api import QuickCheckIns
 from control_plane.rollout.device_api import device_api as rollout_device_api
 from control_plane.rollout.service import Board, Director, Offers, touch
 from control_plane.telemetry import service as telemetry
@@ -107,15 +106,9 @@ def open_context(settings: Settings, *, pool_size: int = 10) -> Context:
 
 
 class Api(FastAPI):
-    """The application, with the one route that every device calls all the time in front of it."""
+    """The application, and what answers the one route that every device calls all the time in front of it."""
 
-    quick: QuickCheckIns
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and scope["path"] == CHECK_IN:
-            await self.quick(scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
+    shortcut: QuickCheckIns
 
 
 def create_app(settings: Settings, *, max_body_s: float = MAX_DEVICE_BODY_S) -> FastAPI:
@@ -156,7 +149,7 @@ def _fill(app: Api, context: Context) -> None:
         await touch(context.database, state.board, told)
 
     state.quiet = Quiet(context.database, state.identities, also)
-    app.quick = QuickCheckIns(super(Api, app).__call__, state, context)
+    app.shortcut = QuickCheckIns(state, context)
 
 
 async def _trust_root(session: Session) -> str | None:

@@ -303,3 +303,51 @@ async def list_statements(session: Session, device_id: str | None, subject: str 
 
 async def statement_body(session: Session, sha256: str) -> bytes | None:
     return await session.scalar(select(Statement.body).where(Statement.sha256 == sha256))
+
+
+async def count_real(session: Session) -> int:
+    found = await row(session, """select count(*) as n from fleet_device where not labels @> '{"simulated": true}'""")
+    return int(found["n"]) if found else 0
+
+
+async def add_simulated(session: Session, numbers: range, classes: Sequence[str], sites: Sequence[str]) -> None:
+    """Add made-up devices on the server's side; classes and sites take turns, and no key of theirs exists."""
+    await execute(
+        session,
+        """insert into fleet_device (id, serial, public_key_pem, key_sha256, device_class, site, labels, state,
+               agent_version, boots, boot_ends, last_seq, counter_floor, platform, spool)
+           select id, id, '', encode(sha256(id::bytea), 'hex'), (cast(:classes as text[]))[1 + n % :class_count],
+               (cast(:sites as text[]))[1 + n / :class_count % :site_count], '{"simulated": true}', 'active',
+               'simulated', jsonb_build_array('boot-' || id), '{}', 0, 0, '{}', '{}'
+           from (select n, 'sim_' || lpad(n::text, 8, '0') as id
+                 from generate_series(cast(:first as bigint), cast(:last as bigint)) as n) as made
+           on conflict do nothing""",
+        classes=list(classes),
+        class_count=len(classes),
+        sites=list(sites),
+        site_count=len(sites),
+        first=numbers.start,
+        last=numbers.stop - 1,
+    )
+
+
+async def give_keys(session: Session, keys: Sequence[tuple[str, str, str]]) -> None:
+    """Give devices keys that exist: (id, PEM, sha256); they speak, so they begin anew."""
+    ids, pems, digests = (list(column) for column in zip(*keys, strict=True))
+    await execute(
+        session,
+        """update fleet_device d set public_key_pem = n.pem, key_sha256 = n.digest, last_seq = -1,
+               boots = jsonb_build_array('boot-' || d.id), boot_ends = '{}'
+           from unnest(cast(:ids as text[]), cast(:pems as text[]), cast(:digests as text[])) as n(id, pem, digest)
+           where d.id = n.id""",
+        ids=ids,
+        pems=pems,
+        digests=digests,
+    )
+
+
+async def remove_simulated(session: Session) -> int:
+    simulated = """device_id in (select id from fleet_device where labels @> '{"simulated": true}')"""
+    for table in ("fleet_certificate", "fleet_statement", "fleet_enrolment_conflict"):
+        await execute(session, f"delete from {table} where {simulated}")  # noqa: S608 - tables of this list only
+    return await execute(session, """delete from fleet_device where labels @> '{"simulated": true}'""")

@@ -6,7 +6,7 @@ import contextlib
 import hmac
 import json
 import urllib.parse
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -136,54 +136,6 @@ def _unescaped(value: bytes) -> bytes:
         return base64.b64decode("".join(text[len(_BEGIN) : -len(_END)].split()), validate=True)
     except binascii.Error as error:
         raise Unauthenticated("the client certificate is not base64", code="bad_certificate") from error
-
-
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-
-
-def peeked(receive: Receive) -> "dict[str, Any] | Begun":
-    """Take the first message of a request if it is there already; else return what is left of waiting for it."""
-    begun = receive().__await__()
-    try:
-        waits_for = next(begun)
-    except StopIteration as done:
-        first: dict[str, Any] = done.value
-        return first
-    return Begun(begun, waits_for)
-
-
-def replayed(first: "dict[str, Any] | Begun", receive: Receive) -> Receive:
-    """Return what to receive by after `peeked`, for somebody who is to see the request from its beginning."""
-    waiting = [first]
-
-    async def again() -> dict[str, Any]:
-        if not waiting:
-            return await receive()
-        first = waiting.pop()
-        return await first if isinstance(first, Begun) else first
-
-    return again
-
-
-class Begun:
-    """An awaitable that was begun and stopped at what it waits for; whoever awaits this goes on with it there."""
-
-    def __init__(self, begun: Generator[Any, Any, dict[str, Any]], waits_for: Any) -> None:
-        self._begun, self._waits_for = begun, waits_for
-
-    def __await__(self) -> Generator[Any, Any, dict[str, Any]]:
-        waits_for = self._waits_for
-        while True:
-            try:
-                try:
-                    answer = yield waits_for
-                except BaseException as error:  # noqa: BLE001 - a cancellation too belongs to what was begun
-                    waits_for = self._begun.throw(error)
-                else:
-                    waits_for = self._begun.send(answer)
-            except StopIteration as done:
-                found: dict[str, Any] = done.value
-                return found
 
 
 class _Route:

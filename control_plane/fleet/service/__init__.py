@@ -22,6 +22,14 @@ from control_plane.fleet.service.enrolment import (
 from control_plane.fleet.service.identities import Identities, Known, Rules, authenticate, recognise
 from control_plane.fleet.service.keys import certify, deny_key, list_denied, renew
 from control_plane.fleet.service.quiet import Quiet, Said
+from control_plane.fleet.service.simulated import (
+    MadeUp,
+    add_simulated,
+    must_be_only_simulated,
+    remove_simulated,
+    simulated_boot,
+    simulated_id,
+)
 from control_plane.fleet.service.statements import check_recording, list_statements, statement, take_report
 
 __all__ = [
@@ -30,9 +38,11 @@ __all__ = [
     "MAX_COUNTER",
     "Identities",
     "Known",
+    "MadeUp",
     "Quiet",
     "Rules",
     "Said",
+    "add_simulated",
     "authenticate",
     "certify",
     "check_recording",
@@ -49,12 +59,16 @@ __all__ = [
     "list_statements",
     "members",
     "members_of",
+    "must_be_only_simulated",
     "patch_device",
     "put_class",
     "quarantine_clone",
     "recognise",
+    "remove_simulated",
     "renew",
     "see",
+    "simulated_boot",
+    "simulated_id",
     "statement",
     "strata",
     "summary",

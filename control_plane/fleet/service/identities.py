@@ -94,8 +94,8 @@ class Identities:
     def forget(self, device_id: str | None) -> None:
         self._changes += 1
         if device_id is None:
-            for known in self._known.values():
-                known.said = 0  # a connection may still hold it
+            for each in self._known.values():
+                each.said = 0  # a connection may still hold it
             self._known.clear()
             self._by_certificate.clear()
         elif (known := self._known.pop(device_id, None)) is not None:

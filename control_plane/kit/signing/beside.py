@@ -8,6 +8,7 @@ import logging
 import socket
 import sys
 from collections import deque
+from collections.abc import Callable
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -25,28 +26,25 @@ class BesideSigner(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._transport: asyncio.WriteTransport | None = None
-        self._waiting: deque[tuple[asyncio.Future[bytes], bytes, Ed25519PrivateKey]] = deque()
+        self._waiting: deque[tuple[Callable[[bytes], None], bytes, Ed25519PrivateKey]] = deque()
         self._outgoing: list[bytes] = []
         self._key: Ed25519PrivateKey | None = None
         self._buffer = b""
         self._ended = asyncio.Event()
 
-    def sign(self, key: Ed25519PrivateKey, message: bytes) -> "asyncio.Future[bytes]":
-        """Return the signature, soon."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[bytes] = loop.create_future()
+    def sign(self, key: Ed25519PrivateKey, message: bytes, done: Callable[[bytes], None]) -> None:
+        """Call `done` with the signature: soon, or at once where there is nobody beside."""
         if self._transport is None or len(self._waiting) >= IN_FLIGHT_MOST:
-            future.set_result(key.sign(message))
-            return future
+            done(key.sign(message))
+            return
         if not self._outgoing:
-            loop.call_soon(self._send)
+            asyncio.get_running_loop().call_soon(self._send)  # with all that this turn of the loop brings
         if key is not self._key:
             self._key = key
             secret = key.private_bytes_raw()
             self._outgoing += ((len(secret) | IS_KEY).to_bytes(4, "big"), secret)
         self._outgoing += (len(message).to_bytes(4, "big"), message)
-        self._waiting.append((future, message, key))
-        return future
+        self._waiting.append((done, message, key))
 
     def _send(self) -> None:
         if self._transport is not None:
@@ -58,18 +56,15 @@ class BesideSigner(asyncio.Protocol):
             data = self._buffer + data
         whole = len(data) - len(data) % SIGNATURE_BYTES
         for at in range(0, whole, SIGNATURE_BYTES):
-            future = self._waiting.popleft()[0]
-            if not future.done():
-                future.set_result(data[at : at + SIGNATURE_BYTES])
+            self._waiting.popleft()[0](data[at : at + SIGNATURE_BYTES])
         self._buffer = data[whole:]
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._transport, self._key, self._buffer = None, None, b""
         self._outgoing.clear()
         waiting, self._waiting = self._waiting, deque()
-        for future, message, key in waiting:
-            if not future.done():
-                future.set_result(key.sign(message))
+        for done, message, key in waiting:
+            done(key.sign(message))
         self._ended.set()
 
     async def run(self) -> None:

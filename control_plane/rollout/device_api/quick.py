@@ -7,19 +7,19 @@ be answered from memory the next time.
 import hashlib
 import hmac
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from control_plane.fleet.service import Identities, Known, Quiet
 from control_plane.kit import clock
 from control_plane.kit.context import Context
-from control_plane.kit.device_http import CERTIFICATE_HEADER, SECRET_HEADER, peeked, replayed
+from control_plane.kit.device_http import CERTIFICATE_HEADER, SECRET_HEADER
 from control_plane.kit.http import Request, context_of
 from control_plane.kit.signing import BesideSigner
-from control_plane.kit.tls import PROXIED, SEAT, Seat
+from control_plane.kit.tls import PROXIED, SEAT, Respond, Seat
 from control_plane.rollout.device_api.plain import Plain, read_plain
 from control_plane.rollout.service import Director, Offers, reply, to_sign
 
-CHECK_IN = "/device/v1/check-in"
 DEVICE_HEADER = b"fleetloop-device"
 _CERTIFICATE_LIKE = frozenset(
     name
@@ -30,10 +30,11 @@ _CERTIFICATE_LIKE = frozenset(
 
 
 class QuickCheckIns:
-    """An ASGI application for one route; `other` takes what it does not answer itself."""
+    """A shortcut (`kit.tls`) for one route."""
 
-    def __init__(self, other: Any, state: Any, context: Context) -> None:
-        self._other = other
+    path = "/device/v1/check-in"
+
+    def __init__(self, state: Any, context: Context) -> None:
         self._identities: Identities = state.identities
         self._quiet: Quiet = state.quiet
         self._offers: Offers = state.offers
@@ -44,25 +45,20 @@ class QuickCheckIns:
         self._rate_per_s = self._identities.rules.rate_per_s
         self._next_s = json.dumps(context.settings.check_in_s).encode()
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    def take(self, scope: Mapping[str, Any], body: bytes, respond: Respond) -> bool:
         known = self._known(scope)
-        if known is None or not known.said:
-            await self._other(scope, receive, send)
-            return
-        first, payload = peeked(receive), None
-        if isinstance(first, dict) and not first.get("more_body"):
-            payload = self._answer(known, first.get("body", b""))
+        payload = self._answer(known, body) if known is not None and known.said else None
         if payload is None:
-            await self._other(scope, replayed(first, receive), send)
-            return
+            return False
         key, key_id = self._director.key
-        signature = await self._signer.sign(key, to_sign(payload))
-        body = reply(payload, key_id, signature, self._next_s)
-        headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
 
-    def _known(self, scope: Any) -> Known | None:
+        def signed(signature: bytes) -> None:
+            respond(reply(payload, key_id, signature, self._next_s))
+
+        self._signer.sign(key, to_sign(payload), signed)
+        return True
+
+    def _known(self, scope: Mapping[str, Any]) -> Known | None:
         """Return whose connection or header this is, if its certificate was judged before and is good still."""
         if scope["method"] != "POST":
             return None
@@ -79,14 +75,14 @@ class QuickCheckIns:
         known = self._seated(scope, certificate) if PROXIED not in scope else self._named(scope, certificate, secret)
         return None if known is None or (device and device != known.id.encode()) else known
 
-    def _seated(self, scope: Any, certificate: bytes) -> Known | None:
+    def _seated(self, scope: Mapping[str, Any], certificate: bytes) -> Known | None:
         seat = scope.get(SEAT)
         if seat is None or certificate or seat.expires_at_s <= clock.now().timestamp():
             return None
         found: Known | None = seat.holder
         return found
 
-    def _named(self, scope: Any, certificate: bytes, secret: bytes) -> Known | None:
+    def _named(self, scope: Mapping[str, Any], certificate: bytes, secret: bytes) -> Known | None:
         if self._secret is None:
             if scope["client"] is not None:
                 return None
