@@ -176,7 +176,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with context.database.transaction() as session:
         await telemetry.ensure_partitions(session, clock.now())
     await _adopt_signed(context)
-    works = (_listen(app), _read_ahead(app), app.state.signer.run(), app.state.quiet.run())
+    works = (_listen(app), _read_ahead(app), _preload(app), app.state.signer.run(), app.state.quiet.run())
     running = [asyncio.create_task(work) for work in works]
     yield
     for task in running:
@@ -204,14 +204,23 @@ async def _listen(app: FastAPI) -> None:
         "fleetloop_rollout": lambda _: app.state.board.forget(),
         "fleetloop_device": app.state.identities.forget,
     }
-    await listen(url, channels, lambda: _hears(app, True), lambda: _hears(app, False))
+    await listen(url, channels, lambda: _hears(app, listening=True), lambda: _hears(app, listening=False))
 
 
-def _hears(app: FastAPI, listening: bool) -> None:
+def _hears(app: FastAPI, *, listening: bool) -> None:
     """Drop what may have changed while nobody listened."""
-    app.state.quiet.listening = listening
+    app.state.quiet.listen(listening)
     app.state.identities.forget(None)
     app.state.board.forget()
+
+
+async def _preload(app: FastAPI) -> None:
+    """Know the devices that spoke lately before they come; what is read counts only while we hear of changes."""
+    quiet: Quiet = app.state.quiet
+    await quiet.hears.wait()
+    with contextlib.suppress(OSError, TimeoutError, *DATABASE_ERRORS):  # then each is asked for when it comes
+        found = await quiet.preload(app.state.context.settings.preload_devices)
+        log.info("%d devices are in memory", found)
 
 
 async def _read_ahead(app: FastAPI) -> None:

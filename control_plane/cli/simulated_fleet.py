@@ -1,6 +1,5 @@
 """Makes a simulated fleet in an installation's database, and the few of its devices that really speak."""
 
-import json
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from control_plane.kit.db import Database
 
 ROWS_AT_ONCE = 50_000
 FIRST_SEQ = 1_000_000
-DIGEST = "d" * 64
+NONCE = "0" * 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +44,9 @@ class Voice:
 
     def body(self) -> tuple[bytes, bytes]:
         """Return a check-in before its number and after its nonce, as the agent of a quiet robot writes it."""
-        said = {
-            "sent_at": "2026-01-01T00:00:00Z",
-            "agent_version": "0.1.0",
-            "active": {"release_digest": DIGEST, "content_digest": DIGEST, "counter": 7},
-            "deployment": {"release_digest": DIGEST, "counter": 7, "phase": "committed"},
-            "counter_floor": 7,
-            "trust_revision": 0,
-            "spool": {"windows": 0.0, "events": 0.0, "bytes": 4096.0, "outbox_files": 0.0, "outbox_bytes": 0.0},
-            "platform": {"machine": "aarch64", "kernel": "5.15.148-tegra", "cores": 8, "memory_mb": 15655},
-        }
-        return f'{{"boot_id":"{self.boot_id}","seq":'.encode(), b'",' + _dumps(said)[1:]
+        message = fleet.SAYS.model_copy(update={"boot_id": self.boot_id, "seq": FIRST_SEQ, "nonce": NONCE})
+        begin, rest = message.model_dump_json().encode().split(str(FIRST_SEQ).encode(), 1)
+        return begin, rest.split(NONCE.encode(), 1)[1]
 
     def speaker(self, *, proxied: bool, secret: str | None = None) -> Speaker:
         begin, tail = self.body()
@@ -99,7 +90,3 @@ def _made_up(number: int, voice: Voice) -> fleet.MadeUp:
     public = voice.key.public_key()
     pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     return fleet.MadeUp(number, pem, spki_sha256(public))
-
-
-def _dumps(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()

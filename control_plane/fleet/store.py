@@ -1,7 +1,7 @@
 """Rows of devices, classes and tokens."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -216,6 +216,21 @@ async def go_on_quietly(database: Database, rows: Sequence[QuietRow]) -> set[str
     return {one["id"] for one in found}
 
 
+async def heard_lately(database: Database, after: str, limit: int) -> Sequence[Mapping[str, Any]]:
+    """Return active devices in the order of their ids that spoke, or came, within a day."""
+    return await database.fetch(
+        """select id, device_class, site, key_sha256, boots ->> 0 as boot, last_seq, agent_version, counter_floor,
+               active_release, active_content, active_counter, deployment::text as deployment
+           from fleet_device d
+           where id > $1 and state = 'active' and boots ->> 0 is not null
+               and coalesce(last_seen_at, enrolled_at) > now() - interval '1 day'
+               and not exists (select 1 from fleet_denied_key k where k.key_sha256 = d.key_sha256)
+           order by id limit $2""",
+        after,
+        limit,
+    )
+
+
 async def raise_seq(session: Session, device_id: str, seq: int, nonce: str) -> None:
     query = """update fleet_device set last_seen_at = now(), last_seq = :seq, last_nonce = :nonce
                where id = :id and last_seq < :seq"""
@@ -331,18 +346,24 @@ async def add_simulated(session: Session, numbers: range, classes: Sequence[str]
     )
 
 
-async def give_keys(session: Session, keys: Sequence[tuple[str, str, str]]) -> None:
-    """Give devices keys that exist: (id, PEM, sha256); they speak, so they begin anew."""
+async def give_keys(
+    session: Session, keys: Sequence[tuple[str, str, str]], said: Mapping[str, Any], deployment: str
+) -> None:
+    """Give devices keys that exist, (id, PEM, sha256), as if they had said the same of themselves before."""
     ids, pems, digests = (list(column) for column in zip(*keys, strict=True))
     await execute(
         session,
-        """update fleet_device d set public_key_pem = n.pem, key_sha256 = n.digest, last_seq = -1,
+        """update fleet_device d set public_key_pem = n.pem, key_sha256 = n.digest, agent_version = :agent_version,
+               counter_floor = :counter, active_counter = :counter, active_release = :release,
+               active_content = :content, deployment = cast(:deployment as jsonb), last_seq = 0,
                boots = jsonb_build_array('boot-' || d.id), boot_ends = '{}'
            from unnest(cast(:ids as text[]), cast(:pems as text[]), cast(:digests as text[])) as n(id, pem, digest)
            where d.id = n.id""",
         ids=ids,
         pems=pems,
         digests=digests,
+        deployment=deployment,
+        **said,
     )
 
 

