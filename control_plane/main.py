@@ -224,15 +224,17 @@ async def _preload(app: FastAPI) -> None:
 
 
 async def _read_ahead(app: FastAPI) -> None:
-    """Read the board before it is too old, so that no check-in has to wait for it."""
+    """Read the board when it changed and before it is too old, so that few check-ins have to wait for it."""
     context: Context = app.state.context
+    board: Board = app.state.board
     while True:
         with contextlib.suppress(
             OSError, TimeoutError, *DATABASE_ERRORS
         ):  # whoever needs it meanwhile hears what is wrong
             async with context.database.transaction() as session:
-                await app.state.board.ahead(session, context.objects)
-        await asyncio.sleep(BOARD_S)
+                await board.ahead(session, context.objects)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(board.changed.wait(), BOARD_S)
 
 
 def listeners_of(app: FastAPI, arguments: argparse.Namespace) -> list[tls.Listener]:

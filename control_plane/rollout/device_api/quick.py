@@ -22,12 +22,7 @@ from control_plane.rollout.device_api.plain import Plain, read_plain
 from control_plane.rollout.service import Director, Offers, reply, to_sign
 
 DEVICE_HEADER = b"fleetloop-device"
-_CERTIFICATE_LIKE = frozenset(
-    name
-    for first in (b"-", b"_")
-    for second in (b"-", b"_")
-    if (name := CERTIFICATE_HEADER.replace(b"-", first, 1).replace(b"-", second)) != CERTIFICATE_HEADER
-)
+SIGNATURE_HEADER = b"fleetloop-signature"
 
 
 class QuickCheckIns:
@@ -63,41 +58,43 @@ class QuickCheckIns:
         """Return whose connection or header this is, if its certificate was judged before and is good still."""
         if scope["method"] != "POST":
             return None
-        certificate = device = secret = b""
+        certificate: bytes | None = None
+        device = secret = b""
         for name, value in scope["headers"]:
-            if name == CERTIFICATE_HEADER and not certificate:
+            if not name.startswith(b"fleetloop"):
+                continue
+            if name == CERTIFICATE_HEADER and certificate is None:
                 certificate = value
             elif name == SECRET_HEADER and not secret:
                 secret = value
             elif name == DEVICE_HEADER:
                 device = value
-            elif name in (CERTIFICATE_HEADER, SECRET_HEADER) or name in _CERTIFICATE_LIKE:
-                return None
+            elif name != SIGNATURE_HEADER:
+                return None  # one of them twice, or something that is spelled like them
         known = self._seated(scope, certificate) if PROXIED not in scope else self._named(scope, certificate, secret)
         return None if known is None or (device and device != known.id.encode()) else known
 
-    def _seated(self, scope: Mapping[str, Any], certificate: bytes) -> Known | None:
+    def _seated(self, scope: Mapping[str, Any], certificate: bytes | None) -> Known | None:
         """Return who sits at the other end of a TLS connection."""
         seat: Seat | None = scope.get(SEAT)
-        if seat is None or certificate:
+        if seat is None or certificate is not None:
             return None
         holder: Known | None = seat.holder
         if holder is None or not holder.said:  # nobody yet, or one that was forgotten meanwhile
             seat.holder, seat.expires_at_s = holder, _ = self._judged(scope[PEER])
         return holder if seat.expires_at_s > clock.now().timestamp() else None
 
-    def _named(self, scope: Mapping[str, Any], certificate: bytes, secret: bytes) -> Known | None:
+    def _named(self, scope: Mapping[str, Any], certificate: bytes | None, secret: bytes) -> Known | None:
         """Return whom our proxy names."""
-        if self._secret is None:
-            if scope["client"] is not None:
-                return None
-        elif not hmac.compare_digest(secret, self._secret):
+        if not certificate or (self._secret is None and scope["client"] is not None):
+            return None
+        if self._secret is not None and not hmac.compare_digest(secret, self._secret):
             return None
         digest = hashlib.blake2b(certificate, digest_size=16).digest()
         known = self._identities.of_certificate(digest)
         if known is None:
             try:
-                known, expires_at_s = self._judged(unescaped(certificate) if certificate else b"")
+                known, expires_at_s = self._judged(unescaped(certificate))
             except Problem:
                 return None
             if known is not None:

@@ -41,10 +41,12 @@ class Board:
     director_keys: frozenset[str] | None = None
     read_at: float = -1e9
     reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def forget(self) -> None:
         self.read_at = -1e9
         self.changes += 1
+        self.changed.set()
 
     def is_news(self, device_id: str, said: object) -> bool:
         """Say whether a device's report must be written: it is new, or the last one is old."""
@@ -76,8 +78,9 @@ class Board:
         return self
 
     async def ahead(self, session: Session, objects: ObjectStore) -> None:
-        """Read again before it has to be, or at once if somebody said that it changed."""
+        """Read again, before it has to be."""
         async with self.reading:
+            self.changed.clear()
             await self._read(session, objects)
 
     async def _read(self, session: Session, objects: ObjectStore) -> None:
