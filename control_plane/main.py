@@ -6,8 +6,9 @@ Run: `python -m control_plane.main --port 8080` (settings from FLEETLOOP_... var
 import argparse
 import asyncio
 import contextlib
+import gc
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -20,11 +21,11 @@ from control_plane.factory.api import api as factory_api
 from control_plane.fleet.api import api as fleet_api
 from control_plane.fleet.device_api import device_api as fleet_device_api
 from control_plane.fleet.domain import AuthMode
-from control_plane.fleet.service import Identities, Rules
+from control_plane.fleet.service import Identities, Quiet, Rules, Said
 from control_plane.kit import clock, tls
 from control_plane.kit.certificates import load_authority
 from control_plane.kit.context import Context
-from control_plane.kit.db import Database, Session
+from control_plane.kit.db import DATABASE_ERRORS, Database, Session
 from control_plane.kit.errors import Invalid, Problem
 from control_plane.kit.http import Request, Response, install_problems
 from control_plane.kit.limits import BodyLimit
@@ -33,7 +34,7 @@ from control_plane.kit.object_routes import object_routes
 from control_plane.kit.objects import LocalStore, ObjectStore, S3Settings, S3Store
 from control_plane.kit.observability import log_to_stderr
 from control_plane.kit.settings import Settings
-from control_plane.kit.signing import Keyring, load_secret, load_signer
+from control_plane.kit.signing import BesideSigner, Keyring, load_secret, load_signer
 from control_plane.lineage.api import api as lineage_api
 from control_plane.pipelines.api import api as pipelines_api
 from control_plane.registry import service as registry
@@ -41,8 +42,9 @@ from control_plane.registry.api import api as registry_api
 from control_plane.registry.device_api import device_api as registry_device_api
 from control_plane.review.api import api as review_api
 from control_plane.rollout.api import api as rollout_api
+from control_plane.rollout.device_api import QuickCheckIns
 from control_plane.rollout.device_api import device_api as rollout_device_api
-from control_plane.rollout.service import Board
+from control_plane.rollout.service import Board, Director, Offers, touch
 from control_plane.telemetry import service as telemetry
 from control_plane.telemetry.api import api as telemetry_api
 from control_plane.telemetry.device_api import device_api as telemetry_device_api
@@ -73,6 +75,7 @@ ROUTERS = (
 )
 MAX_BODY_BYTES = 16 << 20
 MAX_DEVICE_BODY_S = 10.0
+BOARD_S = 1.5
 
 
 def open_objects(settings: Settings) -> ObjectStore:
@@ -102,10 +105,16 @@ def open_context(settings: Settings, *, pool_size: int = 10) -> Context:
     return Context(settings, database, open_objects(settings), {"director": director}, keyring, authority)
 
 
+class Api(FastAPI):
+    """The application, and what answers the one route that every device calls all the time in front of it."""
+
+    shortcut: QuickCheckIns
+
+
 def create_app(settings: Settings, *, max_body_s: float = MAX_DEVICE_BODY_S) -> FastAPI:
     """Return the application; nothing is read or written before its lifespan begins."""
     context = open_context(settings)
-    app = FastAPI(
+    app = Api(
         title="fleetloop",
         version="1",
         summary="Control plane of the loop from field to field.",
@@ -114,10 +123,7 @@ def create_app(settings: Settings, *, max_body_s: float = MAX_DEVICE_BODY_S) -> 
         redoc_url=None,
         openapi_url="/api/openapi.json",
     )
-    rules = Rules(AuthMode(settings.device_auth), context.device_ca, settings.device_rate_per_s)
-    app.state.context, app.state.identities, app.state.board = context, Identities(rules), Board()
-    app.state.intake = telemetry.Intake(context.database, settings.evidence_cell_s)
-    app.state.trust_root = _trust_root  # the fleet hands out what the registry, which it does not know, keeps
+    _fill(app, context)
     for router in ROUTERS:
         app.include_router(router)
     if isinstance(context.objects, LocalStore):
@@ -128,6 +134,23 @@ def create_app(settings: Settings, *, max_body_s: float = MAX_DEVICE_BODY_S) -> 
     install_problems(app)
     app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES, max_seconds=max_body_s, free=("/objects/",))
     return app
+
+
+def _fill(app: Api, context: Context) -> None:
+    """Put together what the application keeps while it runs."""
+    settings, state = context.settings, app.state
+    rules = Rules(AuthMode(settings.device_auth), context.device_ca, settings.device_rate_per_s)
+    state.context, state.identities, state.board, state.signer = context, Identities(rules), Board(), BesideSigner()
+    state.offers, state.director = Offers(state.board), Director(context, state.board)
+    state.intake = telemetry.Intake(context.database, settings.evidence_cell_s)
+    state.trust_root = _trust_root  # the fleet hands out what the registry, which it does not know, keeps
+
+    async def also(written: Sequence[Said]) -> None:
+        told = [(said.known.id, said.known.offer.order and said.known.offer.order.rollout_id) for said in written]
+        await touch(context.database, state.board, told)
+
+    state.quiet = Quiet(context.database, state.identities, also)
+    app.shortcut = QuickCheckIns(state, context)
 
 
 async def _trust_root(session: Session) -> str | None:
@@ -154,12 +177,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with context.database.transaction() as session:
         await telemetry.ensure_partitions(session, clock.now())
     await _adopt_signed(context)
-    listener = asyncio.create_task(_listen(app))
+    works = (_listen(app), _read_ahead(app), _preload(app), app.state.signer.run(), app.state.quiet.run())
+    running = [asyncio.create_task(work) for work in works]
     yield
     await app.state.intake.close()
-    listener.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await listener
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
     await context.objects.close()
     await context.database.close()
 
@@ -176,19 +200,43 @@ async def _adopt_signed(context: Context) -> None:
 
 
 async def _listen(app: FastAPI) -> None:
-    """Let NOTIFY wake this process's caches; without it they are at most a second old."""
+    """Let NOTIFY wake this process's caches; while it cannot, nothing is answered from them alone."""
     url = app.state.context.settings.database_url
     channels = {
         "fleetloop_rollout": lambda _: app.state.board.forget(),
         "fleetloop_device": app.state.identities.forget,
     }
-    await listen(url, channels, lambda: _forget_all(app))
+    await listen(url, channels, lambda: _hears(app, listening=True), lambda: _hears(app, listening=False))
 
 
-def _forget_all(app: FastAPI) -> None:
+def _hears(app: FastAPI, *, listening: bool) -> None:
     """Drop what may have changed while nobody listened."""
+    app.state.quiet.listen(listening)
     app.state.identities.forget(None)
     app.state.board.forget()
+
+
+async def _preload(app: FastAPI) -> None:
+    """Know the devices that spoke lately before they come; what is read counts only while we hear of changes."""
+    quiet: Quiet = app.state.quiet
+    await quiet.hears.wait()
+    with contextlib.suppress(OSError, TimeoutError, *DATABASE_ERRORS):  # then each is asked for when it comes
+        found = await quiet.preload(app.state.context.settings.preload_devices)
+        log.info("%d devices are in memory", found)
+
+
+async def _read_ahead(app: FastAPI) -> None:
+    """Read the board when it changed and before it is too old, so that few check-ins have to wait for it."""
+    context: Context = app.state.context
+    board: Board = app.state.board
+    while True:
+        with contextlib.suppress(
+            OSError, TimeoutError, *DATABASE_ERRORS
+        ):  # whoever needs it meanwhile hears what is wrong
+            async with context.database.transaction() as session:
+                await board.ahead(session, context.objects)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(board.changed.wait(), BOARD_S)
 
 
 def listeners_of(app: FastAPI, arguments: argparse.Namespace) -> list[tls.Listener]:
@@ -221,6 +269,8 @@ def main() -> None:
     log_to_stderr()
     app = create_app(Settings())
     listeners = listeners_of(app, arguments)
+    gc.collect()
+    gc.freeze()  # what is here by now stays: nobody need look through it again
     with asyncio.Runner(loop_factory=listeners[0].config.get_loop_factory()) as runner:
         runner.run(tls.serve(app, listeners))
 

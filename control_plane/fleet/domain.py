@@ -18,6 +18,7 @@ KEPT_BOOTS = 8
 LATE_MOST = 1
 RENEWABLE = timedelta(days=400)
 TOKEN_FAILURES_MOST = 5
+ALLOWED_AT_ONCE_S = 10.0
 
 
 class DeviceState(StrEnum):
@@ -130,26 +131,15 @@ def with_late(heard: Heard, boot_id: str, seq: int) -> Heard:
     return Heard(heard.boots, heard.last_seq, heard.last_nonce, {**heard.ends, boot_id: (seq, late + 1)})
 
 
-@dataclass(slots=True)
-class Allowance:
-    """A token bucket: `rate_per_s` can be kept up, ten seconds' worth at once."""
+def admitted_at_s(free_at_s: float, rate_per_s: float, now_s: float) -> tuple[float, float]:
+    """Use up one request of an allowance of `rate_per_s`, of which ten seconds' worth may come at once.
 
-    rate_per_s: float
-    level: float
-    at_s: float
-
-    @classmethod
-    def full(cls, rate_per_s: float, now_s: float) -> "Allowance":
-        return cls(rate_per_s, rate_per_s * 10, now_s)
-
-    def take(self, now_s: float) -> float:
-        """Use one up; return the seconds until there is one again, 0 if there was."""
-        self.level = min(self.rate_per_s * 10, self.level + (now_s - self.at_s) * self.rate_per_s)
-        self.at_s = now_s
-        if self.level < 1:
-            return (1 - self.level) / self.rate_per_s
-        self.level -= 1
-        return 0.0
+    `free_at_s`, the time at which the allowance is whole again, is all there is to remember (the generic cell rate
+    algorithm). Return its new value, and the seconds until there is a request again, 0 if there was one.
+    """
+    free_at_s = max(free_at_s, now_s)
+    wait_s = free_at_s + 1 / rate_per_s - now_s - ALLOWED_AT_ONCE_S
+    return (free_at_s, wait_s) if wait_s > 0 else (free_at_s + 1 / rate_per_s, 0.0)
 
 
 def why_not(token: Token | None, device_class: str, site: str, serial: str, now: datetime) -> str | None:

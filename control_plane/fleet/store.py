@@ -1,9 +1,9 @@
 """Rows of devices, classes and tokens."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
@@ -182,6 +182,61 @@ async def go_on(database: Database, check_ins: Sequence[dict[str, Any]]) -> set[
     return {one["id"] for one in found}
 
 
+class QuietRow(NamedTuple):
+    """A sign of life: `since_seq` is the number that the device's row must still have."""
+
+    id: str
+    key_sha256: str
+    boot_id: str
+    since_seq: int
+    seq: int
+    nonce: str
+    at: float
+    spool: str | None
+    platform: str | None
+
+
+async def go_on_quietly(database: Database, rows: Sequence[QuietRow]) -> set[str]:
+    """Write the signs of life of devices whose rows are as they were left; return the ids of those.
+
+    The disk is not waited for, as in `lock_seen`.
+    """
+    found = await database.fetch(
+        """update fleet_device d set last_seen_at = greatest(d.last_seen_at, to_timestamp(n.at)), last_seq = n.seq,
+               last_nonce = n.nonce, spool = coalesce(n.spool::jsonb, d.spool),
+               platform = coalesce(n.platform::jsonb, d.platform)
+           from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::float8[],
+               $8::text[], $9::text[]) as n(id, key, boot, since, seq, nonce, at, spool, platform)
+           where d.id = n.id and d.last_seq = n.since and d.boots ->> 0 = n.boot and d.state = 'active'
+               and d.key_sha256 = n.key
+               and not exists (select 1 from fleet_denied_key k where k.key_sha256 = n.key)
+           returning d.id, set_config('synchronous_commit', 'off', true)""",
+        *(list(column) for column in zip(*rows, strict=True)),
+    )
+    return {one["id"] for one in found}
+
+
+async def heard_lately(database: Database, after: str, limit: int) -> Sequence[Mapping[str, Any]]:
+    """Return active devices in the order of their ids that spoke, or came, within a day."""
+    return await database.fetch(
+        """select id, device_class, site, key_sha256, boots ->> 0 as boot, last_seq, agent_version, counter_floor,
+               active_release, active_content, active_counter, deployment::text as deployment
+           from fleet_device d
+           where id > $1 and state = 'active' and boots ->> 0 is not null
+               and coalesce(last_seen_at, enrolled_at) > now() - interval '1 day'
+               and not exists (select 1 from fleet_denied_key k where k.key_sha256 = d.key_sha256)
+           order by id limit $2""",
+        after,
+        limit,
+    )
+
+
+async def raise_seq(session: Session, device_id: str, seq: int, nonce: str) -> None:
+    query = """update fleet_device set last_seen_at = now(), last_seq = :seq, last_nonce = :nonce
+               where id = :id and last_seq < :seq"""
+    await execute(session, query, id=device_id, seq=seq, nonce=nonce)
+
+
 async def summary(session: Session) -> Sequence[Any]:
     columns = (Device.device_class, Device.site, Device.active_content)
     query = select(*columns, func.count().label("devices")).group_by(*columns).order_by(*columns)
@@ -278,3 +333,57 @@ async def label(session: Session, device_id: str, name: str) -> str | None:
         session, "select labels ->> :name as value from fleet_device where id = :id", id=device_id, name=name
     )
     return found["value"] if found else None
+
+
+async def count_real(session: Session) -> int:
+    found = await row(session, """select count(*) as n from fleet_device where not labels @> '{"simulated": true}'""")
+    return int(found["n"]) if found else 0
+
+
+async def add_simulated(session: Session, numbers: range, classes: Sequence[str], sites: Sequence[str]) -> None:
+    """Add made-up devices on the server's side; classes and sites take turns, and no key of theirs exists."""
+    await execute(
+        session,
+        """insert into fleet_device (id, serial, public_key_pem, key_sha256, device_class, site, labels, state,
+               agent_version, boots, boot_ends, last_seq, counter_floor, platform, spool)
+           select id, id, '', encode(sha256(id::bytea), 'hex'), (cast(:classes as text[]))[1 + n % :class_count],
+               (cast(:sites as text[]))[1 + n / :class_count % :site_count], '{"simulated": true}', 'active',
+               'simulated', jsonb_build_array('boot-' || id), '{}', 0, 0, '{}', '{}'
+           from (select n, 'sim_' || lpad(n::text, 8, '0') as id
+                 from generate_series(cast(:first as bigint), cast(:last as bigint)) as n) as made
+           on conflict do nothing""",
+        classes=list(classes),
+        class_count=len(classes),
+        sites=list(sites),
+        site_count=len(sites),
+        first=numbers.start,
+        last=numbers.stop - 1,
+    )
+
+
+async def give_keys(
+    session: Session, keys: Sequence[tuple[str, str, str]], said: Mapping[str, Any], deployment: str
+) -> None:
+    """Give devices keys that exist, (id, PEM, sha256), as if they had said the same of themselves before."""
+    ids, pems, digests = (list(column) for column in zip(*keys, strict=True))
+    await execute(
+        session,
+        """update fleet_device d set public_key_pem = n.pem, key_sha256 = n.digest, agent_version = :agent_version,
+               counter_floor = :counter, active_counter = :counter, active_release = :release,
+               active_content = :content, deployment = cast(:deployment as jsonb), last_seq = 0,
+               boots = jsonb_build_array('boot-' || d.id), boot_ends = '{}'
+           from unnest(cast(:ids as text[]), cast(:pems as text[]), cast(:digests as text[])) as n(id, pem, digest)
+           where d.id = n.id""",
+        ids=ids,
+        pems=pems,
+        digests=digests,
+        deployment=deployment,
+        **said,
+    )
+
+
+async def remove_simulated(session: Session) -> int:
+    simulated = """device_id in (select id from fleet_device where labels @> '{"simulated": true}')"""
+    for table in ("fleet_certificate", "fleet_statement", "fleet_enrolment_conflict"):
+        await execute(session, f"delete from {table} where {simulated}")  # noqa: S608 - tables of this list only
+    return await execute(session, """delete from fleet_device where labels @> '{"simulated": true}'""")

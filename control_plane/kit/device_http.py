@@ -111,7 +111,7 @@ def _certificate(request: Request) -> bytes:
     _check_proxy(request)
     if len(said) != sum(name == CERTIFICATE_HEADER for name, _ in scope["headers"]) or len(said) > 1:
         raise Forbidden("more than one client certificate in the headers", code="identity_header")
-    return _unescaped(said[0]) if said and said[0] else b""
+    return unescaped(said[0]) if said and said[0] else b""
 
 
 def _check_proxy(request: Request) -> None:
@@ -125,7 +125,7 @@ def _check_proxy(request: Request) -> None:
         raise Forbidden("this listener is for our proxy", code="not_the_proxy")
 
 
-def _unescaped(value: bytes) -> bytes:
+def unescaped(value: bytes) -> bytes:
     """Return the DER of a percent-encoded PEM certificate."""
     if len(value) > 3 * MAX_CERTIFICATE_BYTES:
         raise Unauthenticated("the client certificate is too large", code="bad_certificate")

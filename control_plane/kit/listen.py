@@ -7,13 +7,26 @@ from collections.abc import Callable, Mapping
 import asyncpg
 
 RETRY_S = 1.0
+ALIVE_S = 2.0
 
 
-async def listen(url: str, channels: Mapping[str, Callable[[str], None]], connected: Callable[[], None]) -> None:
-    """Call a channel's function with each payload; `connected` is called after every (re)connection."""
+async def listen(
+    url: str,
+    channels: Mapping[str, Callable[[str], None]],
+    connected: Callable[[], None],
+    lost: Callable[[], None] = lambda: None,
+) -> None:
+    """Call a channel's function with each payload; `connected` is called after every (re)connection.
+
+    `lost` is called when the connection ends, or does not answer within `ALIVE_S` when it is asked as often: at most
+    twice that after a notification could have been missed.
+    """
     while True:
-        with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            await _listen_once(url, channels, connected)
+        try:
+            with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await _listen_once(url, channels, connected)
+        finally:
+            lost()
         await asyncio.sleep(RETRY_S)
 
 
@@ -29,6 +42,13 @@ async def _listen_once(url: str, channels: Mapping[str, Callable[[str], None]], 
         for channel in channels:
             await connection.add_listener(channel, heard)
         connected()
-        await closed.wait()
+        while not await _is_set(closed):
+            await connection.execute("select 1", timeout=ALIVE_S)
     finally:
-        await connection.close()
+        connection.terminate()
+
+
+async def _is_set(event: asyncio.Event) -> bool:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), ALIVE_S)
+    return event.is_set()

@@ -43,6 +43,11 @@ class Settings(BaseSettings):
     device_rate_per_s: float = Field(
         default=20.0, gt=0, description="requests a second that one device may keep up, per API process; then 429"
     )
+    preload_devices: int = Field(
+        default=1_000_000,
+        ge=0,
+        description="devices heard within a day that an API process reads into memory when it starts, 0.5 kB each",
+    )
     require_signed: bool = Field(
         default=False, description="take recordings only with a statement about them that the device signed"
     )

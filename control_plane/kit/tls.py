@@ -1,8 +1,8 @@
 """Listeners: operators by plain HTTP, devices by mutual TLS or through a proxy; one application, one lifespan.
 
 uvicorn hands no client certificate to the application, so our protocol puts it into the scope under `PEER`. A request
-without that key came in by a listener that vouches for nobody. `PROXIED` marks one whose client certificate is in a
-header that a proxy wrote.
+without that key came in by a listener that vouches for nobody. `SEAT` is what the application may remember of such a
+connection. `PROXIED` marks a request whose client certificate is in a header that a proxy wrote.
 """
 
 import asyncio
@@ -10,34 +10,118 @@ import contextlib
 import signal
 import ssl
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from control_plane.kit import clock
 from control_plane.kit.certificates import SERVER_LIFE, Authority
 
 PEER = "fleetloop.peer"
 PROXIED = "fleetloop.proxied"
+SEAT = "fleetloop.seat"
 KEEP_ALIVE_S = 75
 HEADERS_BYTES = 64 << 10
 HEADER_S = 10.0
 
 
+class Seat:
+    """What the application remembers of a TLS connection: whose certificate it came with, and until when it is good."""
+
+    __slots__ = ("expires_at_s", "holder")
+
+    def __init__(self) -> None:
+        self.holder: Any = None
+        self.expires_at_s = 0.0
+
+
+Respond = Callable[[bytes], None]
+
+
+class Shortcut(Protocol):
+    """Answers some requests to one path before there is an ASGI application in the game."""
+
+    path: str
+
+    def take(self, scope: Mapping[str, Any], body: bytes, respond: Respond) -> bool:
+        """Say whether this request is answered here: `respond` is then called once, with the JSON of a 200."""
+
+
 class DeviceProtocol(HttpToolsProtocol):
-    """HTTP/1.1 that remembers the certificate of its TLS connection; b"" where the device showed none."""
+    """HTTP/1.1 that remembers the certificate of its TLS connection; b"" where the device showed none.
+
+    A request whose body came together with its head is shown to the application's shortcut first. What that does not
+    take, and every other request, goes the way uvicorn knows.
+    """
 
     header_s = HEADER_S
     _peer = b""
     _header_timer: asyncio.TimerHandle | None = None
+    _held: RequestResponseCycle | None = None
+    _reading = False
+
+    def __init__(self, config: uvicorn.Config, *arguments: Any, **named: Any) -> None:
+        super().__init__(config, *arguments, **named)
+        self._shortcut: Shortcut | None = getattr(config.app, "shortcut", None)
+
+    def data_received(self, data: bytes) -> None:
+        self._reading = True
+        super().data_received(data)
+        self._reading = False
+        if self._held is not None:
+            self._let_go(self._held)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if self._shortcut is None or cycle.scope["path"] != self._shortcut.path:
+            super()._start_asgi_task(cycle, app)
+        elif cycle.more_body and self._reading:
+            self._held = cycle  # its body may be among the bytes that are being read
+        elif cycle.more_body or not self._is_taken(cycle, self._shortcut):
+            super()._start_asgi_task(cycle, app)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        held = self._held
+        if held is not None and not held.more_body:
+            if self._shortcut is not None and self._is_taken(held, self._shortcut):
+                self._held = None
+            else:
+                self._let_go(held)
+
+    def _let_go(self, cycle: RequestResponseCycle) -> None:
+        self._held = None
+        super()._start_asgi_task(cycle, self.app)
+
+    def _is_taken(self, cycle: RequestResponseCycle, shortcut: Shortcut) -> bool:
+        if cycle.waiting_for_100_continue or self.flow.write_paused or cycle.disconnected:
+            return False
+        return shortcut.take(cycle.scope, bytes(cycle.body), partial(self._respond, cycle))
+
+    def _respond(self, cycle: RequestResponseCycle, body: bytes) -> None:
+        """Answer as uvicorn does."""
+        if cycle.disconnected:
+            return
+        cycle.response_started = cycle.response_complete = True
+        head = [b"HTTP/1.1 200 OK\r\n"]
+        for name, value in cycle.default_headers:
+            head += (name, b": ", value, b"\r\n")
+        if not cycle.keep_alive:
+            head.append(b"connection: close\r\n")
+        head.append(b"content-length: %d\r\ncontent-type: application/json\r\n\r\n%b" % (len(body), body))
+        self.transport.write(b"".join(head))
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as the base class has it
         super().connection_made(transport)
         tls = transport.get_extra_info("ssl_object")
         self._peer = (tls.getpeercert(binary_form=True) or b"") if tls is not None else b""
+        self._seat = Seat()
         self._expect_header()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -64,7 +148,7 @@ class DeviceProtocol(HttpToolsProtocol):
             self._header_timer = None
 
     def _mark(self, scope: dict[str, Any]) -> None:
-        scope[PEER] = self._peer
+        scope[PEER], scope[SEAT] = self._peer, self._seat
 
 
 class ProxiedProtocol(DeviceProtocol):
@@ -102,7 +186,7 @@ def mutual_tls(app: Any, host: str, port: int, authority: Authority, names: Sequ
     """Devices' own port: TLS 1.3; our client certificates are asked for but not needed, for enrolment has none yet."""
     context = server_context(authority, names)
     config = _config(
-        _only_devices(app),
+        _OnlyDevices(app),
         host=host,
         port=port,
         http=DeviceProtocol,
@@ -115,7 +199,7 @@ def mutual_tls(app: Any, host: str, port: int, authority: Authority, names: Sequ
 def behind_proxy(app: Any, *, socket: Path | None = None, host: str = "127.0.0.1", port: int = 0) -> Listener:
     """Where nginx or Envoy hands on what devices send, by a unix socket or (with a shared secret) a port."""
     where: dict[str, Any] = {"uds": str(socket)} if socket else {"host": host, "port": port}
-    return Listener(_config(_only_devices(app), http=ProxiedProtocol, proxy_headers=False, **where))
+    return Listener(_config(_OnlyDevices(app), http=ProxiedProtocol, proxy_headers=False, **where))
 
 
 def server_context(authority: Authority, names: Sequence[str]) -> ssl.SSLContext:
@@ -171,14 +255,16 @@ def _config(app: Any, **values: Any) -> uvicorn.Config:
     )
 
 
-def _only_devices(app: Any) -> Any:
-    """Keep people's routes off the network that devices are on."""
+class _OnlyDevices:
+    """Keeps people's routes off the network that devices are on."""
 
-    async def devices(scope: Any, receive: Any, send: Any) -> None:
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self.shortcut: Shortcut | None = getattr(app, "shortcut", None)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and not scope["path"].startswith(("/device/", "/objects/", "/healthz")):
             await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
             await send({"type": "http.response.body", "body": b""})
             return
-        await app(scope, receive, send)
-
-    return devices
+        await self._app(scope, receive, send)

@@ -1,12 +1,16 @@
 """The ceiling of a request: an ASGI app that reads the body and answers bytes, served exactly as the API is.
 
-`python -m tests.bench.bare PORT BYTES`
+`python -m tests.bench.bare KIND BYTES WHERE`: KIND is `plain` (WHERE is a port), `proxied` (a unix socket) or `tls` (PORT:FILE
+with the file of the device authority). The listeners are the API's own, with its protocol classes.
 """
 
+import asyncio
 import sys
+from pathlib import Path
 from typing import Any
 
-import uvicorn
+from control_plane.kit import clock, tls
+from control_plane.kit.certificates import load_authority
 
 
 def app_of(size: int) -> Any:
@@ -24,14 +28,22 @@ def app_of(size: int) -> Any:
     return app
 
 
+def listener_of(kind: str, app: Any, where: str) -> tls.Listener:
+    if kind == "plain":
+        return tls.plain(app, "127.0.0.1", int(where))
+    if kind == "proxied":
+        return tls.behind_proxy(app, socket=Path(where))
+    port, file = where.split(":", 1)
+    authority = load_authority(Path(file), "fleetloop", clock.now())
+    return tls.mutual_tls(app, "127.0.0.1", int(port), authority, ["localhost"])
+
+
+def main() -> None:
+    kind, size, where = sys.argv[1:]
+    listener = listener_of(kind, app_of(int(size)), where)
+    with asyncio.Runner(loop_factory=listener.config.get_loop_factory()) as runner:
+        runner.run(listener.serve())
+
+
 if __name__ == "__main__":
-    uvicorn.run(
-        app_of(int(sys.argv[2])),
-        host="127.0.0.1",
-        port=int(sys.argv[1]),
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        timeout_keep_alive=75,
-        h11_max_incomplete_event_size=64 << 10,
-    )
+    main()

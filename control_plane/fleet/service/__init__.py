@@ -21,16 +21,32 @@ from control_plane.fleet.service.enrolment import (
     list_conflicts,
     put_class,
 )
-from control_plane.fleet.service.identities import Identities, Rules, authenticate, recognise
+from control_plane.fleet.service.identities import Identities, Known, Rules, authenticate, recognise
 from control_plane.fleet.service.keys import certify, deny_key, list_denied, renew
+from control_plane.fleet.service.quiet import Quiet, Said, name_of
+from control_plane.fleet.service.simulated import (
+    SAYS,
+    MadeUp,
+    add_simulated,
+    must_be_only_simulated,
+    remove_simulated,
+    simulated_boot,
+    simulated_id,
+)
 from control_plane.fleet.service.statements import check_recording, list_statements, statement, take_report
 
 __all__ = [
     "CLONE_REVIEW",
     "CONFLICT_REVIEW",
     "MAX_COUNTER",
+    "SAYS",
     "Identities",
+    "Known",
+    "MadeUp",
+    "Quiet",
     "Rules",
+    "Said",
+    "add_simulated",
     "authenticate",
     "certify",
     "check_recording",
@@ -48,12 +64,17 @@ __all__ = [
     "list_statements",
     "members",
     "members_of",
+    "must_be_only_simulated",
+    "name_of",
     "patch_device",
     "put_class",
     "quarantine_clone",
     "recognise",
+    "remove_simulated",
     "renew",
     "see",
+    "simulated_boot",
+    "simulated_id",
     "statement",
     "strata",
     "summary",

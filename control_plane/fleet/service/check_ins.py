@@ -48,7 +48,7 @@ async def see(session: Session, identity: Identity, message: wire.CheckIn) -> in
         raise AssertionError("must_stand refuses a device that is not there")
     if max(message.counter_floor, message.active.counter if message.active else 0) > MAX_COUNTER:
         raise Invalid(f"a counter is at most {MAX_COUNTER}", code="malformed")
-    heard = _heard(device)
+    heard = heard_of(device)
     found = freshness(heard, message.boot_id, message.seq, message.nonce)
     if found is not Freshness.FRESH:
         raise _refusal(found, identity.id, message)
@@ -58,7 +58,8 @@ async def see(session: Session, identity: Identity, message: wire.CheckIn) -> in
     return floor
 
 
-def _heard(device: Row) -> Heard:
+def heard_of(device: Row) -> Heard:
+    """Return what a device's row says was heard of it."""
     return Heard(device["boots"], device["last_seq"], device["last_nonce"], device["boot_ends"])
 
 
@@ -70,7 +71,7 @@ def _refusal(found: Freshness, device_id: str, message: wire.CheckIn) -> Problem
         problem: Problem = Refused(
             "two computers speak with this device's key; it is quarantined", code="device_cloned"
         )
-        problem.afterwards = partial(quarantine_clone, device_id=device_id, message=message)
+        problem.afterwards = partial(quarantine_clone, device_id=device_id, boot_id=message.boot_id, seq=message.seq)
         return problem
     problem = Refused("this boot is over: a replay, or two devices with one key", code="old_boot")
     if found is Freshness.LATE:
@@ -80,19 +81,22 @@ def _refusal(found: Freshness, device_id: str, message: wire.CheckIn) -> Problem
 
 async def _remember_late(session: Session, device_id: str, message: wire.CheckIn) -> None:
     device = await store.lock_seen(session, device_id)
-    if device is not None and freshness(_heard(device), message.boot_id, message.seq, message.nonce) is Freshness.LATE:
-        heard = with_late(_heard(device), message.boot_id, message.seq)
+    if (
+        device is not None
+        and freshness(heard_of(device), message.boot_id, message.seq, message.nonce) is Freshness.LATE
+    ):
+        heard = with_late(heard_of(device), message.boot_id, message.seq)
         await store.put_boot_ends(session, device_id, json.dumps(heard.ends))
 
 
-async def quarantine_clone(session: Session, device_id: str, message: wire.CheckIn) -> None:
+async def quarantine_clone(session: Session, device_id: str, boot_id: str, seq: int) -> None:
     """Stop both computers and ask a person; nobody can tell here which of them is the device."""
     device = await store.find_device(session, device_id, lock=True)
     if device is None or device.state != DeviceState.ACTIVE:
         return
     device.state = DeviceState.QUARANTINED
     await store.tell(session, device_id)
-    evidence = {"boots": list(device.boots), "last_seq": device.last_seq, "boot": message.boot_id, "seq": message.seq}
+    evidence = {"boots": list(device.boots), "last_seq": device.last_seq, "boot": boot_id, "seq": seq}
     because = "two computers check in with one key"
     question = f"{because}: which of them is {device.serial}? Readmit it once the other is off, or deny the key"
     await review.ask(session, "fleet", CLONE_REVIEW, device_id, question, evidence)

@@ -2,9 +2,13 @@
 
 import base64
 import binascii
+import sys
 import time
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
+import msgspec
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePublicKey
@@ -12,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from agents.protocol import v1 as wire
 from control_plane.fleet import store
-from control_plane.fleet.domain import Allowance, AuthMode, DeviceState, Identity
+from control_plane.fleet.domain import AuthMode, DeviceState, Identity, admitted_at_s
 from control_plane.fleet.service.sightings import Sightings
 from control_plane.kit import clock
 from control_plane.kit.certificates import Authority, Presented
@@ -21,6 +25,7 @@ from control_plane.kit.device_http import Proof
 from control_plane.kit.errors import Invalid, Refused, TooMany, Unauthenticated
 
 FAILURES_MOST, FAILURES_WINDOW_S, ADDRESSES_MOST = 20, 60.0, 10_000
+MOST_KNOWN = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,57 +37,125 @@ class Rules:
     rate_per_s: float = 20.0
 
 
-@dataclass(slots=True)
-class Known:
-    key: EllipticCurvePublicKey
-    identity: Identity
+class Known(msgspec.Struct, gc=False, eq=False):
+    """A device as this process knows it: small, and nothing a garbage collector has to look into.
+
+    `key` is read only where a signature has to be checked. What stands below it is for check-ins that are answered
+    from memory (`fleet.service.quiet`): `said` and `facts` are hashes of what the device last said, 0 for unknown;
+    `seq` its last number; `turn` counts check-ins that are judged by the row; `offer` is whatever the rollout last
+    worked out for it, at `offered_at`; `certificate` a digest of how it last proved itself, good until `expires_at_s`.
+    """
+
+    id: str
+    device_class: str
+    site: str
+    state: DeviceState
+    key_sha256: bytes
     denied: bool
-    allowance: Allowance
+    free_at_s: float = 0.0
+    key: EllipticCurvePublicKey | None = None
+    said: int = 0
+    facts: int = 0
+    seq: int = -1
+    turn: int = 0
+    offer: Any = None
+    offered_at: int = -1
+    certificate: bytes = b""
+    expires_at_s: int = 0
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(self.id, self.device_class, self.site, self.state, self.key_sha256.hex())
+
+    def wait_s(self, rate_per_s: float) -> float:
+        """Use one request of the device's allowance up; return the seconds until there is one again, 0 if there was."""
+        now_s = time.monotonic()
+        self.free_at_s, wait_s = admitted_at_s(self.free_at_s, rate_per_s, now_s)
+        return wait_s
 
 
 class Identities:
     """Devices this process knows, so that a request costs no parsing. NOTIFY takes changed ones out.
 
-    The cache saves work and decides nothing: whoever writes for a device looks at its row (`standing`, `go_on`), so a
-    quarantine or a denied key counts from the very next request, also where a notification was lost.
+    Whoever writes for a device looks at its row (`standing`, `go_on`), so a quarantine or a denied key counts from the
+    very next such request, also where a notification was lost. Only a check-in that is answered from memory relies on
+    the notification at first: see `fleet.service.quiet`.
     """
 
-    def __init__(self, rules: Rules | None = None, most: int = 200_000) -> None:
+    def __init__(self, rules: Rules | None = None, most: int = MOST_KNOWN) -> None:
         self.rules = rules or Rules()
         self._known: dict[str, Known] = {}
+        self._by_certificate: dict[bytes, Known] = {}
         self._most = most
-        self._changes = 0
+        self.changes = 0
         self.sightings = Sightings()
         self.failures = Failures()
 
     def forget(self, device_id: str | None) -> None:
-        self._changes += 1
+        self.changes += 1
         if device_id is None:
+            for each in self._known.values():
+                each.said = 0  # a connection may still hold it
             self._known.clear()
-        else:
-            self._known.pop(device_id, None)
+            self._by_certificate.clear()
+        elif (known := self._known.pop(device_id, None)) is not None:
+            self._drop(known)
+
+    def _drop(self, known: Known) -> None:
+        known.said = 0
+        if known.certificate:
+            self._by_certificate.pop(known.certificate, None)
 
     def known(self, device_id: str) -> Known | None:
         return self._known.get(device_id)
 
-    async def of(self, session: Session, device_id: str) -> Known:
+    def of_certificate(self, digest: bytes) -> Known | None:
+        """Return the device whose certificate was judged good when it last came, by a digest of how it came."""
+        return self._by_certificate.get(digest)
+
+    def keep_certificate(self, known: Known, digest: bytes) -> None:
+        if known.certificate != digest:
+            if known.certificate in self._by_certificate:
+                del self._by_certificate[known.certificate]
+            self._by_certificate[digest] = known
+            known.certificate = digest
+
+    async def of(self, session: Session, device_id: str, *, with_key: bool = True) -> Known:
         found = self.known(device_id)
-        if found is None:
-            changes = self._changes
+        if found is None or (with_key and found.key is None):
+            changes = self.changes
             device = await store.find_device(session, device_id)
             if device is None:
                 raise Unauthenticated("this device is not enrolled")
+            key = public_key(device.public_key_pem) if with_key else None
+            if found is not None and changes == self.changes:
+                found.key = key
+                return found
             found = Known(
-                public_key(device.public_key_pem),
-                Identity(device.id, device.device_class, device.site, DeviceState(device.state), device.key_sha256),
+                device.id,
+                sys.intern(device.device_class),
+                sys.intern(device.site),
+                DeviceState(device.state),
+                bytes.fromhex(device.key_sha256),
                 await store.is_denied(session, device.key_sha256),
-                Allowance.full(self.rules.rate_per_s, time.monotonic()),
+                key=key,
             )
-            if len(self._known) >= self._most:
-                self._known.clear()
-            if changes == self._changes:  # what was read may be older than what a notification just took out
-                self._known[device_id] = found
+            if changes == self.changes:  # what was read may be older than what a notification just took out
+                self.keep(found)
         return found
+
+    async def key_of(self, session: Session, device_id: str) -> EllipticCurvePublicKey:
+        key = (await self.of(session, device_id)).key
+        if key is None:
+            raise AssertionError("`of` reads the key if it is not told otherwise")
+        return key
+
+    def keep(self, found: Known) -> None:
+        if len(self._known) >= self._most:
+            for oldest in list(islice(self._known.values(), max(self._most // 10, 1))):
+                del self._known[oldest.id]
+                self._drop(oldest)
+        self._known[found.id] = found
 
 
 class Failures:
@@ -117,8 +190,8 @@ async def authenticate(session: Session, identities: Identities, proof: Proof, *
     """
     claim = _claim(identities.rules, proof, renewing=renewing)
     cached = identities.known(claim.device_id)
-    found = cached or await identities.of(session, claim.device_id)
-    who = _proven(found, claim, proof)
+    found = await identities.of(session, claim.device_id, with_key=claim.certificate is None)
+    who = _proven(identities.rules, found, claim, proof)
     if cached is not None:
         must_stand(who, await store.standing(session, who.id))
     return who
@@ -128,7 +201,9 @@ def recognise(identities: Identities, proof: Proof) -> Identity | None:
     """Do as `authenticate` does for a device that this process knows, without its row; return None for any other."""
     claim = _claim(identities.rules, proof, renewing=False)
     found = identities.known(claim.device_id)
-    return _proven(found, claim, proof) if found else None
+    if found is None or (claim.certificate is None and found.key is None):
+        return None
+    return _proven(identities.rules, found, claim, proof)
 
 
 def must_stand(who: Identity, row: Row | None) -> None:
@@ -183,9 +258,11 @@ def _claim(rules: Rules, proof: Proof, *, renewing: bool) -> _Claim:
     return _Claim(proof.device_id)
 
 
-def _proven(found: Known, claim: _Claim, proof: Proof) -> Identity:
+def _proven(rules: Rules, found: Known, claim: _Claim, proof: Proof) -> Identity:
     identity = found.identity
     if claim.certificate is None:
+        if found.key is None:
+            raise AssertionError("a signature is checked only where the key was read")
         signed = wire.signing_input(proof.method, proof.target, proof.body)
         check_signature(found.key, proof.signature or "", signed, "request")
     elif claim.certificate.spki_sha256 != identity.key_sha256:
@@ -193,7 +270,7 @@ def _proven(found: Known, claim: _Claim, proof: Proof) -> Identity:
     if found.denied:
         raise _denied(identity.id)
     must_be_active(identity.id, identity.state)
-    wait_s = found.allowance.take(time.monotonic())
+    wait_s = found.wait_s(rules.rate_per_s)
     if wait_s:
         raise TooMany(f"device {identity.id} asks more often than it may", wait_s)
     return identity

@@ -53,9 +53,9 @@ async def _opened(
     payload_type: str,
     kind: type[Statement],
 ) -> Statement:
-    known = await identities.of(session, who.id)
+    key = await identities.key_of(session, who.id)
     try:
-        payload = wire.open_device_envelope(envelope, payload_type, known.key)
+        payload = wire.open_device_envelope(envelope, payload_type, key)
     except wire.EnvelopeError as error:
         raise _bad(who, str(error)) from error
     return parse(kind, payload)

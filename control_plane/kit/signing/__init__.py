@@ -1,5 +1,6 @@
 """Signing keys: files of this machine (`files`), and a keyring by role whose keys may live anywhere (`keyring`)."""
 
+from control_plane.kit.signing.beside import BesideSigner
 from control_plane.kit.signing.files import Signer, check_private, load_secret, load_signer, read_signer
 from control_plane.kit.signing.keyring import (
     KeyEntry,
@@ -12,6 +13,7 @@ from control_plane.kit.signing.keyring import (
 )
 
 __all__ = [
+    "BesideSigner",
     "KeyEntry",
     "Keyring",
     "Signer",

@@ -3,6 +3,7 @@
 from control_plane.rollout.service.board import Board, sign_manifest
 from control_plane.rollout.service.explain import STATE, explain, explain_device, replay_rollout, tally
 from control_plane.rollout.service.forecast import forecast, plan_rollout
+from control_plane.rollout.service.offers import Director, Offers, reply, to_sign
 from control_plane.rollout.service.rollouts import (
     ACTOR,
     create_rollout,
@@ -13,12 +14,14 @@ from control_plane.rollout.service.rollouts import (
     list_rollouts,
     wish,
 )
-from control_plane.rollout.service.tracking import asks_for_site, grant_site, tells_news, track
+from control_plane.rollout.service.tracking import asks_for_site, grant_site, tells_news, touch, track
 
 __all__ = [
     "ACTOR",
     "STATE",
     "Board",
+    "Director",
+    "Offers",
     "asks_for_site",
     "create_rollout",
     "explain",
@@ -32,9 +35,12 @@ __all__ = [
     "list_rollouts",
     "plan_rollout",
     "replay_rollout",
+    "reply",
     "sign_manifest",
     "tally",
     "tells_news",
+    "to_sign",
+    "touch",
     "track",
     "wish",
 ]

@@ -27,7 +27,8 @@ MAX_AGE_S = 3.0
 class Board:
     """Who is offered what, as this process last read it; NOTIFY and a short age make it read again.
 
-    `apart`: devices that did not come back from a rollout, and are told of none until they have.
+    `generation` grows whenever that changed. `apart`: devices that did not come back from a rollout, and are told of
+    none until they have.
     """
 
     live: dict[str, list[Live]] = field(default_factory=dict)
@@ -38,12 +39,17 @@ class Board:
     apart: frozenset[str] = frozenset()
     heard: dict[str, tuple[object, float]] = field(default_factory=dict)
     revision: int = 0
+    generation: int = 0
+    changes: int = 0
     director_keys: frozenset[str] | None = None
     read_at: float = -1e9
     reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def forget(self) -> None:
         self.read_at = -1e9
+        self.changes += 1
+        self.changed.set()
 
     def is_news(self, device_id: str, said: object) -> bool:
         """Say whether a device's report must be written: it is new, or the last one is old."""
@@ -57,17 +63,44 @@ class Board:
         self.heard[device_id] = (said, asyncio.get_running_loop().time())
 
     @property
+    def age_s(self) -> float:
+        return asyncio.get_running_loop().time() - self.read_at
+
+    @property
     def is_fresh(self) -> bool:
-        return asyncio.get_running_loop().time() - self.read_at <= MAX_AGE_S
+        return self.age_s <= MAX_AGE_S
+
+    @property
+    def _content(self) -> tuple[object, ...]:
+        return (
+            self.live,
+            self.baseline,
+            self.apart,
+            dict(self.sites),
+            self.class_rules,
+            self.revision,
+            self.director_keys,
+        )
 
     async def fresh(self, session: Session, objects: ObjectStore) -> "Board":
         async with self.reading:  # one reads for all who wait
             if not self.is_fresh:
-                begun = asyncio.get_running_loop().time()
-                await _read_board(session, self)
-                await _read_trust(session, objects, self)
-                self.read_at = begun
+                await self._read(session, objects)
         return self
+
+    async def ahead(self, session: Session, objects: ObjectStore) -> None:
+        """Read again, before it has to be."""
+        async with self.reading:
+            self.changed.clear()
+            await self._read(session, objects)
+
+    async def _read(self, session: Session, objects: ObjectStore) -> None:
+        begun, before, changes = asyncio.get_running_loop().time(), self._content, self.changes
+        await _read_board(session, self)
+        await _read_trust(session, objects, self)
+        self.generation += before != self._content
+        if changes == self.changes:  # what was read may be older than what a notification told of meanwhile
+            self.read_at = begun
 
     def order(self, who: Identity, floor: int, running: str | None = None) -> Order | None:
         """Return what a device should run; `running` is the content it says it runs."""
@@ -157,13 +190,13 @@ def sign_manifest(
         issued_at=now,
         expires_at=now + timedelta(seconds=MANIFEST_S),
         revision=revision,
-        order=_wire_order(order) if order else None,
+        order=wire_order(order) if order else None,
     )
     payload = manifest.model_dump_json(by_alias=True).encode()
     return wire.seal_envelope(wire.DIRECTOR_PAYLOAD, payload, [signer.private])
 
 
-def _wire_order(order: Order) -> wire.ReleaseOrder:
+def wire_order(order: Order) -> wire.ReleaseOrder:
     return wire.ReleaseOrder(
         release_digest=order.release.digest,
         size_bytes=order.release.size_bytes,

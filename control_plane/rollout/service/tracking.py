@@ -1,5 +1,6 @@
 """How far each device is with what it was offered, and whose turn it is at a site."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +9,7 @@ from agents.protocol.v1.safe_state import SITE_GRANT_S
 from control_plane.fleet import service as fleet
 from control_plane.fleet.domain import Identity
 from control_plane.kit import clock
-from control_plane.kit.db import Session
+from control_plane.kit.db import Database, Session
 from control_plane.lineage import service as lineage
 from control_plane.lineage.domain import Kind, Node
 from control_plane.rollout import store
@@ -54,6 +55,20 @@ def tells_news(board: Board, who: Identity, message: wire.CheckIn, order: Order 
     if rollout_id is None and not board.tracked and who.id not in board.apart:
         return False
     return board.is_news(who.id, (rollout_id, message.active, message.deployment))
+
+
+async def touch(database: Database, board: Board, devices: Sequence[tuple[str, str | None]]) -> None:
+    """Keep the sign of life of devices that say nothing new: (device, the rollout that it is offered, if any)."""
+    if not board.tracked or not devices:
+        return
+    await database.fetch(
+        """update rollout_deployment d set seen_at = now()
+           from unnest($1::text[], $2::text[]) as n(device, rollout)
+           where d.device_id = n.device and d.rollout_id = coalesce(n.rollout,
+               (select max(newest.rollout_id) from rollout_deployment newest where newest.device_id = n.device))""",
+        [device for device, _ in devices],
+        [rollout for _, rollout in devices],
+    )
 
 
 async def track(session: Session, board: Board, who: Identity, message: wire.CheckIn, order: Order | None) -> bool:

@@ -1,0 +1,92 @@
+"""Makes a simulated fleet in an installation's database, and the few of its devices that really speak."""
+
+import urllib.parse
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from control_plane.cli.simulated_load import Speaker
+from control_plane.fleet import service as fleet
+from control_plane.kit import clock
+from control_plane.kit.certificates import Authority, load_authority, spki_sha256
+from control_plane.kit.db import Database
+
+ROWS_AT_ONCE = 50_000
+FIRST_SEQ = 1_000_000
+NONCE = "0" * 32
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many devices there are to be, and how many of them, spread evenly over all, speak."""
+
+    devices: int
+    speakers: int
+    classes: Sequence[str]
+    sites: Sequence[str]
+
+    @property
+    def speaking(self) -> list[int]:
+        return [index * self.devices // self.speakers for index in range(self.speakers)]
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """A simulated device with its key and certificate (PEM)."""
+
+    id: str
+    boot_id: str
+    key: EllipticCurvePrivateKey
+    certificate_pem: str
+
+    def body(self) -> tuple[bytes, bytes]:
+        """Return a check-in before its number and after its nonce, as the agent of a quiet robot writes it."""
+        message = fleet.SAYS.model_copy(update={"boot_id": self.boot_id, "seq": FIRST_SEQ, "nonce": NONCE})
+        begin, rest = message.model_dump_json().encode().split(str(FIRST_SEQ).encode(), 1)
+        return begin, rest.split(NONCE.encode(), 1)[1]
+
+    def speaker(self, *, proxied: bool, secret: str | None = None) -> Speaker:
+        begin, tail = self.body()
+        size = len(begin) + len(str(FIRST_SEQ)) + len(b',"nonce":"') + 32 + len(tail)
+        head = "POST /device/v1/check-in HTTP/1.1\r\nHost: simulated\r\nContent-Type: application/json\r\n"
+        if proxied:
+            head += f"X-Real-IP: 127.0.0.1\r\nFleetloop-Client-Cert: {urllib.parse.quote(self.certificate_pem)}\r\n"
+        if secret:
+            head += f"Fleetloop-Proxy-Secret: {secret}\r\n"
+        return Speaker(f"{head}Content-Length: {size}\r\n\r\n".encode() + begin, tail, FIRST_SEQ)
+
+
+async def make(
+    database_url: str, authority_file: Path, trust_domain: str, plan: Plan, tick: Callable[[int], None]
+) -> list[Voice]:
+    """Add the fleet, `tick` is told how many devices are there; return those that speak."""
+    authority = load_authority(authority_file, trust_domain, clock.now())
+    voices = list(_voices(authority, plan.speaking))
+    made = [_made_up(number, voice) for number, voice in zip(plan.speaking, voices, strict=True)]
+    database = Database(database_url, pool_size=1)
+    try:
+        for start in range(0, plan.devices, ROWS_AT_ONCE):
+            numbers = range(start, min(start + ROWS_AT_ONCE, plan.devices))
+            speakers = [one for one in made if one.number in numbers]
+            async with database.transaction() as session:
+                await fleet.add_simulated(session, numbers, speakers, plan.classes, plan.sites)
+            tick(numbers.stop)
+    finally:
+        await database.close()
+    return voices
+
+
+def _voices(authority: Authority, numbers: Sequence[int]) -> Iterator[Voice]:
+    for number in numbers:
+        key, device_id = generate_private_key(SECP256R1()), fleet.simulated_id(number)
+        made = authority.issue_device(key.public_key(), device_id, clock.now())
+        yield Voice(device_id, fleet.simulated_boot(number), key, made.public_bytes(Encoding.PEM).decode())
+
+
+def _made_up(number: int, voice: Voice) -> fleet.MadeUp:
+    public = voice.key.public_key()
+    pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    return fleet.MadeUp(number, pem, spki_sha256(public))
