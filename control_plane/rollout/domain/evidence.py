@@ -91,7 +91,7 @@ def weigh(
     joined = Joined.of(ledger)
     spread = statistics.dispersion([(s.canary, s.control) for s in spreads], plan.frailty_floor)
     past = _own_past(histories) if plan.control is not Control.CONCURRENT else Slices.of([])
-    (canary, control), main = ledger.exposure.sum(axis=0).tolist(), joined.slices(INCIDENTS)
+    (canary, control), main = ledger.driven, joined.slices(INCIDENTS)
     return Evidence(
         harms=tuple(_harms(plan, ledger, joined, spread, past)),
         safes=tuple(_safes(plan, main, spread, past)),

@@ -3,6 +3,7 @@
 The sums of a slice say everything, so neither the order of arrival nor a second arrival changes what is read from them.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,6 +74,12 @@ class Ledger(Sequence[Increment]):
 
     def __hash__(self) -> int:
         return hash((self.strata, len(self)))
+
+    @property
+    def driven(self) -> tuple[float, float]:
+        """Canary and control exposure, rounded once, so that the order of rows does not show."""
+        canary, control = (math.fsum(column) for column in self.exposure.T.tolist())
+        return canary, control
 
     def total(self, count: int) -> tuple[int, int]:
         """Return events of one count on canary and on control devices."""

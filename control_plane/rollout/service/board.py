@@ -14,7 +14,7 @@ from control_plane.kit.objects import ObjectStore
 from control_plane.kit.signing import Signer
 from control_plane.registry import service as registry
 from control_plane.rollout import store
-from control_plane.rollout.domain import Live, Order, ReleaseRef, Stratum, order_for, read_plan
+from control_plane.rollout.domain import Live, Order, Phase, Plan, ReleaseRef, Stratum, order_for, read_plan
 from control_plane.rollout.models import RolloutRow
 
 MANIFEST_S = 3600
@@ -142,9 +142,15 @@ async def _read_board(session: Session, board: Board) -> None:
     }
 
 
+def _returning(row: RolloutRow, plan: Plan) -> float | None:
+    """Say which share of devices is to go back; a paused rollout sends none back and lets nobody begin."""
+    if row.phase == Phase.PAUSED:
+        return 0.0
+    return None if row.offering else plan.returns[min(row.wave, len(plan.returns) - 1)]
+
+
 def _live(row: RolloutRow, release: ReleaseRef) -> Live:
     plan = read_plan(row.plan)
-    going_back = plan.returns[min(row.wave, len(plan.returns) - 1)]
     return Live(
         row.id,
         release,
@@ -153,7 +159,7 @@ def _live(row: RolloutRow, release: ReleaseRef) -> Live:
         plan.safe_state,
         plan.shadow_s,
         plan.site_budget,
-        None if row.offering else going_back,
+        _returning(row, plan),
         plan.cell_label,
         plan.cell_budget,
         plan.windows,

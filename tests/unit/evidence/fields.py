@@ -188,9 +188,7 @@ class Past:
 
 
 def history_halts(plan: Plan, past: Past, rng: Generator, ratio: float) -> bool:
-    return any(
-        any(test.crossed for test in weigh(plan, (), (), known).harms) for known in past.histories(rng, ratio)
-    )
+    return any(any(test.crossed for test in weigh(plan, (), (), known).harms) for known in past.histories(rng, ratio))
 
 
 HALL, ANNEX, COLD = (Stratum(site, "sim-amr") for site in ("hall", "annex", "cold_store"))

@@ -94,8 +94,6 @@ worlds = st.tuples(
 )
 
 
-
-
 def unbegun(world: tuple[Rollout, Seen]) -> tuple[Rollout, Seen]:
     """A rollout that has not begun is in its first stage."""
     fresh = world[0].phase in {Phase.DRAFT, Phase.WAITING_APPROVAL}

@@ -111,8 +111,7 @@ def halted(plan: Plan, world: Field, rng: Generator, ratio: float, *, look_every
         return weigh(plan, increments).harm.crossed
     looks = range(look_every - 1, world.buckets, look_every)
     return any(
-        weigh(plan, [step for step in increments if step.bucket <= look], spreads[look]).harm.crossed
-        for look in looks
+        weigh(plan, [step for step in increments if step.bucket <= look], spreads[look]).harm.crossed for look in looks
     )
 
 
