@@ -380,7 +380,14 @@ class Client:
         return self._one(list[DecisionItem], "GET", f"/rollouts/{rollout_id}/decisions")
 
     def list_deployments(self, rollout_id: str) -> list[DeploymentItem]:
-        return self._one(list[DeploymentItem], "GET", f"/rollouts/{rollout_id}/deployments")
+        """Walk all devices of a rollout."""
+        found: list[DeploymentItem] = []
+        while True:
+            after = found[-1].device_id if found else None
+            page = self._one(list[DeploymentItem], "GET", f"/rollouts/{rollout_id}/deployments", after=after, limit=500)
+            found += page
+            if len(page) < 500:
+                return found
 
     def wish_rollout(self, rollout_id: str, body: RolloutWish) -> RolloutItem:
         return self._one(RolloutItem, "POST", f"/rollouts/{rollout_id}/wishes", body=body)

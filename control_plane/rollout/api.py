@@ -1,9 +1,14 @@
 """Rollouts: make one, follow it, say what you want of it."""
 
+from typing import Annotated
+
+from fastapi import Query
+
 from control_plane.kit.http import Cursor, Limit, OperatorCall, Request, ViewerCall, WorkerCall, router
 from control_plane.kit.pages import Page
 from control_plane.kit.roles import Role
 from control_plane.rollout import service
+from control_plane.rollout.domain import Standing
 from control_plane.rollout.schemas import (
     BaselineItem,
     DecisionItem,
@@ -50,9 +55,15 @@ async def list_decisions(rollout_id: str, call: ViewerCall, limit: Limit = 500) 
 
 
 @api.get("/rollouts/{rollout_id}/deployments", name="list_deployments")
-async def list_deployments(rollout_id: str, call: ViewerCall) -> list[DeploymentItem]:
-    """List each device's way through the rollout."""
-    return await service.list_deployments(call.session, rollout_id)
+async def list_deployments(
+    rollout_id: str,
+    call: ViewerCall,
+    standing: Standing | None = None,
+    after: Annotated[str, Query(max_length=64, description="the last device id seen")] = "",
+    limit: Limit = 500,
+) -> list[DeploymentItem]:
+    """List devices' ways through the rollout, by device id."""
+    return await service.list_deployments(call.session, rollout_id, standing=standing, after=after, limit=limit)
 
 
 @api.post("/rollouts/plan", name="plan_rollout")

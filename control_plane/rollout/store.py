@@ -150,9 +150,18 @@ async def reaching(session: Session, device_class: str, site: str) -> Sequence[R
     return [row for row in await live_for(session, [device_class], [site]) if row.started_at is not None]
 
 
-async def deployments(session: Session, rollout_id: str) -> Sequence[Deployment]:
-    query = select(Deployment).where(Deployment.rollout_id == rollout_id).order_by(Deployment.device_id)
-    return (await session.scalars(query)).all()
+async def deployments(
+    session: Session, rollout_id: str, standing: str | None, after: str, limit: int
+) -> Sequence[Deployment]:
+    query = select(Deployment).where(Deployment.rollout_id == rollout_id, Deployment.device_id > after)
+    if standing is not None:
+        query = query.where(Deployment.standing == standing)
+    return (await session.scalars(query.order_by(Deployment.device_id).limit(limit))).all()
+
+
+async def device_history(session: Session, device_id: str, limit: int) -> Sequence[Deployment]:
+    query = select(Deployment).where(Deployment.device_id == device_id).order_by(Deployment.rollout_id.desc())
+    return (await session.scalars(query.limit(limit))).all()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from control_plane.rollout.service.offers import Director, Offers, reply, to_sig
 from control_plane.rollout.service.rollouts import (
     ACTOR,
     create_rollout,
+    device_history,
     get,
     list_baselines,
     list_decisions,
@@ -24,6 +25,7 @@ __all__ = [
     "Offers",
     "asks_for_site",
     "create_rollout",
+    "device_history",
     "explain",
     "explain_device",
     "forecast",

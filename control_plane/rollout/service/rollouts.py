@@ -193,9 +193,18 @@ async def list_decisions(session: Session, rollout_id: str, limit: int = 500) ->
     return [DecisionItem.model_validate(d, from_attributes=True) for d in found]
 
 
-async def list_deployments(session: Session, rollout_id: str) -> list[DeploymentItem]:
+async def list_deployments(
+    session: Session, rollout_id: str, *, standing: str | None = None, after: str = "", limit: int = 500
+) -> list[DeploymentItem]:
+    """List devices by id, from behind `after`."""
     await _row(session, rollout_id)
-    found = await store.deployments(session, rollout_id)
+    found = await store.deployments(session, rollout_id, standing, after, limit)
+    return [DeploymentItem.model_validate(d, from_attributes=True) for d in found]
+
+
+async def device_history(session: Session, device_id: str, limit: int) -> list[DeploymentItem]:
+    """Return a device's ways through the newest rollouts that reached it."""
+    found = await store.device_history(session, device_id, limit)
     return [DeploymentItem.model_validate(d, from_attributes=True) for d in found]
 
 

@@ -71,15 +71,17 @@ async def show_device(device_id: str, call: SeeCall) -> Response:
         device=device,
         device_class=classes.get(device.device_class),
         history=await _history(call, device_id),
+        explanation=await _explained(call, device_id),
         events=[event for event in events if event.device_id == device_id][:20],
         looked_at=len(events),
     )
 
 
+async def _explained(call: PageCall, device_id: str) -> list[str]:
+    board: rollout.Board = await call.request.app.state.board.fresh(call.session, call.context.objects)
+    return (await rollout.explain_device(call.session, board, device_id)).lines
+
+
 async def _history(call: PageCall, device_id: str) -> list[DeploymentItem]:
     """Return the device's deployments in the newest rollouts."""
-    found = []
-    for item in (await rollout.list_rollouts(call.session, limit=SHOWN_ROLLOUTS)).items:
-        deployments = await rollout.list_deployments(call.session, item.id)
-        found += [deployment for deployment in deployments if deployment.device_id == device_id]
-    return found
+    return await rollout.device_history(call.session, device_id, SHOWN_ROLLOUTS)

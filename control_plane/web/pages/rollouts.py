@@ -1,5 +1,6 @@
 """Rollouts: their stages, their evidence over time, their deployments; and people's wishes."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -16,13 +17,15 @@ from control_plane.review import service as review
 from control_plane.review.domain import ReviewState
 from control_plane.rollout import service
 from control_plane.rollout.domain import ENDS, Phase
-from control_plane.rollout.schemas import DecisionItem, RolloutItem, RolloutWish
+from control_plane.rollout.schemas import DecisionItem, RolloutItem, RolloutWish, TallyItem
 from control_plane.web.charts import HALF, Line, Point, Whisker, whiskers
 from control_plane.web.charts import evidence as evidence_picture
 from control_plane.web.edge import FormCall, PageCall, SeeCall, pages
 from control_plane.web.names import SCALE, Names, load_names
+from control_plane.web.needs import exposure_words, needs_of, needs_picture, span
 
 SHOWN_DEPLOYMENTS = 300
+NAMED = 100
 ACTIONS = ("start", "pause", "resume", "halt", "proceed")
 rollouts = pages()
 
@@ -39,8 +42,9 @@ async def show_rollout(rollout_id: str, call: SeeCall) -> Response:
     item = await service.get(call.session, rollout_id)
     names = await load_names(call)
     decisions = await service.list_decisions(call.session, rollout_id, 500)
-    deployments = await service.list_deployments(call.session, rollout_id)
-    serials = {d.id: d.serial for d in (await fleet.list_devices(call.session, limit=500)).items}
+    deployments = await service.list_deployments(call.session, rollout_id, limit=SHOWN_DEPLOYMENTS)
+    serials = {d.device_id: (await fleet.get_device(call.session, d.device_id)).serial for d in deployments[:NAMED]}
+    standings = _standings(await service.tally(call.session, rollout_id))
     return call.show(
         "rollout.html",
         names=names,
@@ -54,10 +58,15 @@ async def show_rollout(rollout_id: str, call: SeeCall) -> Response:
         rates=_rates(names, item),
         ratio=_ratio(item),
         decisions=_changes(decisions)[-40:],
-        deployments=deployments[:SHOWN_DEPLOYMENTS],
-        deployed=len(deployments),
-        counts=_counts([d.phase for d in deployments]),
+        deployments=deployments,
+        deployed=sum(devices for _, devices in standings),
+        counts=standings,
         serials=serials,
+        explanation=(await service.explain(call.session, rollout_id)).lines[1:],
+        needs=needs_of(item.forecast),
+        needs_picture=needs_picture(item.forecast, item.plan["stages"]),
+        span=span,
+        exposure_words=exposure_words,
     )
 
 
@@ -106,8 +115,12 @@ def _changes(decisions: Sequence[DecisionItem]) -> list[DecisionItem]:
     return kept if not decisions or kept[-1] is decisions[-1] else [*kept, decisions[-1]]
 
 
-def _counts(phases: Sequence[str]) -> list[tuple[str, int]]:
-    return sorted(((p, phases.count(p)) for p in set(phases)), key=lambda item: -item[1])
+def _standings(lines: Sequence[TallyItem]) -> list[tuple[str, int]]:
+    """Add strata up; the most first."""
+    total: Counter[str] = Counter()
+    for line in lines:
+        total[line.standing] += line.devices
+    return total.most_common()
 
 
 def _evidence(decisions: Sequence[DecisionItem]) -> Markup | None:
