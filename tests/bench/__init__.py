@@ -17,7 +17,7 @@ reached.
 | download | MB/s of the agent's downloader from the API, whole and resumed | copy with sha256 of the same file | 0.6 |
 | agent | memory and idle CPU of one agent, and of a host with 36 | bare asyncio + httpx, as many plain GETs | none |
 | update | MB/s of a 10 GB model into its slot, whole, and with ten kills; memory | copy with sha256 | 0.8 |
-| rollout | ms to create, start, widen, look at and halt a rollout over a million devices | bounds: 1 s, 50 ms a look | 1 |
+| rollout | ms to create, start, widen, look at, halt a rollout over a million devices | 1 s; 50 ms a look | 1 |
 | trust | ms of a trust refresh and of judging a release | as many plain GETs; bare signature checks | none |
 | episodes | episodes/s of the flow's `evaluate` stage | bare simulator loop in as many processes | 0.9 |
 | overhead | seconds of one turn of the loop | its compute seconds | 0.9 |

@@ -1,10 +1,11 @@
 """What a rollout over a million devices costs: create, start, widen, look, halt.
 
 A million active devices in 300 strata (100 sites, 3 classes) lie in an embedded PostgreSQL; their champion has driven
-for a week, in cells. A release is made, started and widened through the API and the reconciler as they are; the
-rollout is made a week old; between looks, 300 strata report new exposure, and a tenth of the fleet has the release. Bounds are those of the design: a second
-to create and start, and to widen; 50 ms a look (the first look of a worker reads the whole week and has no bound). `ratio` is bound / seconds, so 1 or more keeps to it; beside it stands
-the same with a thousand devices in as many strata: the ratio of both says whether the cost is that of strata.
+for a week, in cells. A release is made, started and widened through the API and the reconciler as they are; the rollout
+is then made a week old. Between looks, 300 strata report new exposure, and a tenth of the fleet has the release. Bounds
+are those of the design: a second to create and start, and to widen; 50 ms a look (the first look of a worker reads the
+whole week and has no bound). `ratio` is bound / seconds, so 1 or more keeps to it; beside it stands the same with a
+thousand devices in as many strata, which says whether the cost is that of strata.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from control_plane.kit.roles import Role
 from control_plane.migrations.upgrade import upgrade
 from control_plane.rollout.reconcile import Keeper
 from tests.bench.figure import Figure, say
-from tests.support.registry import register, release
+from tests.support.registry import register
 from tests.support.rows import run, select
 from tests.support.server import Server, open_server
 
@@ -59,7 +60,8 @@ on conflict (device_class, site, content_digest, starts_at) do update set
 ON_ITS_WAY = """
 insert into rollout_deployment (rollout_id, device_id, site, device_class, seen_at, phase, detail, active_content,
     qualification, standing)
-select cast(:rollout as text), id, site, device_class, now(), 'committed', '', cast(:content as text), '{}', 'committed' from fleet_device
+select cast(:rollout as text), id, site, device_class, now(), 'committed', '', cast(:content as text), '{}', 'committed'
+from fleet_device
 where ('x' || substr(encode(sha256((cast(:rollout as text) || '/' || id)::bytea), 'hex'), 1, 15))::bit(60)::bigint
       < (0.1 * (1::bigint << 60))::bigint
 on conflict do nothing

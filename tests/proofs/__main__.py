@@ -14,9 +14,9 @@ Line = dict[str, Any]
 CLAIMS = Path(__file__).parents[2] / "docs" / "reference" / "claims.jsonl"
 
 
-def device() -> Iterator[Line]:
-    """Run `run` of every module device_*.py here; its lines are {"proof", "ok", "figures"}."""
-    for path in sorted(Path(__file__).parent.glob("device_*.py")):
+def modules(prefix: str) -> Iterator[Line]:
+    """Run `run` of every module PREFIX_*.py here; its lines are {"proof", "ok", "figures"}."""
+    for path in sorted(Path(__file__).parent.glob(f"{prefix}_*.py")):
         begun = time.monotonic()
         for line in import_module(f"{__package__}.{path.stem}").run():
             said = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in line["figures"].items())
@@ -29,7 +29,8 @@ PROOFS: dict[str, Callable[[], Iterator[Line]]] = {
     "loop": loop.prove,
     "crash": crash.prove,
     "real": real.prove,
-    "device": device,
+    "device": lambda: modules("device"),
+    "evidence": lambda: modules("evidence"),
 }
 
 
