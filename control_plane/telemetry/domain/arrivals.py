@@ -4,12 +4,12 @@ A device sends its windows and events in growing order of one `seq` per stream; 
 made durable. So a batch that comes again adds nothing, and nothing acknowledged is lost.
 """
 
+import operator
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from itertools import pairwise
 from typing import Protocol, TypeVar
 
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
@@ -72,12 +72,13 @@ def first_to_wait(windows: Iterable[Claim], unattested: Collection[str], receive
 
 def out_of_order(items: Sequence[Sequenced]) -> bool:
     """Say whether a batch's own numbers do not strictly grow: then it cannot be acknowledged by its highest."""
-    return any(a.seq >= b.seq for a, b in pairwise(items))
+    numbers = [item.seq for item in items]
+    return any(map(operator.ge, numbers, numbers[1:]))
 
 
-def out_of_time(instants: Iterable[datetime]) -> bool:
+def out_of_time(instants: Collection[datetime]) -> bool:
     """Say whether an instant lies where no calendar reaches in every zone, so that it cannot be stored."""
-    return any(not EARLIEST < instant < LATEST for instant in instants)
+    return bool(instants) and not EARLIEST < min(instants) <= max(instants) < LATEST
 
 
 def why_decline(quota: Quota, size_bytes: int, last_hour: int, *, known_model: bool) -> str | None:

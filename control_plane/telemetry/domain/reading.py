@@ -77,7 +77,7 @@ def read_plain(body: bytes) -> tuple[str, Sequence[PlainWindow], Sequence[PlainE
 
 
 def _keys_of_windows(windows: Sequence[PlainWindow]) -> int:
-    return _WINDOW_KEYS * len(windows) + sum([len(window.counts) for window in windows])
+    return _WINDOW_KEYS * len(windows) + sum([len(window.counts) for window in windows if window.counts])
 
 
 def _keys_of_events(events: Sequence[PlainEvent]) -> int:
@@ -105,6 +105,6 @@ def _sound(windows: Sequence[PlainWindow], events: Sequence[PlainEvent]) -> bool
         all(_DIGEST.fullmatch(digest) for digest in digests)
         and all(_KIND.fullmatch(kind) for kind in kinds)
         and all(_IDENTIFIER.fullmatch(event.event_id) for event in events)
-        and all(len(window.counts) <= _COUNTS_MOST for window in windows)
+        and all(len(window.counts) <= _COUNTS_MOST for window in windows if window.counts)
         and all(len(event.details) <= _DETAILS_MOST for event in events)
     )

@@ -188,12 +188,8 @@ class Sums:
                 add_to(self._cells, (Place(who.device_class, who.site, content), start_s), held)
 
     async def write(self, session: Session) -> None:
-        if self._devices:
-            await sums.add_device_sums(session, self._devices)
         if self._totals:
-            await sums.add_totals(session, self._totals)
-        if self._cells:
-            await sums.add_cells(session, self._cell_s, self._cells)
+            await sums.add(session, self._cell_s, self._cells, self._totals, self._devices)
 
 
 async def _write_events(session: Session, batches: Sequence[Batch]) -> None:

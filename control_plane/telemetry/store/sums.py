@@ -20,7 +20,7 @@ def _added(name: str) -> str:
     return f"case when held.{name} > {most} - excluded.{name} then {most} else held.{name} + excluded.{name} end"
 
 
-def _upsert(table: str, key: Sequence[str], summed: Sequence[str], rules: Mapping[str, str]) -> str:
+def _upsert(argument: str, table: str, key: Sequence[str], summed: Sequence[str], rules: Mapping[str, str]) -> str:
     """Return a statement that adds rows, given as one JSON array, to those that are there."""
     names = [*key, *summed, "counts", *rules]
     added = [f"{name} = {_added(name)}" for name in summed]
@@ -28,7 +28,7 @@ def _upsert(table: str, key: Sequence[str], summed: Sequence[str], rules: Mappin
     chosen = ["pg_current_xact_id()::text::bigint" if name == "changed" else name for name in names]
     return f"""
         insert into {table} as held ({", ".join(names)})
-        select {", ".join(chosen)} from jsonb_populate_recordset(null::{table}, $1::jsonb)
+        select {", ".join(chosen)} from jsonb_populate_recordset(null::{table}, {argument}::jsonb)
         on conflict ({", ".join(key)}) do update set
             counts = case when excluded.counts = '{{}}' then held.counts
                           else telemetry_add_counts(held.counts, excluded.counts) end, {", ".join([*added, *ruled])}
@@ -40,6 +40,7 @@ _ENERGY = {
                      when excluded.energy_mj is null then held.energy_mj else {_added("energy_mj")} end"""
 }
 _ADD_CELLS = _upsert(
+    "$1",
     "telemetry_cell",
     (*_KEY, "starts_at"),
     _MORE,
@@ -50,13 +51,15 @@ _ADD_CELLS = _upsert(
         "changed": "excluded.changed",
     },
 )
-_ADD_TOTALS = _upsert("telemetry_total", _KEY, _MORE, _ENERGY)
+_ADD_TOTALS = _upsert("$2", "telemetry_total", _KEY, _MORE, _ENERGY)
 _ADD_DEVICE_SUMS = _upsert(
+    "$3",
     "telemetry_device_sum",
     ("device_id", "content_digest", "device_class", "site"),
     _SUMMED,
     {"first_at": "least(held.first_at, excluded.first_at)", "last_at": "greatest(held.last_at, excluded.last_at)"},
 )
+_ADD = f"with totals as ({_ADD_TOTALS}), devices as ({_ADD_DEVICE_SUMS}) {_ADD_CELLS}"
 _CELLS = """
 with mark as materialized (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen)
 select mark.seen, c.site, c.device_class, c.content_digest, c.starts_at, c.distance_mm, c.duration_ms, c.windows,
@@ -70,29 +73,29 @@ _CHANGED_CELLS = _CELLS + "and c.changed >= cast(:changed_after as bigint)"
 """Two statements, so that each is planned for the index that finds its rows."""
 
 
-async def add_cells(session: Session, width_s: int, cells: Mapping[tuple[Place, int], Tally]) -> None:
-    lines = [
-        _line(place, cells[place, start_s])
+async def add(
+    session: Session,
+    width_s: int,
+    cells: Mapping[tuple[Place, int], Tally],
+    totals: Mapping[Place, Tally],
+    devices: Mapping[tuple[str, Place], Tally],
+) -> None:
+    """Add to all three in one statement: rows in order, and tables in the one order that the statement has."""
+    cell_lines = [
+        _line(place, held)
         | {
             "starts_at": datetime.fromtimestamp(start_s, UTC),
             "width_s": width_s,
-            "first_window_at": cells[place, start_s].first_at,
+            "first_window_at": held.first_at,
         }
-        for place, start_s in sorted(cells)
+        for (place, start_s), held in sorted(cells.items(), key=lambda item: item[0])
     ]
-    await driver_fetch(session, _ADD_CELLS, _json(lines))
-
-
-async def add_totals(session: Session, totals: Mapping[Place, Tally]) -> None:
-    await driver_fetch(session, _ADD_TOTALS, _json([_line(place, totals[place]) for place in sorted(totals)]))
-
-
-async def add_device_sums(session: Session, sums: Mapping[tuple[str, Place], Tally]) -> None:
-    lines = [
+    total_lines = [_line(place, totals[place]) for place in sorted(totals)]
+    device_lines = [
         _line(place, held) | {"device_id": device_id, "first_at": held.first_at, "last_at": held.last_at}
-        for (device_id, place), held in sorted(sums.items(), key=lambda item: item[0])
+        for (device_id, place), held in sorted(devices.items(), key=lambda item: item[0])
     ]
-    await driver_fetch(session, _ADD_DEVICE_SUMS, _json(lines))
+    await driver_fetch(session, _ADD, _json(cell_lines), _json(total_lines), _json(device_lines))
 
 
 def _json(lines: Sequence[Mapping[str, Any]]) -> str:
