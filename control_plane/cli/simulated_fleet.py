@@ -1,5 +1,7 @@
 """Makes a simulated fleet in an installation's database, and the few of its devices that really speak."""
 
+import ssl
+import tempfile
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from control_plane.cli.simulated_load import Speaker
 from control_plane.fleet import service as fleet
 from control_plane.kit import clock
-from control_plane.kit.certificates import Authority, load_authority, spki_sha256
+from control_plane.kit.certificates import Authority, load_authority, private_pem, spki_sha256
 from control_plane.kit.db import Database
 
 ROWS_AT_ONCE = 50_000
@@ -21,16 +23,17 @@ NONCE = "0" * 32
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many devices there are to be, and how many of them, spread evenly over all, speak."""
+    """How many devices there are to be, numbered from `first`, and how many of them, evenly spread, speak."""
 
     devices: int
     speakers: int
     classes: Sequence[str]
     sites: Sequence[str]
+    first: int = 0
 
     @property
     def speaking(self) -> list[int]:
-        return [index * self.devices // self.speakers for index in range(self.speakers)]
+        return [self.first + index * self.devices // self.speakers for index in range(self.speakers)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +71,12 @@ async def make(
     made = [_made_up(number, voice) for number, voice in zip(plan.speaking, voices, strict=True)]
     database = Database(database_url, pool_size=1)
     try:
-        for start in range(0, plan.devices, ROWS_AT_ONCE):
-            numbers = range(start, min(start + ROWS_AT_ONCE, plan.devices))
+        for start in range(plan.first, plan.first + plan.devices, ROWS_AT_ONCE):
+            numbers = range(start, min(start + ROWS_AT_ONCE, plan.first + plan.devices))
             speakers = [one for one in made if one.number in numbers]
             async with database.transaction() as session:
                 await fleet.add_simulated(session, numbers, speakers, plan.classes, plan.sites)
-            tick(numbers.stop)
+            tick(numbers.stop - plan.first)
     finally:
         await database.close()
     return voices
@@ -90,3 +93,20 @@ def _made_up(number: int, voice: Voice) -> fleet.MadeUp:
     public = voice.key.public_key()
     pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     return fleet.MadeUp(number, pem, spki_sha256(public))
+
+
+def tls_contexts(voices: Sequence[Voice], authority_file: Path) -> list[ssl.SSLContext]:
+    """Return with what each device comes by TLS; it believes this installation's authority."""
+    authority = load_authority(authority_file, "unused", clock.now())
+    return [_context(voice, authority.pem) for voice in voices]
+
+
+def _context(voice: Voice, authority_pem: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=authority_pem)
+    # The ssl module reads keys from files only.
+    with tempfile.NamedTemporaryFile(prefix="fleetloop-") as file:
+        file.write(private_pem(voice.key) + voice.certificate_pem.encode())
+        file.flush()
+        context.load_cert_chain(file.name)
+    return context

@@ -8,7 +8,19 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from tests.bench import agent, check_in, download, episodes, identity, overhead, signing, telemetry, trust, update
+from tests.bench import (
+    agent,
+    check_in,
+    download,
+    episodes,
+    identity,
+    million,
+    overhead,
+    signing,
+    telemetry,
+    trust,
+    update,
+)
 from tests.bench.figure import Figure, say
 
 Bench = Callable[[], Iterable[Figure]]
@@ -21,6 +33,7 @@ def main() -> int:
     given = parser.parse_args()
     benches: dict[str, Bench] = {
         "check_in": check_in.bench,
+        "million": million.bench,
         "identity": identity.bench,
         "signing": signing.bench,
         "telemetry": telemetry.bench,
