@@ -204,7 +204,7 @@ async def _listen(app: FastAPI) -> None:
     url = app.state.context.settings.database_url
     channels = {
         "fleetloop_rollout": lambda _: app.state.board.forget(),
-        "fleetloop_device": app.state.identities.forget,
+        "fleetloop_device": lambda device_id: app.state.identities.forget(device_id or None),
     }
     await listen(url, channels, lambda: _hears(app, listening=True), lambda: _hears(app, listening=False))
 

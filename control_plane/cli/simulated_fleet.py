@@ -5,12 +5,14 @@ import tempfile
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from control_plane.cli.simulated_load import Speaker
+from agents.protocol import v1 as wire
+from control_plane.cli.simulated_load import Speaker, Teller
 from control_plane.fleet import service as fleet
 from control_plane.kit import clock
 from control_plane.kit.certificates import Authority, load_authority, private_pem, spki_sha256
@@ -51,15 +53,47 @@ class Voice:
         begin, rest = message.model_dump_json().encode().split(str(FIRST_SEQ).encode(), 1)
         return begin, rest.split(NONCE.encode(), 1)[1]
 
-    def speaker(self, *, proxied: bool, secret: str | None = None) -> Speaker:
+    def speaker(self, *, proxied: bool) -> Speaker:
         begin, tail = self.body()
         size = len(begin) + len(str(FIRST_SEQ)) + len(b',"nonce":"') + 32 + len(tail)
-        head = "POST /device/v1/check-in HTTP/1.1\r\nHost: simulated\r\nContent-Type: application/json\r\n"
+        head = f"{self._head('check-in', proxied=proxied)}Content-Length: {size}\r\n\r\n"
+        return Speaker(head.encode() + begin, tail, FIRST_SEQ)
+
+    def teller(self, *, proxied: bool) -> Teller:
+        now = clock.now()
+        window = wire.ExposureWindow(
+            seq=FIRST_SEQ,
+            content_digest=fleet.SAYS.active.content_digest if fleet.SAYS.active else "",
+            started_at=now - timedelta(seconds=10),
+            ended_at=now,
+            distance_m=12.5,
+            duration_s=10,
+            decisions=100,
+            latency_p50_ms=4,
+            latency_p99_ms=9,
+        )
+        batch = wire.TelemetryBatch(stream_id=f"sim-{now.timestamp():.0f}", windows=(window,))
+        before, after = batch.model_dump_json().encode().split(str(FIRST_SEQ).encode(), 1)
+        return Teller(self._head("telemetry", proxied=proxied).encode(), before, after)
+
+    def _head(self, route: str, *, proxied: bool) -> str:
+        head = f"POST /device/v1/{route} HTTP/1.1\r\nHost: simulated\r\nContent-Type: application/json\r\n"
         if proxied:
             head += f"X-Real-IP: 127.0.0.1\r\nFleetloop-Client-Cert: {urllib.parse.quote(self.certificate_pem)}\r\n"
-        if secret:
-            head += f"Fleetloop-Proxy-Secret: {secret}\r\n"
-        return Speaker(f"{head}Content-Length: {size}\r\n\r\n".encode() + begin, tail, FIRST_SEQ)
+        return head
+
+
+def share(voices: Sequence[Voice], windows: float, *, proxied: bool) -> list[Speaker | Teller]:
+    """Return the devices of one connection: each checks in, and `windows` of them (0 to 1) report as often."""
+    found: list[Speaker | Teller] = []
+    due = 0.5
+    for voice in voices:
+        found.append(voice.speaker(proxied=proxied))
+        due += windows
+        if due >= 1:
+            due -= 1
+            found.append(voice.teller(proxied=proxied))
+    return found
 
 
 async def make(
