@@ -11,7 +11,7 @@ reached.
 
 | bench | value | ceiling or floor | goal |
 |---|---|---|---|
-| check_in | check-ins/s of one API process, through a proxy and by TLS | bare ASGI app by the same kind of listener | 0.5 |
+| check_in | check-ins/s of one API process, by proxy and by TLS | bare ASGI app by the same kind of listener | 0.5 |
 | million | the same with 1,000,000 devices in memory; memory | bare ASGI app; a process with 1,000 devices | 0.5; 0.8 |
 | identity | check-ins/CPU-s by certificate | the same by signature, judged by the row each time | none |
 | signing | check-ins/s by signature with the director's own | the same API without it | none |

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from socket import create_connection
+from ssl import SSLContext
 
 from control_plane.cli.processes import free_port
 from control_plane.cli.simulated_fleet import Plan, Voice, make, tls_contexts
@@ -32,11 +33,11 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Speaking:
-    """Who speaks on which connection, and with which certificates where each has a connection of its own."""
+    """Who speaks on which connection, and with which certificates where each has its own."""
 
     kind: str
     shares: Sequence[Sequence[Speaker]]
-    voices: Sequence[Voice]
+    contexts: Sequence[SSLContext]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,6 @@ class Target:
 
     name: str
     pid: int
-    home: Path
     socket: Path
     port: int
 
@@ -66,7 +66,7 @@ class Target:
     def _connect(self, speak: Speaking) -> Connect:
         if speak.kind == "proxied":
             return by_socket(self.socket)
-        return by_tls(self.port, cycle(tls_contexts(speak.voices, authority_file(self.home))))
+        return by_tls(self.port, cycle(speak.contexts))
 
 
 def authority_file(home: Path) -> Path:
@@ -84,7 +84,8 @@ def made(stack: Stack, plan: Plan) -> list[Voice]:
 def speaking(kind: str, voices: Sequence[Voice], stack: Stack, lanes: int) -> Speaking:
     """Share devices out among connections; by TLS each connection is one device's."""
     speakers = [voice.speaker(proxied=kind == "proxied") for voice in voices]
-    return Speaking(kind, [speakers[lane::lanes] for lane in range(lanes)], voices)
+    contexts = tls_contexts(voices, authority_file(stack.home)) if kind == "tls" else []
+    return Speaking(kind, [speakers[lane::lanes] for lane in range(lanes)], contexts)
 
 
 @contextmanager
@@ -99,7 +100,7 @@ def api(stack: Stack, name: str) -> Iterator[Target]:
     ):
         try:
             _wait(lambda: IN_MEMORY in log.read_text() and socket.exists(), name)
-            yield Target(name, process.pid, stack.home, socket, port)
+            yield Target(name, process.pid, socket, port)
         finally:
             process.terminate()
 
@@ -112,7 +113,7 @@ def bare(stack: Stack, kind: str, size: int) -> Iterator[Target]:
     with subprocess.Popen([sys.executable, "-m", "tests.bench.bare", kind, str(size), where]) as process:
         try:
             _wait(lambda: socket.exists() or (kind == "tls" and _listens(port)), "bare")
-            yield Target("bare", process.pid, stack.home, socket, port)
+            yield Target("bare", process.pid, socket, port)
         finally:
             process.terminate()
 
