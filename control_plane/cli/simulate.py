@@ -199,7 +199,7 @@ def _driven(
 ) -> Result:
     proxied = connection.socket is not None
     lanes = min(LANES, len(voices)) if proxied else len(voices)
-    shares = [simulated_fleet.share(voices[lane::lanes], windows, proxied=proxied) for lane in range(lanes)]
+    shares = simulated_fleet.shares(voices, lanes, windows, proxied=proxied)
     contexts = [] if proxied else simulated_fleet.tls_contexts(voices, home / "keys" / "device-ca.pem")
     connect: Connect = (
         by_socket(connection.socket) if connection.socket is not None else by_tls(connection.port, cycle(contexts))
@@ -211,7 +211,8 @@ def _driven(
             progress.update(task, completed=tally.done)
 
         try:
-            tally = drive(connect, shares, seconds, rate_per_s=rate, tick=tick)
+            per_s = None if rate is None else rate * (1 + windows)
+            tally = drive(connect, shares, seconds, rate_per_s=per_s, tick=tick)
         except OSError as error:
             raise Invalid(f"the server cannot be reached: {error}", code="unreachable") from error
     return _result(plan, tally, _rss_bytes(connection))

@@ -83,16 +83,16 @@ class Voice:
         return head
 
 
-def share(voices: Sequence[Voice], windows: float, *, proxied: bool) -> list[Speaker | Teller]:
-    """Return the devices of one connection: each checks in, and `windows` of them (0 to 1) report as often."""
-    found: list[Speaker | Teller] = []
-    due = 0.5
-    for voice in voices:
-        found.append(voice.speaker(proxied=proxied))
+def shares(voices: Sequence[Voice], lanes: int, windows: float, *, proxied: bool) -> list[list[Speaker | Teller]]:
+    """Return who speaks on each connection: every device checks in, and `windows` of them (0 to 1) report as often."""
+    found: list[list[Speaker | Teller]] = [[] for _ in range(lanes)]
+    due = 0.0
+    for number, voice in enumerate(voices):
+        found[number % lanes].append(voice.speaker(proxied=proxied))
         due += windows
         if due >= 1:
             due -= 1
-            found.append(voice.teller(proxied=proxied))
+            found[number % lanes].append(voice.teller(proxied=proxied))
     return found
 
 

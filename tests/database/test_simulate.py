@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from control_plane.cli.simulate import must_be_here
-from control_plane.cli.simulated_fleet import Plan, make, share
+from control_plane.cli.simulated_fleet import Plan, make, shares
 from control_plane.cli.simulated_load import Tally, by_socket, drive
 from control_plane.fleet import service as fleet
 from control_plane.kit.errors import Invalid, Refused
@@ -60,9 +60,10 @@ async def test_speakers_check_in_and_report_at_the_rate_asked_for(
     async with proxied(server, tmp_path):
         authority = home / "keys" / "device-ca.pem"
         voices = await make(database_url, authority, "fleetloop", PLAN, lambda _: None)
-        shares = [share(voices[lane::2], 0.5, proxied=True) for lane in range(2)]
+        found = shares(voices, 2, 0.5, proxied=True)
+        assert sorted(len(each) for each in found) == [5, 10]  # ten that check in, and five of them report
         connect = by_socket(tmp_path / "proxied.sock")
-        tally: Tally = await asyncio.to_thread(drive, connect, shares, 2.0, rate_per_s=30.0)
+        tally: Tally = await asyncio.to_thread(drive, connect, found, 2.0, rate_per_s=30.0)
     assert (tally.bad, tally.lost, tally.first_bad) == (0, 0, "")
     assert 20 <= tally.done + tally.windows <= 65
     assert tally.windows == await count(server, "telemetry_window") > 0
