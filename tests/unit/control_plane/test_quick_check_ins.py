@@ -182,7 +182,7 @@ def keys() -> list[Ed25519PrivateKey]:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    for _ in range(2000):
+    for _ in range(6000):  # a busy machine starts a process slowly
         if true():
             return
         await asyncio.sleep(0.01)
