@@ -76,6 +76,8 @@ ROUTERS = (
 MAX_BODY_BYTES = 16 << 20
 MAX_DEVICE_BODY_S = 10.0
 BOARD_S = 1.5
+GARBAGE = 10_000, 20, 50
+"""After how many objects the collector looks: a request makes some, and they are gone when it is answered."""
 
 
 def open_objects(settings: Settings) -> ObjectStore:
@@ -204,7 +206,7 @@ async def _listen(app: FastAPI) -> None:
     url = app.state.context.settings.database_url
     channels = {
         "fleetloop_rollout": lambda _: app.state.board.forget(),
-        "fleetloop_device": app.state.identities.forget,
+        "fleetloop_device": lambda device_id: app.state.identities.forget(device_id or None),
     }
     await listen(url, channels, lambda: _hears(app, listening=True), lambda: _hears(app, listening=False))
 
@@ -271,6 +273,7 @@ def main() -> None:
     listeners = listeners_of(app, arguments)
     gc.collect()
     gc.freeze()  # what is here by now stays: nobody need look through it again
+    gc.set_threshold(*GARBAGE)
     with asyncio.Runner(loop_factory=listeners[0].config.get_loop_factory()) as runner:
         runner.run(tls.serve(app, listeners))
 

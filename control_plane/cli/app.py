@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from control_plane.cli import approvals, rollouts, verify
+from control_plane.cli import approvals, rollouts, simulate, verify
 from control_plane.cli.commands import COMMANDS
 from control_plane.cli.demo import DemoOptions, run_demo
 from control_plane.cli.keys import keys
@@ -23,7 +23,7 @@ app = typer.Typer(
 console = Console()
 
 
-for command in (*COMMANDS, *approvals.COMMANDS, *verify.COMMANDS):
+for command in (*COMMANDS, *approvals.COMMANDS, *verify.COMMANDS, *simulate.COMMANDS):
     app.command(command.__name__.replace("_", "-"))(command)
 app.command("roll-out")(rollouts.roll_out)
 app.add_typer(keys, name="keys")

@@ -33,10 +33,26 @@ class Speaker:
 
 
 @dataclass(slots=True)
+class Teller:
+    """A device that reports what it drove: one telemetry window at a time."""
+
+    head: bytes
+    before: bytes
+    after: bytes
+    seq: int = -1
+
+    def request(self, _nonce: int) -> bytes:
+        self.seq += 1
+        body = b"%b%d%b" % (self.before, self.seq, self.after)
+        return b"%bContent-Length: %d\r\n\r\n%b" % (self.head, len(body), body)
+
+
+@dataclass(slots=True)
 class Tally:
-    """What came back within the time; `latencies_s` of each answer."""
+    """What came back: `done` counts check-ins, `latencies_s` are theirs; `lost` had no answer when patience ended."""
 
     done: int = 0
+    windows: int = 0
     bad: int = 0
     lost: int = 0
     first_bad: str = ""
@@ -56,12 +72,13 @@ class Tally:
 class _Lane:
     """One connection; its speakers take turns, the next when the last has its whole answer."""
 
-    def __init__(self, connection: socket.socket, speakers: Sequence[Speaker], nonces: Iterator[int]) -> None:
+    def __init__(self, connection: socket.socket, speakers: Sequence[Speaker | Teller], nonces: Iterator[int]) -> None:
         self.connection, self._speakers, self._nonces = connection, speakers, nonces
         self._turn, self._buffer, self._sent_s, self.idle = 0, b"", 0.0, True
+        self._speaker = speakers[0]
 
     def send(self) -> None:
-        speaker = self._speakers[self._turn]
+        self._speaker = speaker = self._speakers[self._turn]
         self._turn = (self._turn + 1) % len(self._speakers)
         self._sent_s, self.idle = time.perf_counter(), False
         self.connection.sendall(speaker.request(next(self._nonces)))
@@ -85,7 +102,9 @@ class _Lane:
         return True
 
     def _count(self, tally: Tally, size: int) -> None:
-        if self._buffer.startswith(b"HTTP/1.1 200"):
+        if self._buffer.startswith(b"HTTP/1.1 200") and isinstance(self._speaker, Teller):
+            tally.windows += 1
+        elif self._buffer.startswith(b"HTTP/1.1 200"):
             tally.done += 1
             tally.body_bytes = size
             tally.latencies_s.append(time.perf_counter() - self._sent_s)
@@ -97,7 +116,7 @@ class _Lane:
 
 def drive(
     connect: Connect,
-    shares: Sequence[Sequence[Speaker]],
+    shares: Sequence[Sequence[Speaker | Teller]],
     seconds: float,
     *,
     rate_per_s: float | None = None,

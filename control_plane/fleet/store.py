@@ -380,10 +380,14 @@ async def give_keys(
         deployment=deployment,
         **said,
     )
+    told = "select pg_notify('fleetloop_device', id) from unnest(cast(:ids as text[])) as n(id)"
+    await execute(session, told, ids=ids)
 
 
 async def remove_simulated(session: Session) -> int:
     simulated = """device_id in (select id from fleet_device where labels @> '{"simulated": true}')"""
     for table in ("fleet_certificate", "fleet_statement", "fleet_enrolment_conflict"):
         await execute(session, f"delete from {table} where {simulated}")  # noqa: S608 - tables of this list only
-    return await execute(session, """delete from fleet_device where labels @> '{"simulated": true}'""")
+    removed = await execute(session, """delete from fleet_device where labels @> '{"simulated": true}'""")
+    await execute(session, "select pg_notify('fleetloop_device', '')")  # all of them: there may be a million
+    return removed

@@ -11,7 +11,7 @@ import signal
 import ssl
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -106,13 +106,9 @@ class DeviceProtocol(HttpToolsProtocol):
         if cycle.disconnected:
             return
         cycle.response_started = cycle.response_complete = True
-        head = [b"HTTP/1.1 200 OK\r\n"]
-        for name, value in cycle.default_headers:
-            head += (name, b": ", value, b"\r\n")
-        if not cycle.keep_alive:
-            head.append(b"connection: close\r\n")
-        head.append(b"content-length: %d\r\ncontent-type: application/json\r\n\r\n%b" % (len(body), body))
-        self.transport.write(b"".join(head))
+        close = b"" if cycle.keep_alive else b"connection: close\r\n"
+        size = b"content-length: %d\r\ncontent-type: application/json\r\n\r\n" % len(body)
+        self.transport.write(b"".join((_head(tuple(cycle.default_headers)), close, size, body)))
         if not cycle.keep_alive:
             self.transport.close()
         cycle.on_response()
@@ -149,6 +145,12 @@ class DeviceProtocol(HttpToolsProtocol):
 
     def _mark(self, scope: dict[str, Any]) -> None:
         scope[PEER], scope[SEAT] = self._peer, self._seat
+
+
+@lru_cache(maxsize=8)
+def _head(default_headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """Return the head of a 200 as far as it is the same for a second."""
+    return b"HTTP/1.1 200 OK\r\n" + b"".join(b"%b: %b\r\n" % each for each in default_headers)
 
 
 class ProxiedProtocol(DeviceProtocol):

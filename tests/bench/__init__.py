@@ -1,6 +1,6 @@
 """Benchmarks: every figure beside a ceiling that was measured in the same run.
 
-    make bench                                          # all, about ten minutes on two cores
+    make bench                                          # all, about fifteen minutes on two cores
     make bench ARGS="check_in telemetry"                # some
     make bench ARGS="overhead --report report.json"     # read the overhead of a demo's loop
 
@@ -11,8 +11,10 @@ reached.
 
 | bench | value | ceiling or floor | goal |
 |---|---|---|---|
-| check_in | check-ins/s of one API process and its PostgreSQL | bare ASGI app, same server, bytes, client | 0.15 |
-| signing | check-ins/s with the director's signature | the same API without it | none |
+| check_in | check-ins/s of one API process, by proxy and by TLS | bare ASGI app by the same kind of listener | 0.5 |
+| million | the same with 1,000,000 devices in memory; memory | bare ASGI app; a process with 1,000 devices | 0.5; 0.8 |
+| identity | check-ins/CPU-s by certificate | the same by signature, judged by the row each time | none |
+| signing | check-ins/s by signature with the director's own | the same API without it | none |
 | telemetry | rows/s, one device and eight | COPY of the same rows into the same table | 0.2 |
 | download | MB/s of the agent's downloader from the API, whole and resumed | copy with sha256 of the same file | 0.6 |
 | agent | memory and idle CPU of one agent, and of a host with 36 | bare asyncio + httpx, as many plain GETs | none |

@@ -14,6 +14,7 @@ from tests.bench import (
     download,
     episodes,
     identity,
+    million,
     overhead,
     rollout,
     signing,
@@ -33,6 +34,7 @@ def main() -> int:
     given = parser.parse_args()
     benches: dict[str, Bench] = {
         "check_in": check_in.bench,
+        "million": million.bench,
         "identity": identity.bench,
         "signing": signing.bench,
         "telemetry": telemetry.bench,

@@ -1,7 +1,7 @@
 """The ceiling of a request: an ASGI app that reads the body and answers bytes, served exactly as the API is.
 
-`python -m tests.bench.bare KIND BYTES WHERE`: KIND is `plain` (WHERE is a port), `proxied` (a unix socket) or `tls` (PORT:FILE
-with the file of the device authority). The listeners are the API's own, with its protocol classes.
+`python -m tests.bench.bare KIND BYTES WHERE`: KIND is `proxied` (WHERE is a unix socket) or `tls` (PORT:FILE, with the
+file of the device authority). The listeners are the API's own, with its protocol classes.
 """
 
 import asyncio
@@ -29,8 +29,6 @@ def app_of(size: int) -> Any:
 
 
 def listener_of(kind: str, app: Any, where: str) -> tls.Listener:
-    if kind == "plain":
-        return tls.plain(app, "127.0.0.1", int(where))
     if kind == "proxied":
         return tls.behind_proxy(app, socket=Path(where))
     port, file = where.split(":", 1)

@@ -1,25 +1,27 @@
-"""Check-ins per second of one API process with its PostgreSQL.
+"""Check-ins per second of one API process with its PostgreSQL, as devices come: through a proxy, and by TLS.
 
-Measured: real signed check-ins of many enrolled devices of a quiet fleet (an active release, spool counts, facts of
-the platform) over kept-alive connections; every one is authenticated, judged for freshness, written, and answered with
-a manifest signed for it. Ceiling: the bare ASGI app (tests/bench/bare.py), which reads the same bytes from the same
-client under the same uvicorn and answers as many bytes: what HTTP in Python costs here before we do anything.
-It can never be reached, because a check-in is a transaction: PostgreSQL's share of the same cores is in the value.
-`check_in_cpu` compares only what the two server processes spent, which says more on a machine that others use too.
+Measured: check-ins of many devices of a quiet fleet (an active release, spool counts, facts of the platform) over
+kept-alive connections; every one is authenticated by its certificate, judged for freshness, answered with a manifest
+signed for it, and its sign of life is written within seconds. Ceiling: the bare ASGI app (tests/bench/bare.py), which
+reads the same bytes from the same client by the same kind of listener (the API's own, with its protocol class) and
+answers as many bytes: what HTTP in Python costs here before we do anything. It can never be reached: the process that
+signs, PostgreSQL and the client share the other core. `..._cpu` compares only what the two server processes spent,
+which says more on a machine that others use too.
 """
 
 from collections.abc import Iterable
 from statistics import median
 from uuid import uuid4
 
-from control_plane.cli.processes import free_port
+from control_plane.cli.simulated_fleet import Plan
 from tests.bench.figure import Figure, rate, say
-from tests.bench.rounds import Rounds, bare_server, cpu_s, rounds_of
-from tests.bench.stage import CONTENT, Device, dumps, enrol, installation
+from tests.bench.fleet import api, bare, made, speaking
+from tests.bench.rounds import Rounds, cpu_s
+from tests.bench.stage import CONTENT, Device, dumps, installation
 
-DEVICES, LANES = 64, 32
-WARM_UP = 100  # check-ins of each device; the warm-up says how many the rounds will need
-ROUNDS, SECONDS = 5, 2.5
+DEVICES, LANES, TLS_LANES = 1000, 256, 64
+WARM_UP_S, ROUNDS, SECONDS = 3.0, 5, 2.5
+ANSWER_BYTES = 606
 
 
 def message(boot: str, seq: int) -> bytes:
@@ -52,21 +54,18 @@ def lanes_of(devices: list[Device], seqs: range) -> list[list[bytes]]:
 
 def bench() -> Iterable[Figure]:
     with installation() as stack:
-        devices, port = enrol(stack, DEVICES), free_port()
-        with rounds_of(lanes_of(devices, range(WARM_UP))) as rounds:
-            rounds.run(stack.port, 0.5)  # the devices become known, the statements prepared
-            warm = rounds.run(stack.port, 1.5)
-        needed = 1.5 * SECONDS * ROUNDS * warm["done"] / warm["seconds"] / DEVICES
-        lanes = lanes_of(devices, range(WARM_UP, WARM_UP + int(needed)))
-        ours, bare = [], []
-        with rounds_of(lanes) as rounds, bare_server(port, int(warm["body_bytes"])) as bare_pid:
-            for number in range(ROUNDS):
-                bare.append(one_round(rounds, port, bare_pid, wrap=True))
-                ours.append(one_round(rounds, stack.port, stack.supervisor.pid("api") or 0))
-                say(f"check_in: round {number + 1}: {ours[-1][0]:.0f}/s, bare {bare[-1][0]:.0f}/s")
-    note = f"{LANES} connections, {DEVICES} devices, p99 {median(each[2] for each in ours):.0f} ms"
-    yield rate("check_in", [each[0] for each in ours], [each[0] for each in bare], "check-ins/s", note)
-    yield rate("check_in_cpu", [each[1] for each in ours], [each[1] for each in bare], "check-ins/CPU-s of the server")
+        voices = made(stack, Plan(DEVICES, DEVICES, ["bench"], ["north", "south"]))
+        for kind, who in (("tls", voices[:TLS_LANES]), ("proxied", voices[TLS_LANES:])):
+            lanes = TLS_LANES if kind == "tls" else LANES
+            speak = speaking(kind, who, stack, lanes)
+            with api(stack, kind) as ours, bare(stack, kind, ANSWER_BYTES) as ceiling:
+                ours.run(speak, WARM_UP_S)
+                rounds = [(ceiling.run(speak, SECONDS), ours.run(speak, SECONDS)) for _ in range(ROUNDS)]
+            name = "check_in" if kind == "proxied" else "check_in_tls"
+            note = f"{lanes} connections, {len(who)} devices, p99 {median(each.p99_ms for _, each in rounds):.0f} ms"
+            yield rate(name, *([each[i].per_s for each in rounds] for i in (1, 0)), "check-ins/s", note)
+            unit = "check-ins/CPU-s of the server"
+            yield rate(f"{name}_cpu", *([each[i].per_cpu_s for each in rounds] for i in (1, 0)), unit)
 
 
 def one_round(

@@ -1,11 +1,9 @@
 """Rounds of load against a port, each by a fresh client process, going on where the last one ended."""
 
 import json
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,8 +12,6 @@ from typing import Any
 
 import msgspec
 import psutil
-
-from tests.bench.stage import program
 
 
 @dataclass
@@ -48,20 +44,6 @@ def rounds_of(lanes: list[list[bytes]]) -> Iterator[Rounds]:
         file.write(msgspec.msgpack.encode(lanes))
         file.flush()
         yield Rounds(Path(file.name))
-
-
-@contextmanager
-def bare_server(port: int, size: int) -> Iterator[int]:
-    """Give the process id of a bare server that answers."""
-    with program("tests.bench.bare", str(port), str(size)) as process:
-        give_up = time.monotonic() + 20
-        while time.monotonic() < give_up:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                time.sleep(0.05)
-        yield process.pid
 
 
 def cpu_s(pid: int) -> float:

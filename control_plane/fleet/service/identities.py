@@ -42,8 +42,9 @@ class Known(msgspec.Struct, gc=False, eq=False):
 
     `key` is read only where a signature has to be checked. What stands below it is for check-ins that are answered
     from memory (`fleet.service.quiet`): `said` and `facts` are hashes of what the device last said, 0 for unknown;
-    `seq` its last number; `turn` counts check-ins that are judged by the row; `offer` is whatever the rollout last
-    worked out for it, at `offered_at`; `certificate` a digest of how it last proved itself, good until `expires_at_s`.
+    `seq` is its last number, `floor` its counter floor; `turn` counts check-ins that are judged by the row; `offer` is
+    whatever the rollout last worked out for it, at `offered_at`; `certificate` is a digest of how it last proved
+    itself, good until `expires_at_s`.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Known(msgspec.Struct, gc=False, eq=False):
     said: int = 0
     facts: int = 0
     seq: int = -1
+    floor: int = 0
     turn: int = 0
     offer: Any = None
     offered_at: int = -1

@@ -23,11 +23,11 @@ import msgspec
 
 from agents.protocol import v1 as wire
 from control_plane.fleet import store
-from control_plane.fleet.domain import DeviceState, Freshness, freshness
+from control_plane.fleet.domain import DeviceState, Freshness, Heard, freshness
 from control_plane.fleet.service.check_ins import heard_of, quarantine_clone
 from control_plane.fleet.service.identities import Identities, Known
 from control_plane.kit import clock
-from control_plane.kit.db import DATABASE_ERRORS, Database
+from control_plane.kit.db import DATABASE_ERRORS, Database, Session
 
 WRITE_EVERY_S = 5.0
 LOOK_EVERY_S = 0.25
@@ -42,10 +42,10 @@ class Said(msgspec.Struct, gc=False):
     """A check-in as a process keeps it until its sign of life is written."""
 
     known: Known
-    boot_id: str
+    boot_id: bytes
     seq: int
-    nonce: str
-    spool: bytes | None
+    nonce: bytes
+    spool: bytes
     platform: bytes | None
     since_seq: int
     since_s: float
@@ -55,9 +55,12 @@ class Said(msgspec.Struct, gc=False):
 Offered = Callable[[Sequence[Said]], Awaitable[None]]
 
 
-def name_of(boot_id: str, agent_version: str, active: bytes, deployment: bytes, counter_floor: int) -> int:
-    """Name what a device says of itself, all that is news when it changes; 0 is nobody's name."""
-    return hash((boot_id, agent_version, active, deployment, counter_floor)) or 1
+def name_of(boot_id: bytes, said: bytes) -> int:
+    """Name what a device says of itself, all that is news when it changes; 0 is nobody's name.
+
+    `said` is its check-in from the agent's version to the counter floor, as the agent writes it.
+    """
+    return hash((boot_id, said)) or 1
 
 
 class Quiet:
@@ -96,16 +99,16 @@ class Quiet:
         known.turn = (known.turn + 1) & 0xFF
         return known.turn
 
-    def remember(self, device_id: str, turn: int, said: int, seq: int, offer: object) -> Known | None:
+    def remember(self, device_id: str, turn: int, said: int, seq: int, floor: int, offer: object) -> Known | None:
         """Keep what a device said and was told, once that is committed; None if something came between."""
         known = self._identities.known(device_id)
         if known is None or known.turn != turn or known.denied or known.state is not DeviceState.ACTIVE:
             return None
         known.said, known.facts, known.offer, known.offered_at = said, 0, offer, -1
-        known.seq = seq
+        known.seq, known.floor = seq, floor
         return known
 
-    def hear(self, known: Known, boot_id: str, seq: int, nonce: str, spool: bytes | None, facts: bytes | None) -> None:
+    def hear(self, known: Known, boot_id: bytes, seq: int, nonce: bytes, spool: bytes, facts: bytes | None) -> None:
         """Note a quiet check-in of a device; it is written within `WRITE_EVERY_S`, if PostgreSQL can keep up."""
         at = clock.now().timestamp()
         waiting = self._waiting.get(known.id)
@@ -207,31 +210,34 @@ class Quiet:
             device = await store.lock_seen(session, device_id)
             if device is None or device["state"] != DeviceState.ACTIVE or device["denied"]:
                 return
-            heard = heard_of(device)
-            if said.boot_id not in heard.boots:
-                return
-            if said.boot_id != heard.boots[0]:
-                last, late = heard.ends.get(said.boot_id, (said.seq, 0))
-                ends = {**heard.ends, said.boot_id: (max(last, said.seq), late)}  # it was on time; it is written late
-                await store.put_boot_ends(session, device_id, json.dumps(ends))
-                return
-            found = freshness(heard, said.boot_id, said.seq, said.nonce)
-            if found is Freshness.CLONED:
-                await quarantine_clone(session, device_id, said.boot_id, said.seq)
-            elif found is Freshness.FRESH:
-                await store.raise_seq(session, device_id, said.seq, said.nonce)
+            await self._compare(session, said, heard_of(device))
+
+    async def _compare(self, session: Session, said: Said, heard: Heard) -> None:
+        device_id, boot_id, nonce = said.known.id, said.boot_id.decode(), said.nonce.decode()
+        if boot_id not in heard.boots:
+            return
+        if boot_id != heard.boots[0]:
+            last, late = heard.ends.get(boot_id, (said.seq, 0))
+            ends = {**heard.ends, boot_id: (max(last, said.seq), late)}  # it was on time; it is written late
+            await store.put_boot_ends(session, device_id, json.dumps(ends))
+            return
+        found = freshness(heard, boot_id, said.seq, nonce)
+        if found is Freshness.CLONED:
+            await quarantine_clone(session, device_id, boot_id, said.seq)
+        elif found is Freshness.FRESH:
+            await store.raise_seq(session, device_id, said.seq, nonce)
 
 
 def _row(said: Said) -> store.QuietRow:
     return store.QuietRow(
         said.known.id,
         said.known.key_sha256.hex(),
-        said.boot_id,
+        said.boot_id.decode(),
         said.since_seq,
         said.seq,
-        said.nonce,
+        said.nonce.decode(),
         said.at,
-        said.spool.decode() if said.spool else None,
+        said.spool.decode(),
         said.platform.decode() if said.platform else None,
     )
 
@@ -239,12 +245,11 @@ def _row(said: Said) -> store.QuietRow:
 def _known(row: Mapping[str, Any]) -> Known:
     active = b"null"
     if row["active_release"] is not None:
-        found = row["active_release"], row["active_content"], row["active_counter"]
-        active = b'{"release_digest":"%b","content_digest":"%b","counter":%d}' % (
-            *(str(digest).encode() for digest in found[:2]),
-            found[2],
-        )
+        found = str(row["active_release"]).encode(), str(row["active_content"]).encode(), row["active_counter"]
+        active = b'{"release_digest":"%b","content_digest":"%b","counter":%d}' % found
     deployment = _deployment(row["deployment"]) if row["deployment"] is not None else b"null"
+    version = row["agent_version"].encode()
+    said = b'"agent_version":"%b","active":%b,"deployment":%b,"counter_floor":%d'
     return Known(
         row["id"],
         sys.intern(row["device_class"]),
@@ -252,8 +257,9 @@ def _known(row: Mapping[str, Any]) -> Known:
         DeviceState.ACTIVE,
         bytes.fromhex(row["key_sha256"]),
         denied=False,
-        said=name_of(row["boot"], row["agent_version"], active, deployment, row["counter_floor"]),
+        said=name_of(row["boot"].encode(), said % (version, active, deployment, row["counter_floor"])),
         seq=row["last_seq"],
+        floor=row["counter_floor"],
     )
 
 

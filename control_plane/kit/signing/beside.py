@@ -30,11 +30,12 @@ class BesideSigner(asyncio.Protocol):
         self._outgoing: list[bytes] = []
         self._key: Ed25519PrivateKey | None = None
         self._buffer = b""
-        self._ended = asyncio.Event()
+        self._ended, self._wanted = asyncio.Event(), asyncio.Event()
 
     def sign(self, key: Ed25519PrivateKey, message: bytes, done: Callable[[bytes], None]) -> None:
         """Call `done` with the signature: soon, or at once where there is nobody beside."""
         if self._transport is None or len(self._waiting) >= IN_FLIGHT_MOST:
+            self._wanted.set()
             done(key.sign(message))
             return
         if not self._outgoing:
@@ -68,7 +69,8 @@ class BesideSigner(asyncio.Protocol):
         self._ended.set()
 
     async def run(self) -> None:
-        """Keep the process running until this is cancelled."""
+        """Keep the process running from the first wish on, until this is cancelled."""
+        await self._wanted.wait()
         while True:
             await self._run_once()
             log.warning("the signing process ended; signing goes on in this one")

@@ -25,7 +25,7 @@ async def _check_in(request: Request) -> Response:
     await quiet.settle(who.id)
     order, settled = await _order(request, who, message)
     if settled:
-        _remember(state, body, turn, who, order)
+        _remember(state, body, turn, who, message.counter_floor, order)
     board: service.Board = state.board
     envelope = service.sign_manifest(state.director.signer, who, message, order, board.revision)
     return answer(wire.CheckInReply(manifest=envelope, next_check_in_s=context.settings.check_in_s))
@@ -40,11 +40,11 @@ async def _who(request: Request, proof: Proof) -> Identity:
     return who
 
 
-def _remember(state: Any, body: bytes, turn: int, who: Identity, order: Order | None) -> None:
+def _remember(state: Any, body: bytes, turn: int, who: Identity, floor: int, order: Order | None) -> None:
     """Have the next check-in answered from memory, if it will bring nothing new."""
     plain = read_plain(body)
     if plain is not None:
-        state.quiet.remember(who.id, turn, plain.said, plain.seq, state.offers.of(order))
+        state.quiet.remember(who.id, turn, plain.said, plain.seq, floor, state.offers.of(order))
 
 
 async def _order(request: Request, who: Identity, message: wire.CheckIn) -> tuple[Order | None, bool]:

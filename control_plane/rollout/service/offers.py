@@ -51,7 +51,7 @@ class Offers:
             self._offers.clear()
         return self._offers.setdefault(order, Offer(order))
 
-    def holds(self, known: Known, floor: int, active: bytes) -> Offer | None:
+    def holds(self, known: Known, active: bytes) -> Offer | None:
         """Return what a device was last told if that is what it is to be told now, else None.
 
         `active` is what it says it runs, as JSON; looked into only after the board has changed.
@@ -61,7 +61,7 @@ class Offers:
         if not self._board.is_fresh:
             return None
         if known.offered_at != generation:
-            now = self.of(self._board.order(known.identity, floor, _running(active)))
+            now = self.of(self._board.order(known.identity, known.floor, _running(active)))
             if offer is None and not self._board.tracked and (now.order is None or now.order.rollout_id is None):
                 known.offer = offer = now
             if now is not offer:
@@ -71,12 +71,12 @@ class Offers:
             offer.text, offer.generation = self._text(offer.order), generation
         return offer if isinstance(offer, Offer) else None
 
-    def manifest(self, device_id: str, nonce: str, seq: int, offer: Offer) -> bytes:
+    def manifest(self, device_id: str, nonce: bytes, seq: int, offer: Offer) -> bytes:
         """Return the bytes of a manifest for one check-in; its times may be `TIMES_S` old."""
         now_s = time.monotonic()
         if now_s - self._times_at_s >= TIMES_S:
             self._times, self._times_at_s = _times(), now_s
-        return _MANIFEST % (device_id.encode(), nonce.encode(), seq, self._times, offer.text)
+        return _MANIFEST % (device_id.encode(), nonce, seq, self._times, offer.text)
 
     def _text(self, order: Order | None) -> bytes:
         told = wire_order(order).model_dump_json().encode() if order else b"null"
