@@ -2,50 +2,71 @@
 
 from control_plane.evaluation.domain.attest import gate_statement, result_of
 from control_plane.evaluation.domain.gate import decide_gate, stopping
-from control_plane.evaluation.domain.policy import (
+from control_plane.evaluation.domain.parts import (
     AbsoluteAtMost,
+    Budget,
+    CoverageAtLeast,
     GatePolicy,
     Improves,
     MeanRatioAtMost,
     NonInferior,
+    NoOverlap,
     Part,
+    Predictive,
+    ReviewsClosed,
     ZeroTolerance,
-    parse_policy,
 )
+from control_plane.evaluation.domain.policy import parse_policy
+from control_plane.evaluation.domain.questions import Question, questions
 from control_plane.evaluation.domain.values import (
     CaseResult,
     CaseStatus,
+    Context,
     Flip,
     GateDecision,
+    HoldoutUse,
+    Overlap,
     PairedSuite,
     PartVerdict,
     PlannedScenario,
     Side,
     Stop,
+    Trust,
     Verdict,
 )
 
 __all__ = [
     "AbsoluteAtMost",
+    "Budget",
     "CaseResult",
     "CaseStatus",
+    "Context",
+    "CoverageAtLeast",
     "Flip",
     "GateDecision",
     "GatePolicy",
+    "HoldoutUse",
     "Improves",
     "MeanRatioAtMost",
+    "NoOverlap",
     "NonInferior",
+    "Overlap",
     "PairedSuite",
     "Part",
     "PartVerdict",
     "PlannedScenario",
+    "Predictive",
+    "Question",
+    "ReviewsClosed",
     "Side",
     "Stop",
+    "Trust",
     "Verdict",
     "ZeroTolerance",
     "decide_gate",
     "gate_statement",
     "parse_policy",
+    "questions",
     "result_of",
     "stopping",
 ]

@@ -89,7 +89,7 @@ def test_what_must_never_fail() -> None:
 
 
 def test_the_first_model_is_judged_by_itself() -> None:
-    alone = suite([1] * 10 + [0] * 290, None)
+    alone = suite([int(i % 30 == 29) for i in range(300)], None)
     assert one(NO_WORSE, alone) is Verdict.INCONCLUSIVE
     assert one(NO_WORSE, alone, first=[SMALL]) is Verdict.PASS
     assert one(NO_WORSE, alone, first=[{**SMALL, "bound": 0.01}]) is Verdict.FAIL
@@ -149,7 +149,9 @@ def test_simulating_stops_when_it_is_settled() -> None:
     assert not stopping(rules, cut(GOOD, 3)).enough
     assert stopping(rules, cut(GOOD, 20)).enough
     assert stopping(policy(NO_WORSE), cut(WORSE, 20)).enough
-    assert not stopping(policy(NO_WORSE), cut(GOOD, 200)).enough
+    assert not stopping(policy(NO_WORSE), cut(EQUAL, 60)).enough
+    assert stopping(policy(NO_WORSE), cut(EQUAL, 200)).enough
+    assert not stopping(policy({**NO_WORSE, "once": True}), cut(EQUAL, 200)).enough
     assert stopping(policy(NO_WORSE), EQUAL).enough
     assert stopping(policy({**IMPROVES, "suite": "other"}), GOOD).enough
 
