@@ -56,29 +56,50 @@ def decide_gate(policy: GatePolicy, evidence: Sequence[PairedSuite], context: Co
     return GateDecision(*_overall(policy, verdicts, context), verdicts, found)
 
 
-def stopping(policy: GatePolicy, suite: PairedSuite, context: Context = NOTHING) -> Stop:
-    """Say whether the results so far settle what the gate will say about this suite, however often it is asked.
+def stopping(policy: GatePolicy, suites: Sequence[PairedSuite], context: Context = NOTHING) -> tuple[Stop, ...]:
+    """Say for each suite whether the results so far settle what the gate will say, however often it is asked.
 
-    Settled is a suite when every part that looks at it has decided, or when a guard has failed: then the gate fails
-    whatever the rest would say. A claim that failed (`improves`) settles itself only, because people may still want a
-    candidate that is merely no better, and for that every guard must have decided. Decisions do not come undone: each
-    part keeps what it decided first.
+    Settled is a suite when every part that looks at it has decided. All of them are when a guard has failed: then the
+    gate fails whatever the rest would say. Once a claim (`improves`) has failed somewhere, no other claim matters any
+    more, but guards go on: people may still want a candidate that is merely no better, and must know that it does no
+    harm. Decisions do not come undone: each part keeps what it decided first.
     """
-    parts = [part for part in _parts(policy, (suite,)) if part.suite == suite.suite and _applies(part, context)]
-    if not parts:
-        return Stop(True, f"{suite.suite}: no rule of the gate looks at this suite")
+    found = [_findings(policy, suite, suites, context) for suite in suites]
+    failed = [(p, f) for listed in found for p, f in listed if f.verdict is Verdict.FAIL]
+    harm = next((f"{p.suite}: {f.because}" for p, f in failed if p.rule not in CLAIMS), None)
+    if harm is not None:
+        return tuple(Stop(True, harm, final=True) for _ in suites)
+    moot = CLAIMS if failed else frozenset[str]()
+    return tuple(
+        _stop(
+            suite, [(p, f) for p, f in listed if p.rule not in moot or f.verdict is not Verdict.INCONCLUSIVE], context
+        )
+        for suite, listed in zip(suites, found, strict=True)
+    )
+
+
+def _findings(
+    policy: GatePolicy, suite: PairedSuite, suites: Sequence[PairedSuite], context: Context
+) -> list[tuple[Part, Finding]]:
+    parts = [part for part in _parts(policy, suites) if part.suite == suite.suite and _applies(part, context)]
+    counted = _counted(suite, context)
+    prefix = _prefix(counted, len(in_order(counted)))
+    return [(part, _judge(policy, part, prefix, context)[0]) for part in parts]
+
+
+def _stop(suite: PairedSuite, found: Sequence[tuple[Part, Finding]], context: Context) -> Stop:
+    if not found:
+        return Stop(True, f"{suite.suite}: no rule of the gate still needs this suite")
+    if all(finding.settled for _, finding in found):
+        return Stop(True, f"{suite.suite}: {found[0][1].because}")
     suite = _counted(suite, context)
     cases = in_order(suite)
-    found = [_judge(policy, part, _prefix(suite, len(cases)), context) for part in parts]
-    for part, (finding, _) in zip(parts, found, strict=True):
-        if finding.verdict is Verdict.FAIL and part.rule not in CLAIMS:
-            return Stop(True, f"{suite.suite}: {finding.because}", final=True)
     if len(cases) == len(suite.scenarios):
         return Stop(True, f"{suite.suite}: every scenario has a result")
     if not cases:
         return Stop(False, f"{suite.suite}: there are no results yet")
-    if all(finding.settled or finding.verdict is not Verdict.INCONCLUSIVE for finding, _ in found):
-        return Stop(True, f"{suite.suite}: {found[0][0].because}")
+    if all(finding.settled or finding.verdict is not Verdict.INCONCLUSIVE for _, finding in found):
+        return Stop(True, f"{suite.suite}: {found[0][1].because}")
     return Stop(False, f"{suite.suite}: {len(cases)} of {len(suite.scenarios)} scenarios have results")
 
 

@@ -7,7 +7,18 @@ import pytest
 
 from control_plane.evaluation.domain import PairedSuite, Verdict, decide_gate
 from control_plane.rollout.domain import Gravest, Plan, Stage, Stratum, weigh
-from tests.unit.evidence.worlds import Arm, Field, halted, paired, paired_in_clusters, policy, share, side, suite
+from tests.unit.evidence.worlds import (
+    Arm,
+    Field,
+    beginning,
+    halted,
+    paired,
+    paired_in_clusters,
+    policy,
+    share,
+    side,
+    suite,
+)
 
 PLAN = Plan((Stage(0.1, 1e9, 1e9),), gravest=Gravest.OFF)
 HALL, COLD = Stratum("hall", "amr"), Stratum("cold_store", "amr")
@@ -34,11 +45,6 @@ def looked_at(rule: dict[str, object], made: PairedSuite, every: int) -> list[Ve
     """What the gate says at every look; `made` is judged on longer and longer beginnings."""
     rules, size = policy({"suite": "field", **rule}), len(made.scenarios)
     return [decide_gate(rules, [beginning(made, seen)]).verdict for seen in range(every, size + 1, every)]
-
-
-def beginning(made: PairedSuite, seen: int) -> PairedSuite:
-    champion = made.champion and replace(made.champion, results=made.champion.results[:seen])
-    return replace(made, candidate=replace(made.candidate, results=made.candidate.results[:seen]), champion=champion)
 
 
 @pytest.mark.parametrize(

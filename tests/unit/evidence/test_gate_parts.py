@@ -21,8 +21,8 @@ from control_plane.evaluation.domain import (
     result_of,
     stopping,
 )
-from tests.unit.evidence.test_gate import EQUAL, GOOD, IMPROVES, NO_WORSE, WORSE, cut
-from tests.unit.evidence.worlds import policy, side, suite
+from tests.unit.evidence.test_gate import EQUAL, GOOD, IMPROVES, NO_WORSE, WORSE
+from tests.unit.evidence.worlds import beginning, policy, side, stop, suite
 
 HARD: dict[str, object] = {"suite": "field", "rule": "zero_tolerance"}
 COVER: dict[str, object] = {"suite": "field", "rule": "coverage_at_least", "floors": {"floor:wet+site:cold": 20}}
@@ -76,7 +76,7 @@ def test_a_situation_fails_when_it_fails_with_every_seed() -> None:
     assert verdict(HARD, seeds([1, 1, 1, 0, 0, 0], [0] * 6, 3)) is Verdict.FAIL
     assert verdict(HARD, seeds([1, 1, 0, 0, 0, 0], [0] * 6, 3)) is INCONCLUSIVE
     assert verdict(HARD, seeds([1, 0, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0], 3)) is Verdict.PASS
-    assert verdict(HARD, cut(seeds([1, 1, 1, 0, 0, 0], [0] * 6, 3), 2)) is INCONCLUSIVE
+    assert verdict(HARD, beginning(seeds([1, 1, 1, 0, 0, 0], [0] * 6, 3), 2)) is INCONCLUSIVE
     one = {**HARD, "scenarios": ["situation-1"]}
     assert verdict(one, seeds([1, 1, 1, 0, 0, 0], [0] * 6, 3)) is Verdict.PASS
     assert verdict({**HARD, "scenarios": ["situation-9"]}, seeds([0] * 6, [0] * 6, 3)) is INCONCLUSIVE
@@ -86,8 +86,8 @@ def test_coverage_counts_the_plan_and_what_has_results() -> None:
     assert verdict(COVER, tagged(EQUAL, 20)) is Verdict.PASS
     planned_too_few = decide_gate(policy(COVER), [tagged(EQUAL, 19)])
     assert (planned_too_few.verdict, "the suite itself" in planned_too_few.because) == (INCONCLUSIVE, True)
-    assert verdict(COVER, cut(tagged(EQUAL, 20), 19)) is INCONCLUSIVE
-    assert verdict(COVER, cut(tagged(EQUAL, 20), 20)) is Verdict.PASS
+    assert verdict(COVER, beginning(tagged(EQUAL, 20), 19)) is INCONCLUSIVE
+    assert verdict(COVER, beginning(tagged(EQUAL, 20), 20)) is Verdict.PASS
     lost = tagged(EQUAL, 20)
     results = (replace(lost.candidate.results[0], status=CaseStatus.INVALID), *lost.candidate.results[1:])
     assert verdict(COVER, replace(lost, candidate=replace(lost.candidate, results=results))) is INCONCLUSIVE
@@ -97,9 +97,9 @@ def test_coverage_keeps_a_suite_going_until_it_is_met_and_no_longer() -> None:
     rules = policy(NO_WORSE, COVER)
     late = replace(EQUAL, scenarios=tuple(reversed(tagged(EQUAL, 20).scenarios)))
     late = replace(late, scenarios=tuple(replace(p, scenario=f"s{i}") for i, p in enumerate(late.scenarios)))
-    assert not stopping(rules, cut(late, 250)).enough
-    assert stopping(rules, cut(tagged(EQUAL, 20), 250)).enough
-    assert stopping(rules, cut(tagged(EQUAL, 19), 250)).enough  # no waiting for what the plan does not hold
+    assert not stop(rules, beginning(late, 250)).enough
+    assert stop(rules, beginning(tagged(EQUAL, 20), 250)).enough
+    assert stop(rules, beginning(tagged(EQUAL, 19), 250)).enough  # no waiting for what the plan does not hold
 
 
 def test_latency_has_a_budget_for_each_class() -> None:
@@ -118,7 +118,7 @@ def test_energy_has_a_budget_per_distance() -> None:
         spent = [per_metre * metres + i % 5 for i, metres in enumerate(walked)]
         assert verdict(ENERGY, measured(100, energy_j=spent, distance_m=walked)) is said
     assert verdict(ENERGY, measured(100, energy_j=[1.0] * 100)) is INCONCLUSIVE
-    assert verdict(ENERGY, cut(measured(100, energy_j=walked, distance_m=walked), 50)) is INCONCLUSIVE
+    assert verdict(ENERGY, beginning(measured(100, energy_j=walked, distance_m=walked), 50)) is INCONCLUSIVE
 
 
 def test_mission_time_with_limits_is_settled_early_and_without_limits_at_the_end() -> None:
@@ -130,9 +130,9 @@ def test_mission_time_with_limits_is_settled_early_and_without_limits_at_the_end
         return replace(made, candidate=ours, champion=side("champion", [0] * 400, duration_s=times))
 
     limited = {**FASTER, "limits": [0, 40]}
-    assert verdict(limited, cut(world(1.0), 200)) is Verdict.PASS
-    assert verdict(limited, cut(world(1.3), 200)) is Verdict.FAIL
-    assert verdict(FASTER, cut(world(1.0), 200)) is INCONCLUSIVE
+    assert verdict(limited, beginning(world(1.0), 200)) is Verdict.PASS
+    assert verdict(limited, beginning(world(1.3), 200)) is Verdict.FAIL
+    assert verdict(FASTER, beginning(world(1.0), 200)) is INCONCLUSIVE
     assert verdict(FASTER, world(1.0)) is Verdict.PASS
     impossible = decide_gate(policy({**FASTER, "limits": [0, 18]}), [world(1.0)])
     assert (impossible.verdict, "lies between 0 and 18" in impossible.because) == (INCONCLUSIVE, True)
@@ -197,11 +197,11 @@ def test_incidents_that_do_not_happen_again_count_for_nothing() -> None:
     assert decision.verdict is Verdict.PASS
     assert decision.parts[0].figures["incidents_left_out"] == 40
     assert decision.parts[0].figures["planned"] == 260
-    assert stopping(policy(NO_WORSE), cut(made, 280), left_out).enough
+    assert stop(policy(NO_WORSE), beginning(made, 280), left_out).enough
 
 
 def test_non_inferiority_states_its_power() -> None:
-    figures = decide_gate(policy(NO_WORSE), [cut(EQUAL, 100)]).parts[0].figures
+    figures = decide_gate(policy(NO_WORSE), [beginning(EQUAL, 100)]).parts[0].figures
     assert (figures["planned"], figures["pairs"], figures["margin"]) == (300, 100, 0.03)
     assert 0.7 < float(figures["power"] or 0) < 0.8
     assert 0.03 < float(figures["margin_detectable"] or 0) < 0.035
@@ -217,18 +217,24 @@ def test_only_improves_is_a_claim() -> None:
 
 
 def test_a_failed_guard_ends_it_and_a_failed_claim_lets_guards_go_on() -> None:
-    failed = stopping(policy(NO_WORSE, IMPROVES), cut(WORSE, 20))
+    failed = stop(policy(NO_WORSE, IMPROVES), beginning(WORSE, 20))
     assert (failed.enough, failed.final) == (True, True)
-    claim = stopping(policy(IMPROVES), cut(WORSE, 20))
+    claim = stop(policy(IMPROVES), beginning(WORSE, 20))
     assert (claim.enough, claim.final) == (True, False)
+    elsewhere = replace(EQUAL, suite="nominal")
+    rules = policy(IMPROVES, {**IMPROVES, "suite": "nominal"})
+    stops = stopping(rules, [beginning(WORSE, 20), beginning(elsewhere, 0)])
+    assert [s.enough for s in stops] == [True, True]  # no other claim matters any more
+    guarded = policy(IMPROVES, {**NO_WORSE, "suite": "nominal"})
+    assert [s.enough for s in stopping(guarded, [beginning(WORSE, 20), beginning(elsewhere, 20)])] == [True, False]
     both = policy(IMPROVES, FASTER)
-    assert not stopping(both, cut(WORSE, 60)).enough
+    assert not stop(both, beginning(WORSE, 60)).enough
 
 
 def test_a_decision_is_kept_whatever_comes_after() -> None:
     safe_then_bad = suite([0] * 250 + [1] * 50, [0] * 300)
-    assert stopping(policy(NO_WORSE), cut(safe_then_bad, 250)).enough
-    assert verdict(NO_WORSE, cut(safe_then_bad, 250)) is Verdict.PASS
+    assert stop(policy(NO_WORSE), beginning(safe_then_bad, 250)).enough
+    assert verdict(NO_WORSE, beginning(safe_then_bad, 250)) is Verdict.PASS
     assert verdict(NO_WORSE, safe_then_bad) is Verdict.PASS
     bad_then_safe = suite([1] * 20 + [0] * 280, [0] * 20 + [1] * 280)
     assert verdict(NO_WORSE, bad_then_safe) is Verdict.FAIL
