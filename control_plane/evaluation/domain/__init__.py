@@ -1,7 +1,11 @@
 """The gate: whether simulation shows that a candidate may go on. Pure; see docs/explanation/gate.md."""
 
 from control_plane.evaluation.domain.attest import gate_statement, result_of
+from control_plane.evaluation.domain.coverage import Cell, Coverage, Seen, coverage
+from control_plane.evaluation.domain.dossier import decide_again, differences, dossier, plain_decision
 from control_plane.evaluation.domain.gate import decide_gate, stopping
+from control_plane.evaluation.domain.incident import BY_PEOPLE, COUNTS, ScenarioState, state_after
+from control_plane.evaluation.domain.overlap import Trained, fingerprint, overlaps
 from control_plane.evaluation.domain.parts import (
     AbsoluteAtMost,
     Budget,
@@ -16,7 +20,18 @@ from control_plane.evaluation.domain.parts import (
     ReviewsClosed,
     ZeroTolerance,
 )
+from control_plane.evaluation.domain.planner import Assumptions, PartPlan, plan_gate
 from control_plane.evaluation.domain.policy import parse_policy
+from control_plane.evaluation.domain.prediction import (
+    Calibration,
+    Ratio,
+    Release,
+    SiteCounts,
+    calibrate,
+    observed_ratio,
+    predicted_ratio,
+    trust_of,
+)
 from control_plane.evaluation.domain.questions import Question, questions
 from control_plane.evaluation.domain.values import (
     CaseResult,
@@ -36,11 +51,17 @@ from control_plane.evaluation.domain.values import (
 )
 
 __all__ = [
+    "BY_PEOPLE",
+    "COUNTS",
     "AbsoluteAtMost",
+    "Assumptions",
     "Budget",
+    "Calibration",
     "CaseResult",
     "CaseStatus",
+    "Cell",
     "Context",
+    "Coverage",
     "CoverageAtLeast",
     "Flip",
     "GateDecision",
@@ -53,20 +74,40 @@ __all__ = [
     "Overlap",
     "PairedSuite",
     "Part",
+    "PartPlan",
     "PartVerdict",
     "PlannedScenario",
     "Predictive",
     "Question",
+    "Ratio",
+    "Release",
     "ReviewsClosed",
+    "ScenarioState",
+    "Seen",
     "Side",
+    "SiteCounts",
     "Stop",
+    "Trained",
     "Trust",
     "Verdict",
     "ZeroTolerance",
+    "calibrate",
+    "coverage",
+    "decide_again",
     "decide_gate",
+    "differences",
+    "dossier",
+    "fingerprint",
     "gate_statement",
+    "observed_ratio",
+    "overlaps",
     "parse_policy",
+    "plain_decision",
+    "plan_gate",
+    "predicted_ratio",
     "questions",
     "result_of",
+    "state_after",
     "stopping",
+    "trust_of",
 ]

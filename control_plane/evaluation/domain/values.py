@@ -27,6 +27,8 @@ class CaseResult:
     cluster: str
     status: CaseStatus
     metrics: Mapping[str, float]
+    seed: int | None = None
+    evidence_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
