@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from control_plane.evaluation.models import (
     Evaluation,
@@ -161,5 +161,5 @@ async def list_scenarios(session: Session, model: str) -> Sequence[IncidentScena
 
 async def newest_suites(session: Session, model: str) -> Sequence[Suite]:
     """Return the newest suite of every name."""
-    query = select(Suite).where(Suite.model == model).distinct(Suite.name).order_by(Suite.name, Suite.created_at.desc())
-    return (await session.scalars(query)).all()
+    query = select(Suite).where(Suite.model == model).order_by(Suite.name, Suite.created_at.desc())
+    return (await session.scalars(query.ext(distinct_on(Suite.name)))).all()
