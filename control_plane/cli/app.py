@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from control_plane.cli import approvals, verify
+from control_plane.cli import approvals, gates, verify
 from control_plane.cli.commands import COMMANDS
 from control_plane.cli.demo import DemoOptions, run_demo
 from control_plane.cli.keys import keys
@@ -23,9 +23,10 @@ app = typer.Typer(
 console = Console()
 
 
-for command in (*COMMANDS, *approvals.COMMANDS, *verify.COMMANDS):
+for command in (*COMMANDS, *approvals.COMMANDS, *verify.COMMANDS, *gates.COMMANDS):
     app.command(command.__name__.replace("_", "-"))(command)
 app.add_typer(keys, name="keys")
+app.add_typer(gates.gate, name="gate")
 
 
 @app.command()
