@@ -15,13 +15,18 @@ SCHEMA = "fleetloop.suite/v1"
 
 @dataclass(frozen=True)
 class Entry:
-    """One scenario of a suite. `cluster` names what it shares with others that makes them dependent."""
+    """One scenario of a suite. `cluster` names what it shares with others that makes them dependent.
+
+    `source` is the field event it was made from, `repeats` the situation that it drives with another seed.
+    """
 
     id: str
     seed: int
     cluster: str
     tags: list[str]
     params: Json
+    source: str = ""
+    repeats: str = ""
 
 
 @dataclass(frozen=True)
