@@ -125,9 +125,16 @@ async def count_looks(session: Session, suites: Sequence[str], candidate: str) -
     return {line["suite"]: int(line["n"]) for line in found}
 
 
-async def gates_with_evidence(session: Session, model: str | None = None, limit: int = 500) -> Sequence[Gate]:
-    query = select(Gate).where(Gate.evidence_sha256 != "").order_by(Gate.id.desc()).limit(limit)
-    return (await session.scalars(query if model is None else query.where(Gate.model == model))).all()
+async def kept_gates(session: Session, model: str | None = None, limit: int = 500) -> Sequence[Row]:
+    """Return the newest gates whose evidence was kept, without their parts and flips, which are large."""
+    return await rows(
+        session,
+        """select id, model, candidate, champion, verdict, predicted, evidence_sha256 from evaluation_gate
+           where evidence_sha256 <> '' and (cast(:model as text) is null or model = :model)
+           order by id desc limit :limit""",
+        model=model,
+        limit=limit,
+    )
 
 
 async def holdout_uses(session: Session, model: str, suite: str) -> Sequence[HoldoutUseRow]:

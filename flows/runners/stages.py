@@ -243,14 +243,18 @@ def make_suites(run: RunSession, dataset: str | None) -> list[SuiteItem]:
 
 
 def evaluate(
-    run: RunSession, candidate: VersionItem, champion: VersionItem | None, suites: list[SuiteItem]
+    run: RunSession,
+    candidate: VersionItem,
+    champion: VersionItem | None,
+    suites: list[SuiteItem],
+    dataset: str | None = None,
 ) -> Evaluated:
     """Simulate both models suite after suite, shard by shard, until each suite is settled or the gate has failed."""
     judged = [suite for suite in suites if suite.kind != REPRODUCTION]
     if champion is not None:
         for suite in suites:
             if suite.kind == REPRODUCTION:
-                check_incidents(run, suite, champion)
+                check_incidents(run, suite, champion, dataset)
     found, because = [], []
     sides = [v for v in (champion, candidate) if v is not None]
     for place, suite in enumerate(judged):
@@ -311,7 +315,7 @@ def simulate(
         )
 
 
-def check_incidents(run: RunSession, suite: SuiteItem, guilty: VersionItem) -> None:
+def check_incidents(run: RunSession, suite: SuiteItem, guilty: VersionItem, dataset: str | None) -> None:
     """Drive each incident again, with several seeds, with the model to which it happened, and record what came of it.
 
     One that does not happen again says nothing about a candidate: the regression suite leaves it out.
@@ -326,8 +330,15 @@ def check_incidents(run: RunSession, suite: SuiteItem, guilty: VersionItem) -> N
     for case in run.client.list_cases(evaluation.id):
         failed = case.status is CaseStatus.OK and case.metrics.get(metric) == 1
         outcomes.setdefault(case.cluster, []).append(failed)
+    clips = run.client.get_dataset(dataset).manifest["clips"] if dataset else []
+    recordings = {clip["event_id"]: clip["recording"] for clip in clips}
     for source, failures in sorted(outcomes.items()):
-        check = ScenarioCheck(guilty=guilty.content_digest, seeds=len(failures), failures=sum(failures))
+        check = ScenarioCheck(
+            guilty=guilty.content_digest,
+            recording=recordings.get(source),
+            seeds=len(failures),
+            failures=sum(failures),
+        )
         run.client.put_scenario(run.workload.model, source, check)
 
 

@@ -29,15 +29,24 @@ MOST_ANCESTORS = 100
 
 
 async def gather(
-    session: Session, model: ModelItem, policy: GatePolicy, body: GateCreate, paired: Sequence[PairedSuite]
+    session: Session,
+    model: ModelItem,
+    policy: GatePolicy,
+    body: GateCreate,
+    paired: Sequence[PairedSuite],
+    *,
+    whole: bool,
 ) -> Context:
-    """Return the context without reviews: which questions there are follows from the first decision."""
+    """Return the context without reviews: which questions there are follows from the first decision.
+
+    Not `whole`: only what a suite is judged by, for the frequent question whether to go on simulating.
+    """
     return Context(
         device_classes=tuple(sorted(set(body.device_classes))),
-        overlaps=await _overlaps(session, body.candidate, paired) if _asks(policy) else None,
+        overlaps=await _overlaps(session, body.candidate, paired) if whole and _asks(policy) else None,
         holdout=await _holdout(session, policy, body, paired),
         left_out=await _left_out(session, body.model, paired),
-        trust=await trust_in_simulator(session, model, body.candidate),
+        trust=await trust_in_simulator(session, model, body.candidate) if whole else None,
     )
 
 

@@ -1,12 +1,12 @@
 """Keep all that decided as one file named by its digest; decide over it again, by the same policy or another."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache
-from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
-from agents.protocol.v1 import canonical_json, sha256_hex, strict_json
+from agents.protocol.v1 import canonical_json, strict_json
 from control_plane.evaluation import store
 from control_plane.evaluation.domain import (
     Context,
@@ -22,7 +22,7 @@ from control_plane.evaluation.domain import (
 from control_plane.evaluation.models import Gate
 from control_plane.evaluation.schemas import Backtest, BacktestCreate, BacktestLine, ReplayItem, ShareItem
 from control_plane.evaluation.service.field import releases_of
-from control_plane.kit.db import Session
+from control_plane.kit.db import Row, Session
 from control_plane.kit.errors import Invalid, NotFound
 from control_plane.kit.objects import ObjectStore
 from control_plane.kit.objects.errors import CorruptObjectError, ObjectMissingError
@@ -37,7 +37,7 @@ ONE_SIDED = 0.975
 @cache
 def code_sha256() -> str:
     """Digest the code that decides: another digest may decide differently."""
-    digest = sha256()
+    digest = hashlib.sha256()
     roots = [files("control_plane.evaluation.domain"), files("control_plane.kit")]
     names = [(roots[0], each.name) for each in roots[0].iterdir()]
     names += [(roots[1], name) for name in ("betting.py", "statistics.py")]
@@ -67,7 +67,7 @@ async def replay(session: Session, objects: ObjectStore, gate_id: str) -> Replay
         raise NotFound(f"there is no gate {gate_id}")
     if not gate.evidence_sha256:
         raise Invalid(f"gate {gate_id} is from before evidence was kept", code="evidence_missing")
-    kept = await _read(objects, gate)
+    kept = await _read(objects, gate.id, gate.evidence_sha256)
     try:
         again = plain_decision(decide_again(kept))
     except ValueError as error:
@@ -92,13 +92,11 @@ def _replayed(gate: Gate, kept: Mapping[str, Any], verdict: str | None, found: l
     )
 
 
-async def _read(objects: ObjectStore, gate: Gate) -> dict[str, Any]:
+async def _read(objects: ObjectStore, gate_id: str, sha256: str) -> dict[str, Any]:
     try:
-        data = await objects.read(gate.evidence_sha256, max_size=MAX_BYTES)
+        data = await objects.read(sha256, max_size=MAX_BYTES)
     except (ObjectMissingError, CorruptObjectError) as error:
-        raise Invalid(f"the evidence of gate {gate.id} is lost: {error}", code="evidence_missing") from error
-    if sha256_hex(data) != gate.evidence_sha256:
-        raise Invalid(f"the evidence of gate {gate.id} has another digest", code="evidence_missing")
+        raise Invalid(f"the evidence of gate {gate_id} is lost: {error}", code="evidence_missing") from error
     kept: dict[str, Any] = strict_json(data, MAX_BYTES)
     return kept
 
@@ -107,18 +105,19 @@ async def backtest(session: Session, objects: ObjectStore, body: BacktestCreate)
     """Apply another policy to all kept evidence and set it against what the field said later, or the gate then."""
     _must_be_understood(body.policy)
     truths: dict[str, str] = {}
-    for model in {gate.model for gate in await store.gates_with_evidence(session, body.model)}:
+    gates = await store.kept_gates(session, body.model)
+    for model in sorted({gate["model"] for gate in gates}):
         for release in await releases_of(session, await registry.get_model(session, model)):
             if release.observed is not None:
                 truths[release.candidate] = _truth(release.observed.low, release.observed.high)
     lines, skipped = [], 0
-    for gate in await store.gates_with_evidence(session, body.model):
+    for gate in gates:
         try:
-            verdict = decide_again(await _read(objects, gate), body.policy).verdict
+            verdict = decide_again(await _read(objects, gate["id"], gate["evidence_sha256"]), body.policy).verdict
         except (Invalid, ValueError):
             skipped += 1
             continue
-        lines.append(_line(gate, verdict, truths.get(gate.candidate, "unknown")))
+        lines.append(_line(gate, verdict, truths.get(gate["candidate"], "unknown")))
     return Backtest(
         gates=len(lines),
         skipped=skipped,
@@ -142,12 +141,12 @@ def _truth(low: float, high: float) -> str:
     return "good" if high < NO_CHANGE else "unknown"
 
 
-def _line(gate: Gate, verdict: Verdict, truth: str) -> BacktestLine:
+def _line(gate: Row, verdict: Verdict, truth: str) -> BacktestLine:
     by = "field" if truth != "unknown" else "gate"
     if by == "gate":
-        truth = {"pass": "good", "fail": "bad"}.get(gate.verdict, "unknown")
+        truth = {"pass": "good", "fail": "bad"}.get(gate["verdict"], "unknown")
     return BacktestLine.model_validate(
-        {"gate": gate.id, "stored": gate.verdict, "verdict": verdict, "truth": truth, "by": by}
+        {"gate": gate["id"], "stored": gate["verdict"], "verdict": verdict, "truth": truth, "by": by}
     )
 
 

@@ -16,11 +16,10 @@ from control_plane.evaluation.domain import (
     observed_ratio,
     trust_of,
 )
-from control_plane.evaluation.models import Gate
 from control_plane.evaluation.schemas import CellItem, CoverageItem, PredictionItem, RatioItem, ReleaseLine
 from control_plane.evaluation.service.policies import policy_of
 from control_plane.evaluation.service.suites import planned
-from control_plane.kit.db import Session
+from control_plane.kit.db import Row, Session
 from control_plane.registry import service as registry
 from control_plane.registry.schemas import ModelItem
 from control_plane.telemetry import service as telemetry
@@ -101,20 +100,19 @@ async def trust_in_simulator(session: Session, model: ModelItem, candidate: str)
 
 async def releases_of(session: Session, model: ModelItem) -> list[Release]:
     """Return the newest gate of every candidate that was compared with a champion."""
-    newest: dict[str, Gate] = {}
-    for gate in await store.gates_with_evidence(session, model.name):
-        if gate.champion and gate.predicted:
-            newest.setdefault(gate.candidate, gate)
+    newest: dict[str, Row] = {}
+    for gate in await store.kept_gates(session, model.name):
+        if gate["champion"] and gate["predicted"]:
+            newest.setdefault(gate["candidate"], gate)
     gates = list(newest.values())[:MOST_RELEASES]
-    contents = sorted({digest for gate in gates for digest in (gate.candidate, gate.champion or "")})
+    contents = sorted({digest for gate in gates for digest in (gate["candidate"], gate["champion"])})
     lines = await telemetry.sums(session, contents) if contents else []
     return [_release(gate, lines, model) for gate in gates]
 
 
-def _release(gate: Gate, lines: Sequence[RateLine], model: ModelItem) -> Release:
-    champion = gate.champion or ""
-    observed = observed_ratio(_sites(gate.candidate, champion, lines, model))
-    return Release(gate.candidate, champion, gate.id, Ratio(**(gate.predicted or {})), observed)
+def _release(gate: Row, lines: Sequence[RateLine], model: ModelItem) -> Release:
+    observed = observed_ratio(_sites(gate["candidate"], gate["champion"], lines, model))
+    return Release(gate["candidate"], gate["champion"], gate["id"], Ratio(**gate["predicted"]), observed)
 
 
 def _sites(candidate: str, champion: str, lines: Sequence[RateLine], model: ModelItem) -> list[SiteCounts]:

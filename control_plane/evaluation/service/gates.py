@@ -93,7 +93,7 @@ class Case:
         return any(isinstance(part, kind) for part in (*self.policy.parts, *self.policy.first))
 
 
-async def _case(session: Session, body: GateCreate) -> Case:
+async def _case(session: Session, body: GateCreate, *, whole: bool = True) -> Case:
     model = await registry.get_model(session, body.model)
     policy = policy_of(model)
     suites = [await find_suite(session, digest) for digest in body.suites]
@@ -112,7 +112,7 @@ async def _case(session: Session, body: GateCreate) -> Case:
                 nondeterminism[suite.name] = sorted({*nondeterminism.get(suite.name, []), *different})
         empty = Side("", suite.simulator, suite.digest, ())
         paired.append(PairedSuite(suite.name, suite.kind, planned(suite), sides[0] or empty, sides[1]))
-    context = await gather(session, model, policy, body, paired)
+    context = await gather(session, model, policy, body, paired, whole=whole)
     return Case(body, model, policy, tuple(suites), tuple(paired), tuple(used), context, nondeterminism)
 
 
@@ -132,7 +132,7 @@ async def _side(session: Session, suite: Suite, content: str | None) -> tuple[Si
 
 async def ask_stop(session: Session, body: GateCreate) -> list[StopItem]:
     """Say for each suite whether more scenarios could still change the verdict; of hidden ones nothing else."""
-    case = await _case(session, body)
+    case = await _case(session, body, whole=False)
     stops = stopping(case.policy, case.paired, case.context)
     hidden = [suite.kind == HOLDOUT for suite in case.paired]
     return [

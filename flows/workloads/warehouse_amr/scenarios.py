@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from flows.workloads.kit import noise
 from flows.workloads.kit.job import Job, run
 from flows.workloads.kit.recordings import read_all
-from flows.workloads.kit.suites import Entry, Suite
+from flows.workloads.kit.suites import Entry, Suite, metric_definition
 from flows.workloads.kit.types import Rng, WorkloadError
-from flows.workloads.warehouse_amr import recordings
+from flows.workloads.warehouse_amr import judge, recordings
 from flows.workloads.warehouse_amr.scenario import OPENINGS, Mover, Scenario, to_json
 from flows.workloads.warehouse_amr.world import MOVERS, SIMULATOR
 
@@ -238,7 +238,10 @@ def command(job: Job) -> None:
     clips, _ = read_all(job.recordings() if kind in FROM_INCIDENTS else [], recordings.incident)
     found = [(clip.cluster, clip.scenario) for clip in clips if clip.is_incident]
     entries = suite_scenarios(kind, int(job.params["scenarios"]), job.seed, found, int(job.params.get("repeat", 1)))
-    Suite(WORKLOAD, str(job.params["suite"]), kind, SIMULATOR, entries).write(job.output("suite", "suite.json"))
+    metrics = metric_definition(judge.DEFINITION, judge.__file__)
+    Suite(WORKLOAD, str(job.params["suite"]), kind, SIMULATOR, entries, metrics).write(
+        job.output("suite", "suite.json")
+    )
 
 
 if __name__ == "__main__":
