@@ -56,7 +56,8 @@ def command(job: Job) -> None:
     incidents = [(one.cluster, one.scenario) for one in clips if one.is_incident]
     entries = suite_scenarios(kind, int(job.params["scenarios"]), job.seed, incidents)
     metrics = metric_definition(judge.DEFINITION, judge.__file__)
-    Suite(WORKLOAD, str(job.params["suite"]), kind, SIMULATOR, entries, metrics).write(job.output("suite", "suite.json"))
+    suite = Suite(WORKLOAD, str(job.params["suite"]), kind, SIMULATOR, entries, metrics)
+    suite.write(job.output("suite", "suite.json"))
 
 
 if __name__ == "__main__":
