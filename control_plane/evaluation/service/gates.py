@@ -54,7 +54,7 @@ HIDDEN = "a hidden suite had a part in it, and says no more to those who train"
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class Asked:
     """A question to the gate with all that is known."""
 
     body: GateCreate
@@ -93,7 +93,7 @@ class Case:
         return any(isinstance(part, kind) for part in (*self.policy.parts, *self.policy.first))
 
 
-async def _case(session: Session, body: GateCreate, *, whole: bool = True) -> Case:
+async def _asked(session: Session, body: GateCreate, *, whole: bool = True) -> Asked:
     model = await registry.get_model(session, body.model)
     policy = policy_of(model)
     suites = [await find_suite(session, digest) for digest in body.suites]
@@ -113,7 +113,7 @@ async def _case(session: Session, body: GateCreate, *, whole: bool = True) -> Ca
         empty = Side("", suite.simulator, suite.digest, ())
         paired.append(PairedSuite(suite.name, suite.kind, planned(suite), sides[0] or empty, sides[1]))
     context = await gather(session, model, policy, body, paired, whole=whole)
-    return Case(body, model, policy, tuple(suites), tuple(paired), tuple(used), context, nondeterminism)
+    return Asked(body, model, policy, tuple(suites), tuple(paired), tuple(used), context, nondeterminism)
 
 
 async def _side(session: Session, suite: Suite, content: str | None) -> tuple[Side | None, str | None, list[str]]:
@@ -125,16 +125,16 @@ async def _side(session: Session, suite: Suite, content: str | None) -> tuple[Si
         return Side(sha256, suite.simulator, suite.digest, ()), None, []
     results = tuple(
         CaseResult(c.scenario, c.cluster, CaseStatus(c.status), c.metrics, c.seed, c.evidence_sha256)
-        for c in sorted(await store.cases(session, evaluation.id), key=lambda case: case.scenario)
+        for c in sorted(await store.cases(session, evaluation.id), key=lambda each: each.scenario)
     )
     return Side(sha256, suite.simulator, suite.digest, results), evaluation.id, evaluation.nondeterminism
 
 
 async def ask_stop(session: Session, body: GateCreate) -> list[StopItem]:
     """Say for each suite whether more scenarios could still change the verdict; of hidden ones nothing else."""
-    case = await _case(session, body, whole=False)
-    stops = stopping(case.policy, case.paired, case.context)
-    hidden = [suite.kind == HOLDOUT for suite in case.paired]
+    asked = await _asked(session, body, whole=False)
+    stops = stopping(asked.policy, asked.paired, asked.context)
+    hidden = [suite.kind == HOLDOUT for suite in asked.paired]
     return [
         StopItem(enough=s.enough, because="a hidden suite" if dark else s.because, final=s.final)
         for s, dark in zip(stops, hidden, strict=True)
@@ -146,14 +146,14 @@ async def ask_gate(
 ) -> GateItem:
     """Decide. The same evidence under the same policy is the same gate; every new one is counted."""
     await store.lock_gates(session, body.model)
-    case = await _case(session, body)
-    if case.waits_for_people:
-        case = replace(case, context=await _with_reviews(session, case))
-    found = await store.find_gate_by_key(session, case.key)
+    asked = await _asked(session, body)
+    if asked.waits_for_people:
+        asked = replace(asked, context=await _with_reviews(session, asked))
+    found = await store.find_gate_by_key(session, asked.key)
     if found is None:
-        decision = decide_gate(case.policy, case.paired, case.context)
-        found = await _write_gate(session, objects, case, decision)
-        await _follow_up(session, actor, case, decision, found)
+        decision = decide_gate(asked.policy, asked.paired, asked.context)
+        found = await _write_gate(session, objects, asked, decision)
+        await _follow_up(session, actor, asked, decision, found)
     return (await _seen(session, [found], trains=trains))[0]
 
 
@@ -173,51 +173,51 @@ async def judge_reviewed(session: Session, objects: ObjectStore, kind: str, subj
         suites=gate.evidence["suites"],
         device_classes=gate.device_classes,
     )
-    case = await _case(session, body)
-    asked = questions(decide_gate(case.policy, case.paired, case.context).flips)
-    answered = (await _with_reviews(session, case)).reviews
-    if case.waits_for_people and all(question.subject in answered for question in asked):
+    asked = await _asked(session, body)
+    open_ones = questions(decide_gate(asked.policy, asked.paired, asked.context).flips)
+    answered = (await _with_reviews(session, asked)).reviews
+    if asked.waits_for_people and all(question.subject in answered for question in open_ones):
         await ask_gate(session, objects, "review", body)
 
 
-async def _with_reviews(session: Session, case: Case) -> Context:
+async def _with_reviews(session: Session, asked: Asked) -> Context:
     """Add what people have answered; a question that is open is one that nobody has answered."""
-    flips = decide_gate(case.policy, case.paired, case.context).flips
+    flips = decide_gate(asked.policy, asked.paired, asked.context).flips
     states = {}
     for question in questions(flips):
-        state, _ = await review.state(session, FLIP, _subject(case.body.candidate, question.subject))
+        state, _ = await review.state(session, FLIP, _subject(asked.body.candidate, question.subject))
         if state not in (None, ReviewState.OPEN):
             states[question.subject] = str(state)
-    return replace(case.context, reviews=states)
+    return replace(asked.context, reviews=states)
 
 
 def _subject(candidate: str, question: str) -> str:
     return f"{candidate}/{question}"
 
 
-async def _write_gate(session: Session, objects: ObjectStore, case: Case, decision: GateDecision) -> Gate:
-    body, key = case.body, case.key
+async def _write_gate(session: Session, objects: ObjectStore, asked: Asked, decision: GateDecision) -> Gate:
+    body, key = asked.body, asked.key
     others = await store.count_looks(session, body.suites, body.candidate)
     looks = {digest: others.get(digest, 0) + 1 for digest in body.suites}
     attempt = await store.count_others(session, body.model, body.candidate) + 1
-    predicted = predicted_ratio(case.paired, case.policy.metric)
+    predicted = predicted_ratio(asked.paired, asked.policy.metric)
     gate = Gate(
         id=new_id("gate"),
         key=key,
         model=body.model,
         candidate=body.candidate,
         champion=body.champion,
-        policy=case.model.gate,
-        policy_digest=digest_of(case.model.gate),
-        evidence=case.evidence | {"nondeterminism": case.nondeterminism},
+        policy=asked.model.gate,
+        policy_digest=digest_of(asked.model.gate),
+        evidence=asked.evidence | {"nondeterminism": asked.nondeterminism},
         attempt=attempt,
         verdict=decision.verdict,
         because=decision.because,
         parts=[asdict(part) for part in decision.parts],
         flips=[asdict(flip) for flip in decision.flips],
-        device_classes=list(case.context.device_classes),
+        device_classes=list(asked.context.device_classes),
         evidence_sha256=await dossiers.keep(
-            objects, _head(case, looks, attempt), case.model.gate, case.paired, case.context, decision
+            objects, _head(asked, looks, attempt), asked.model.gate, asked.paired, asked.context, decision
         ),
         looks=looks,
         predicted=asdict(predicted) if predicted else None,
@@ -228,13 +228,13 @@ async def _write_gate(session: Session, objects: ObjectStore, case: Case, decisi
     return gate
 
 
-def _head(case: Case, looks: dict[str, int], attempt: int) -> dict[str, Any]:
+def _head(asked: Asked, looks: dict[str, int], attempt: int) -> dict[str, Any]:
     """Name everything by digest that made the results; seeds stand with each scenario and result."""
     return {
-        "model": case.body.model,
-        "candidate": case.body.candidate,
-        "champion": case.body.champion,
-        "policy_digest": digest_of(case.model.gate),
+        "model": asked.body.model,
+        "candidate": asked.body.candidate,
+        "champion": asked.body.champion,
+        "policy_digest": digest_of(asked.model.gate),
         "suites": {
             suite.name: {
                 "sha256": suite.digest,
@@ -242,53 +242,53 @@ def _head(case: Case, looks: dict[str, int], attempt: int) -> dict[str, Any]:
                 "simulator": suite.simulator,
                 "metric_definition": suite.metric_definition,
             }
-            for suite in case.suites
+            for suite in asked.suites
         },
-        "evaluations": list(case.used),
-        "nondeterminism": case.nondeterminism,
+        "evaluations": list(asked.used),
+        "nondeterminism": asked.nondeterminism,
         "attempt": attempt,
         "looks": looks,
     }
 
 
-async def _follow_up(session: Session, actor: str, case: Case, decision: GateDecision, gate: Gate) -> None:
+async def _follow_up(session: Session, actor: str, asked: Asked, decision: GateDecision, gate: Gate) -> None:
     await outbox.emit(session, DECIDED, {"gate": gate.id})
-    nodes = [Node(Kind.EVALUATION, evaluation) for evaluation in case.used]
+    nodes = [Node(Kind.EVALUATION, evaluation) for evaluation in asked.used]
     await lineage.link(session, Node(Kind.GATE, gate.id), nodes, "judges")
-    action, candidate = f"gate.{decision.verdict}", case.body.candidate
+    action, candidate = f"gate.{decision.verdict}", asked.body.candidate
     await audit.record(session, actor, action, candidate, decision.because, gate=gate.id, attempt=gate.attempt)
-    await _spend(session, case, decision, gate.id)
-    if case.waits_for_people:
-        await _ask_people(session, actor, case, decision, gate.id)
+    await _spend(session, asked, decision, gate.id)
+    if asked.waits_for_people:
+        await _ask_people(session, actor, asked, decision, gate.id)
 
 
-async def _spend(session: Session, case: Case, decision: GateDecision, gate_id: str) -> None:
+async def _spend(session: Session, asked: Asked, decision: GateDecision, gate_id: str) -> None:
     """Write down what a hidden suite was asked and answered; one that has no results was not looked at."""
-    for suite, row in zip(case.paired, case.suites, strict=True):
-        use = case.context.holdout.get(suite.suite)
+    for suite, row in zip(asked.paired, asked.suites, strict=True):
+        use = asked.context.holdout.get(suite.suite)
         if use is None or use.spent or not suite.candidate.results:
             continue
         answers = [asdict(part) for part in decision.parts if part.suite == suite.suite]
-        values = {"suite": row.digest, "candidate": case.body.candidate, "model": case.body.model}
+        values = {"suite": row.digest, "candidate": asked.body.candidate, "model": asked.body.model}
         await store.put_holdout_use(session, values | {"gate_id": gate_id, "answers": answers})
 
 
-async def _ask_people(session: Session, actor: str, case: Case, decision: GateDecision, gate_id: str) -> None:
+async def _ask_people(session: Session, actor: str, asked: Asked, decision: GateDecision, gate_id: str) -> None:
     """Open a question for every group of flips that has none; what was answered is not asked again."""
-    seeds = {(s.suite, p.scenario): p.seed for s in case.paired for p in s.scenarios}
+    seeds = {(s.suite, p.scenario): p.seed for s in asked.paired for p in s.scenarios}
     for question in questions(decision.flips):
-        if question.subject in case.context.reviews:
+        if question.subject in asked.context.reviews:
             continue
         named = question.flips[:MOST_NAMED]
         shown = [{"suite": f.suite, "scenario": f.scenario, "seed": seeds.get((f.suite, f.scenario))} for f in named]
         evidence = {
             "gate": gate_id,
-            "candidate": case.body.candidate,
-            "champion": case.body.champion,
+            "candidate": asked.body.candidate,
+            "champion": asked.body.champion,
             "scenarios": shown,
             "more": len(question.flips) - len(shown),
         }
-        subject = _subject(case.body.candidate, question.subject)
+        subject = _subject(asked.body.candidate, question.subject)
         await review.ask(session, actor, FLIP, subject, question.text, evidence, question.needed)
 
 
