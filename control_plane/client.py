@@ -17,12 +17,22 @@ from pydantic import BaseModel, TypeAdapter
 from control_plane.audit.schemas import AuditCheck, AuditItem, TokenCreate, TokenItem, TokenMade
 from control_plane.datasets.schemas import Dataset, DatasetCreate, DatasetItem
 from control_plane.evaluation.schemas import (
+    Backtest,
+    BacktestCreate,
     CaseItem,
+    CoverageItem,
     EvaluationCreate,
     EvaluationItem,
     GateCreate,
     GateItem,
+    PartPlanItem,
+    PlanCreate,
+    PredictionItem,
+    ReplayItem,
     ResultsCreate,
+    ScenarioCheck,
+    ScenarioItem,
+    ScenarioWish,
     StopItem,
     SuiteCreate,
     SuiteItem,
@@ -366,6 +376,32 @@ class Client:
 
     def list_gates(self, **query: Any) -> Iterator[GateItem]:
         return self.pages(GateItem, "/gates", **query)
+
+    # The gate's evidence, incidents as scenarios, and simulation against the field.
+
+    def plan_gate(self, body: PlanCreate) -> list[PartPlanItem]:
+        return self._one(list[PartPlanItem], "POST", "/gates/plan", body=body)
+
+    def replay_gate(self, gate_id: str) -> ReplayItem:
+        return self._one(ReplayItem, "POST", f"/gates/{gate_id}/replay")
+
+    def backtest(self, body: BacktestCreate) -> Backtest:
+        return self._one(Backtest, "POST", "/gates/backtest", body=body)
+
+    def list_scenarios(self, model: str) -> list[ScenarioItem]:
+        return self._one(list[ScenarioItem], "GET", f"/models/{model}/scenarios")
+
+    def put_scenario(self, model: str, source: str, body: ScenarioCheck) -> ScenarioItem:
+        return self._one(ScenarioItem, "PUT", f"/models/{model}/scenarios/{source}", body=body)
+
+    def wish_scenario(self, model: str, source: str, body: ScenarioWish) -> ScenarioItem:
+        return self._one(ScenarioItem, "POST", f"/models/{model}/scenarios/{source}/wishes", body=body)
+
+    def coverage(self, model: str) -> CoverageItem:
+        return self._one(CoverageItem, "GET", f"/models/{model}/coverage")
+
+    def prediction(self, model: str) -> PredictionItem:
+        return self._one(PredictionItem, "GET", f"/models/{model}/prediction")
 
     def create_rollout(self, body: RolloutCreate, key: str | None = None) -> RolloutItem:
         return self._one(RolloutItem, "POST", "/rollouts", body=body, key=key)

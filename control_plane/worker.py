@@ -21,6 +21,7 @@ from control_plane.main import open_context
 from control_plane.pipelines import reconcile as pipelines
 from control_plane.registry import service as registry
 from control_plane.registry.reconcile import TrustKeeper
+from control_plane.review import service as review
 from control_plane.rollout import reconcile as rollout
 from control_plane.telemetry.reconcile import Upkeep
 
@@ -45,6 +46,9 @@ def handlers_of(context: Context) -> dict[str, outbox.Handler]:
         "recording.stored": _stored,
         evaluation.DECIDED: lambda session, payload: evaluation.attest(
             session, context.objects, context.keyring, payload["gate"]
+        ),
+        review.CLOSED: lambda session, payload: evaluation.judge_reviewed(
+            session, context.objects, payload["kind"], payload["subject"]
         ),
         registry.VOUCHED: lambda session, payload: _published(session, context, payload["digest"]),
     }

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from control_plane.cli import approvals, rollouts, simulate, verify
+from control_plane.cli import approvals, gates, rollouts, simulate, verify
 from control_plane.cli.commands import COMMANDS
 from control_plane.cli.demo import DemoOptions, run_demo
 from control_plane.cli.keys import keys
@@ -23,12 +23,13 @@ app = typer.Typer(
 console = Console()
 
 
-for command in (*COMMANDS, *approvals.COMMANDS, *verify.COMMANDS, *simulate.COMMANDS):
+for command in (*COMMANDS, *approvals.COMMANDS, *verify.COMMANDS, *simulate.COMMANDS, *gates.COMMANDS):
     app.command(command.__name__.replace("_", "-"))(command)
 app.command("roll-out")(rollouts.roll_out)
 app.add_typer(keys, name="keys")
 app.add_typer(rollouts.rollouts, name="rollouts")
 app.add_typer(rollouts.devices, name="devices")
+app.add_typer(gates.gate, name="gate")
 
 
 @app.command()

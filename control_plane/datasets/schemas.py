@@ -11,7 +11,10 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Clip(Schema):
-    """One recording in a dataset; `group` is what must not be on both sides of the split."""
+    """One recording in a dataset; `group` is what must not be on both sides of the split.
+
+    `fingerprint` digests the rounded parameters of what happened, so that near-duplicates among tests are found.
+    """
 
     recording: Sha256
     size_bytes: int = Field(ge=1)
@@ -19,6 +22,7 @@ class Clip(Schema):
     trigger: str
     group: str = Field(min_length=1, max_length=200)
     split: Literal["train", "holdout"]
+    fingerprint: str = Field(default="", max_length=64)
 
 
 class DatasetCreate(Schema):

@@ -1,5 +1,7 @@
 """Publish a dataset version once, with its lineage."""
 
+from typing import Any
+
 from control_plane.audit import service as audit
 from control_plane.datasets import store
 from control_plane.datasets.domain import dataset_digest, why_leaks
@@ -20,7 +22,7 @@ async def publish(session: Session, actor: str, body: DatasetCreate) -> DatasetI
     leak = why_leaks(splits)
     if leak:
         raise Invalid(leak, code="split_leaks")
-    manifest = body.model_dump(mode="json", exclude={"card"})
+    manifest = _manifest(body)
     digest = dataset_digest(manifest)
     values = {"digest": digest, "name": body.name, "manifest": manifest, "card": body.card, "created_by": actor}
     if await store.insert_version(session, values):
@@ -29,6 +31,15 @@ async def publish(session: Session, actor: str, body: DatasetCreate) -> DatasetI
         await lineage.link(session, Node(Kind.DATASET, digest), sources, "curated from")
         await audit.record(session, actor, "dataset.publish", digest, f"{len(body.clips)} clips", name=body.name)
     return _item(await _version(session, digest))
+
+
+def _manifest(body: DatasetCreate) -> dict[str, Any]:
+    """Return what the digest names; a clip without a fingerprint reads as it did before there were any."""
+    manifest = body.model_dump(mode="json", exclude={"card"})
+    for clip in manifest["clips"]:
+        if not clip["fingerprint"]:
+            del clip["fingerprint"]
+    return manifest
 
 
 async def get(session: Session, digest: str) -> Dataset:

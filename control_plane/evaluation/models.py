@@ -3,14 +3,17 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, func
+from sqlalchemy import BigInteger, ForeignKey, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from control_plane.kit.db import Base
 
 
 class Suite(Base):
-    """`scenarios` lists [id, cluster] in the suite's own order; the file itself lies in the object store."""
+    """`scenarios` lists [id, cluster, seed, tags, repeats, source, fingerprint] in the suite's own order.
+
+    Rows from before there was more end after the cluster. `version` counts suites of the same model and name.
+    """
 
     __tablename__ = "evaluation_suite"
 
@@ -22,6 +25,8 @@ class Suite(Base):
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     scenarios: Mapped[list[Any]]
     tags: Mapped[dict[str, Any]]
+    version: Mapped[int] = mapped_column(server_default="1")
+    metric_definition: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -34,6 +39,7 @@ class Evaluation(Base):
     model_sha256: Mapped[str]
     suite: Mapped[str] = mapped_column(ForeignKey("evaluation_suite.digest"))
     run_id: Mapped[str | None]
+    nondeterminism: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -68,4 +74,37 @@ class Gate(Base):
     parts: Mapped[list[Any]]
     flips: Mapped[list[Any]]
     device_classes: Mapped[list[str]]
+    evidence_sha256: Mapped[str] = mapped_column(server_default="")
+    looks: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    predicted: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class HoldoutUseRow(Base):
+    """One candidate's look at one hidden suite, and what it was told."""
+
+    __tablename__ = "evaluation_holdout_use"
+
+    suite: Mapped[str] = mapped_column(ForeignKey("evaluation_suite.digest"), primary_key=True)
+    candidate: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(index=True)
+    gate_id: Mapped[str]
+    answers: Mapped[list[Any]]
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class IncidentScenario(Base):
+    """An incident of the field as a scenario, and whether it happens again with the model that was to blame."""
+
+    __tablename__ = "evaluation_scenario"
+
+    model: Mapped[str] = mapped_column(primary_key=True)
+    source: Mapped[str] = mapped_column(primary_key=True)
+    recording: Mapped[str | None]
+    guilty: Mapped[str]
+    seeds: Mapped[int]
+    failures: Mapped[int]
+    state: Mapped[str]
+    because: Mapped[str]
+    changed_by: Mapped[str]
+    changed_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from control_plane.evaluation.domain import CaseStatus, Verdict
+from control_plane.evaluation.domain import CaseStatus, ScenarioState, Verdict
 from control_plane.kit.pages import Schema
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -29,16 +29,32 @@ class Scenario(Lenient):
     seed: int | None = None
     cluster: str = Field(default="", max_length=200)
     tags: list[Short] = Field(default_factory=list, max_length=32)
+    params: dict[str, Any] = Field(default_factory=dict)
+    repeats: str = Field(default="", max_length=200)
+    source: str = Field(default="", max_length=200)
+    fingerprint: str = Field(default="", max_length=64)
+
+
+class MetricDefinition(Lenient):
+    """Which code decides what a metric means."""
+
+    name: Short
+    sha256: Sha256
 
 
 class SuiteFile(Lenient):
-    """suite.json of the workload contract."""
+    """suite.json of the workload contract.
+
+    Of a scenario, `repeats` names the situation that it drives with another seed, `source` the field event it was made
+    from; `fingerprint` is computed from `params` where it is not given.
+    """
 
     schema_: Literal["fleetloop.suite/v1"] = Field(alias="schema")
     workload: Short
     suite: Short
-    kind: Literal["nominal", "regression", "field"]
+    kind: Literal["nominal", "regression", "field", "reproduction", "holdout"]
     simulator: Short
+    metrics: MetricDefinition | None = None
     scenarios: list[Scenario] = Field(min_length=1, max_length=100_000)
 
 
@@ -72,6 +88,8 @@ class SuiteItem(Schema):
     size_bytes: int
     scenarios: int
     tags: dict[str, int]
+    version: int
+    metric_definition: dict[str, str]
     created_at: datetime
 
 
@@ -82,7 +100,10 @@ class EvaluationCreate(Schema):
 
 
 class EvaluationItem(Schema):
-    """`done` counts scenarios that have a result; `missing` are the first places in the suite that have none."""
+    """`done` counts scenarios that have a result; `missing` are the first places in the suite that have none.
+
+    `nondeterminism` lists scenarios that came out differently when they were run again; the first result counts.
+    """
 
     id: str
     key: str
@@ -93,6 +114,7 @@ class EvaluationItem(Schema):
     done: int
     missing: list[int]
     means: dict[str, float]
+    nondeterminism: list[str]
     created_at: datetime
 
 
@@ -132,6 +154,7 @@ class PartItem(Schema):
     verdict: Verdict
     because: str
     figures: dict[str, Any]
+    metric: str = ""
 
 
 class FlipItem(Schema):
@@ -139,10 +162,15 @@ class FlipItem(Schema):
     scenario: str
     cluster: str
     broke: bool
+    metric: str = ""
+    grave: bool = False
 
 
 class GateItem(Schema):
-    """`attempt` counts how often versions of this model were put before the gate on these suites."""
+    """`attempt` counts versions of this model that were put before the gate, `looks` candidates by suite digest.
+
+    `evidence_sha256` names the file in the object store that holds all that decided; "" for gates from before.
+    """
 
     id: str
     model: str
@@ -155,9 +183,171 @@ class GateItem(Schema):
     because: str
     parts: list[PartItem]
     flips: list[FlipItem]
+    device_classes: list[str]
+    evidence_sha256: str
+    looks: dict[str, int]
     created_at: datetime
 
 
 class StopItem(Schema):
+    """`final`: a guard has failed, so no suite is needed any more."""
+
     enough: bool
+    because: str
+    final: bool = False
+
+
+class AssumptionsBody(Schema):
+    """Shares of scenarios: newly failing and mended between equal models, mended by an improvement, failing at all."""
+
+    broke: float = Field(default=0.005, ge=0, lt=1)
+    fixed: float = Field(default=0.005, ge=0, lt=1)
+    improvement: float = Field(default=0.1, ge=0, lt=1)
+    failure_rate: float = Field(default=0.03, ge=0, lt=1)
+    power: float = Field(default=0.8, ge=0.5, lt=1)
+
+
+class PlanCreate(Schema):
+    """Without `suites`, the newest of every name; without `policy`, the model's own."""
+
+    model: str
+    suites: list[Sha256] = Field(default_factory=list, max_length=32)
+    policy: dict[str, Any] | None = None
+    assumptions: AssumptionsBody = AssumptionsBody()
+
+
+class PartPlanItem(Schema):
+    """Independent scenarios: planned, needed for the power, and typical where an early look settles it."""
+
+    suite: str
+    rule: str
+    metric: str
+    planned: int
+    needed: int | None
+    typical: int | None
+    power: float | None
+    margin_detectable: float | None
+    enough: bool
+    because: str
+
+
+class ReplayItem(Schema):
+    """Whether the stored evidence, decided again, gives the same bytes; `code` that it is the same code."""
+
+    gate: str
+    same: bool
+    evidence_sha256: str
+    stored_verdict: Verdict
+    verdict: Verdict | None
+    same_code: bool
+    differences: list[str]
+
+
+class BacktestCreate(Schema):
+    policy: dict[str, Any]
+    model: str | None = None
+
+
+class BacktestLine(Schema):
+    """`truth`: what the field said later, else what the gate said then (`by`)."""
+
+    gate: str
+    stored: Verdict
+    verdict: Verdict
+    truth: Literal["good", "bad", "unknown"]
+    by: Literal["field", "gate"]
+
+
+class ShareItem(Schema):
+    hits: int
+    of: int
+    share: float | None
+    low: float
+    high: float
+
+
+class Backtest(Schema):
+    """How often the policy would have passed what was bad and not passed what was good, with 95 % intervals."""
+
+    gates: int
+    skipped: int
+    false_pass: ShareItem
+    false_block: ShareItem
+    lines: list[BacktestLine]
+
+
+class ScenarioCheck(Schema):
+    """What came of driving an incident again with the model that was to blame, over some seeds."""
+
+    guilty: Sha256
+    recording: Sha256 | None = None
+    seeds: int = Field(ge=0, le=1000)
+    failures: int = Field(ge=0, le=1000)
+
+
+class ScenarioWish(Schema):
+    """People keep an incident as a regression test, or take it out."""
+
+    action: Literal["accept", "retire"]
+    reason: str = Field(min_length=1, max_length=500)
+
+
+class ScenarioItem(Schema):
+    model: str
+    source: str
+    recording: str | None
+    guilty: str
+    seeds: int
+    failures: int
+    state: ScenarioState
+    because: str
+    changed_by: str
+    changed_at: datetime
+
+
+class CellItem(Schema):
+    tags: list[str]
+    scenarios: int
+    events: int
+    exposure: float
+
+
+class CoverageItem(Schema):
+    """`driven_not_simulated` are the gaps; `simulated_share` is the share of driven cells that have a scenario."""
+
+    model: str
+    exposure_unit: str
+    suites: list[str]
+    simulated_share: float | None
+    driven_not_simulated: list[CellItem]
+    cells: list[CellItem]
+
+
+class RatioItem(Schema):
+    low: float
+    estimate: float
+    high: float
+
+
+class ReleaseLine(Schema):
+    candidate: str
+    champion: str
+    gate: str
+    predicted: RatioItem
+    observed: RatioItem | None
+    held: bool | None
+    inside: bool | None
+
+
+class PredictionItem(Schema):
+    """Ratios of incident rates, candidate to champion: what simulation said and what the field showed."""
+
+    model: str
+    releases: list[ReleaseLine]
+    known: int
+    inside: int
+    held: int
+    rank_correlation: float | None
+    bias: float | None
+    predictive: bool | None
     because: str

@@ -4,9 +4,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 
-from control_plane.evaluation.models import Evaluation, EvaluationCase, Gate, Suite
+from control_plane.evaluation.models import (
+    Evaluation,
+    EvaluationCase,
+    Gate,
+    HoldoutUseRow,
+    IncidentScenario,
+    Suite,
+)
 from control_plane.kit.db import Row, Session, execute, rows
 
 
@@ -42,6 +49,19 @@ async def list_evaluations(session: Session, *, before: str | None, limit: int) 
     return (await session.scalars(query if before is None else query.where(Evaluation.id < before))).all()
 
 
+async def count_suites(session: Session, model: str, name: str) -> int:
+    query = select(func.count()).where(Suite.model == model, Suite.name == name)
+    return int(await session.scalar(query) or 0)
+
+
+async def evidence_digests(session: Session, evaluation_id: str, scenarios: Sequence[str]) -> dict[str, str]:
+    """Return what is known of these scenarios: the digest of the result that counts."""
+    query = select(EvaluationCase.scenario, EvaluationCase.evidence_sha256).where(
+        EvaluationCase.evaluation_id == evaluation_id, EvaluationCase.scenario.in_(scenarios)
+    )
+    return {row.scenario: row.evidence_sha256 for row in await session.execute(query)}
+
+
 async def insert_cases(session: Session, values: list[dict[str, Any]]) -> None:
     for start in range(0, len(values), 2000):
         await session.execute(insert(EvaluationCase).values(values[start : start + 2000]).on_conflict_do_nothing())
@@ -64,11 +84,6 @@ async def means(session: Session, evaluation_id: str) -> Sequence[Row]:
            where evaluation_id = :id and status = 'ok' group by key order by key""",
         id=evaluation_id,
     )
-
-
-async def insert_gate(session: Session, values: dict[str, Any]) -> bool:
-    done = await session.execute(insert(Gate).values(values).on_conflict_do_nothing().returning(Gate.id))
-    return done.first() is not None
 
 
 async def find_gate_by_key(session: Session, key: str) -> Gate | None:
@@ -95,3 +110,63 @@ async def list_gates(session: Session, *, candidate: str | None, before: str | N
     if candidate is not None:
         query = query.where(Gate.candidate == candidate)
     return (await session.scalars(query if before is None else query.where(Gate.id < before))).all()
+
+
+async def count_looks(session: Session, suites: Sequence[str], candidate: str) -> dict[str, int]:
+    """Count by suite digest the other candidates that were judged by it."""
+    found = await rows(
+        session,
+        """select suite, count(distinct candidate) as n
+           from evaluation_gate, jsonb_array_elements_text(evidence->'suites') suite
+           where suite = any(cast(:suites as text[])) and candidate <> :candidate group by suite""",
+        suites=list(suites),
+        candidate=candidate,
+    )
+    return {line["suite"]: int(line["n"]) for line in found}
+
+
+async def kept_gates(session: Session, model: str | None = None, limit: int = 500) -> Sequence[Row]:
+    """Return the newest gates whose evidence was kept, without their parts and flips, which are large."""
+    return await rows(
+        session,
+        """select id, model, candidate, champion, verdict, predicted, evidence_sha256 from evaluation_gate
+           where evidence_sha256 <> '' and (cast(:model as text) is null or model = :model)
+           order by id desc limit :limit""",
+        model=model,
+        limit=limit,
+    )
+
+
+async def holdout_uses(session: Session, model: str, suite: str) -> Sequence[HoldoutUseRow]:
+    query = select(HoldoutUseRow).where(HoldoutUseRow.model == model, HoldoutUseRow.suite == suite)
+    return (await session.scalars(query.order_by(HoldoutUseRow.at))).all()
+
+
+async def put_holdout_use(session: Session, values: dict[str, Any]) -> None:
+    """Write a look down; the first answer stands."""
+    await session.execute(insert(HoldoutUseRow).values(values).on_conflict_do_nothing())
+
+
+async def find_scenario(session: Session, model: str, source: str) -> IncidentScenario | None:
+    return await session.get(IncidentScenario, (model, source))
+
+
+async def put_scenario(session: Session, values: dict[str, Any]) -> None:
+    statement = insert(IncidentScenario).values(values)
+    kept = {key: statement.excluded[key] for key in values if key not in ("model", "source")}
+    await session.execute(
+        statement.on_conflict_do_update(index_elements=["model", "source"], set_=kept | {"changed_at": func.now()})
+    )
+    await session.flush()
+    session.expire_all()
+
+
+async def list_scenarios(session: Session, model: str) -> Sequence[IncidentScenario]:
+    query = select(IncidentScenario).where(IncidentScenario.model == model).order_by(IncidentScenario.source)
+    return (await session.scalars(query.limit(10_000))).all()
+
+
+async def newest_suites(session: Session, model: str) -> Sequence[Suite]:
+    """Return the newest suite of every name."""
+    query = select(Suite).where(Suite.model == model).order_by(Suite.name, Suite.created_at.desc())
+    return (await session.scalars(query.ext(distinct_on(Suite.name)))).all()

@@ -3,7 +3,7 @@
 from typing import Any
 
 from control_plane.audit import service as audit
-from control_plane.kit import clock
+from control_plane.kit import clock, outbox
 from control_plane.kit.auth import Principal
 from control_plane.kit.db import Session
 from control_plane.kit.errors import Conflict, NotFound
@@ -13,6 +13,9 @@ from control_plane.review import store
 from control_plane.review.domain import Answer, ReviewState, state_of
 from control_plane.review.models import Review
 from control_plane.review.schemas import ReviewAnswerCreate, ReviewAnswerItem, ReviewItem
+
+CLOSED = "review.closed"
+"""Outbox topic: people have answered a question."""
 
 
 async def ask(
@@ -64,6 +67,8 @@ async def answer(session: Session, principal: Principal, review_id: str, body: R
     review.closed_at = None if review.state == ReviewState.OPEN else clock.now()
     action = "review.approve" if body.approves else "review.reject"
     await audit.record(session, principal.name, action, review.subject, body.reason, review=review_id)
+    if review.state != ReviewState.OPEN:
+        await outbox.emit(session, CLOSED, {"kind": review.kind, "subject": review.subject})
     return await _item(session, review)
 
 

@@ -37,7 +37,7 @@ def loop(run: RunSession, do: Do) -> dict[str, Any]:
         parent = run.client.get_version(str(run.params.get("parent") or champion.content_digest))
         candidate = do("retrain", lambda: stages.retrain(run, dataset or "", parent))
     suites = do("suites", lambda: stages.make_suites(run, dataset))
-    evaluated = do("evaluate", lambda: stages.evaluate(run, candidate, champion, suites))
+    evaluated = do("evaluate", lambda: stages.evaluate(run, candidate, champion, suites, dataset))
     gate = do("gate", lambda: stages.ask_gate(run, candidate, champion, evaluated))
     rollout = do("promote", lambda: stages.promote(run, candidate, gate, first=champion is None))
     return {

@@ -32,8 +32,9 @@ def retrain(run: RunSession, do: Do) -> dict[str, Any]:
 def evaluate(run: RunSession, do: Do) -> dict[str, Any]:
     """Parameters: `candidate`, and optionally `champion` and `dataset` (for the incident regression suite)."""
     candidate, champion = run.client.get_version(str(run.params["candidate"])), champion_of(run)
-    suites = do("suites", lambda: stages.make_suites(run, run.params.get("dataset")))
-    found = do("evaluate", lambda: stages.evaluate(run, candidate, champion, suites))
+    dataset = run.params.get("dataset")
+    suites = do("suites", lambda: stages.make_suites(run, dataset))
+    found = do("evaluate", lambda: stages.evaluate(run, candidate, champion, suites, dataset))
     return {"suites": found.suites, "evaluations": [e.id for e in found.evaluations], "stopped": found.because}
 
 

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from control_plane.datasets.schemas import Clip, DatasetCreate, DatasetItem
-from control_plane.evaluation.domain import Verdict
+from control_plane.evaluation.domain import CaseStatus, Verdict
 from control_plane.evaluation.schemas import (
     EvaluationCreate,
     EvaluationItem,
     GateCreate,
     GateItem,
     ResultsCreate,
+    ScenarioCheck,
+    StopItem,
     SuiteCreate,
     SuiteItem,
 )
@@ -34,6 +36,9 @@ from flows.steps.split import split_groups
 
 INGEST_WAIT_S = 30.0
 POLL_S = 0.5
+REPRODUCTION = "reproduction"
+FROM_INCIDENTS = ("regression", REPRODUCTION)
+"""Kinds of suite that are made of recordings of incidents that training never sees."""
 LONGEST_SHARD = 8  # times the workload's shard_scenarios
 
 
@@ -217,12 +222,13 @@ def make_suites(run: RunSession, dataset: str | None) -> list[SuiteItem]:
     held = _recordings(run, dataset, "holdout", events_only=True) if dataset else {}
     jobs, kept = [], []
     for name, plan in run.workload.spec.suites.items():
-        if plan.kind == "regression" and not held:
+        if plan.kind in FROM_INCIDENTS and not held:
             continue
         if dataset is None and plan.kind != "nominal":
             continue
         params = {"suite": name, "kind": plan.kind, "scenarios": plan.scenarios, "seed": plan.seed}
-        inputs = held if plan.kind == "regression" else {}
+        params |= {"repeat": plan.repeat} if plan.repeat > 1 else {}
+        inputs = held if plan.kind in FROM_INCIDENTS else {}
         jobs.append(run.submit("scenarios", run.workload.spec.commands.scenarios, params, inputs, name))
         kept.append(name)
     suites = []
@@ -237,21 +243,44 @@ def make_suites(run: RunSession, dataset: str | None) -> list[SuiteItem]:
 
 
 def evaluate(
-    run: RunSession, candidate: VersionItem, champion: VersionItem | None, suites: list[SuiteItem]
+    run: RunSession,
+    candidate: VersionItem,
+    champion: VersionItem | None,
+    suites: list[SuiteItem],
+    dataset: str | None = None,
 ) -> Evaluated:
-    """Simulate both models over every suite, shard by shard, until each suite's evidence is enough."""
+    """Simulate both models suite after suite, shard by shard, until each suite is settled or the gate has failed."""
+    judged = [suite for suite in suites if suite.kind != REPRODUCTION]
+    if champion is not None:
+        for suite in suites:
+            if suite.kind == REPRODUCTION:
+                check_incidents(run, suite, champion, dataset)
     found, because = [], []
-    for suite in suites:
-        sides = [v for v in (champion, candidate) if v is not None]
+    sides = [v for v in (champion, candidate) if v is not None]
+    for place, suite in enumerate(judged):
         asked = [
             run.client.create_evaluation(
                 EvaluationCreate(content_digest=v.content_digest, suite=suite.digest, run_id=run.run_id)
             )
             for v in sides
         ]
-        because.append(_simulate_suite(run, suite, sides, asked, candidate, champion))
         found += asked
-    return Evaluated([suite.digest for suite in suites], found, because)
+        question = question_of(run, candidate, champion, [s.digest for s in judged[: place + 1]])
+        stop = _simulate_suite(run, suite, sides, asked, question)
+        because.append(stop.because)
+        if stop.final:
+            break
+    return Evaluated([suite.digest for suite in judged], found, because)
+
+
+def question_of(run: RunSession, candidate: VersionItem, champion: VersionItem | None, suites: list[str]) -> GateCreate:
+    return GateCreate(
+        model=run.workload.model,
+        candidate=candidate.content_digest,
+        champion=champion.content_digest if champion else None,
+        suites=suites,
+        device_classes=[run.workload.spec.device_class],
+    )
 
 
 def _simulate_suite(
@@ -259,29 +288,58 @@ def _simulate_suite(
     suite: SuiteItem,
     sides: list[VersionItem],
     asked: list[EvaluationItem],
-    candidate: VersionItem,
-    champion: VersionItem | None,
-) -> str:
+    question: GateCreate,
+) -> StopItem:
+    """Simulate until the last suite of the question is settled; all before it are."""
     missing = sorted({place for evaluation in asked for place in evaluation.missing})
-    question = GateCreate(
-        model=run.workload.model,
-        candidate=candidate.content_digest,
-        champion=champion.content_digest if champion else None,
-        suites=[suite.digest],
-    )
+    answer = run.client.ask_stop(question)[-1]
     for wave in waves_of(missing, run.workload.spec.shard_scenarios, max(1, run.cluster.slots // len(sides))):
-        work = [(evaluation, side, shard) for shard in wave for evaluation, side in zip(asked, sides, strict=True)]
-        jobs = run.run_jobs([_submit_shard(run, suite, side, shard) for _, side, shard in work])
-        for (evaluation, _, _), job in zip(work, jobs, strict=True):
-            ref = (job.outputs or {})["results/results.jsonl"]
-            run.client.add_results(
-                evaluation.id,
-                ResultsCreate(job_key=job.key, file=EvaluationFile(sha256=ref.sha256, size_bytes=ref.size_bytes)),
-            )
-        answer = run.client.ask_stop(question)[0]
         if answer.enough:
-            return answer.because
-    return f"{suite.name}: every scenario has a result"
+            break
+        work = [(evaluation, side, shard) for shard in wave for evaluation, side in zip(asked, sides, strict=True)]
+        simulate(run, suite, work)
+        answer = run.client.ask_stop(question)[-1]
+    return answer
+
+
+def simulate(
+    run: RunSession, suite: SuiteItem, work: Sequence[tuple[EvaluationItem, VersionItem, tuple[int, int]]]
+) -> None:
+    """Run shards, all at once, and hand their results in."""
+    jobs = run.run_jobs([_submit_shard(run, suite, side, shard) for _, side, shard in work])
+    for (evaluation, _, _), job in zip(work, jobs, strict=True):
+        ref = (job.outputs or {})["results/results.jsonl"]
+        run.client.add_results(
+            evaluation.id,
+            ResultsCreate(job_key=job.key, file=EvaluationFile(sha256=ref.sha256, size_bytes=ref.size_bytes)),
+        )
+
+
+def check_incidents(run: RunSession, suite: SuiteItem, guilty: VersionItem, dataset: str | None) -> None:
+    """Drive each incident again, with several seeds, with the model to which it happened, and record what came of it.
+
+    One that does not happen again says nothing about a candidate: the regression suite leaves it out.
+    """
+    evaluation = run.client.create_evaluation(
+        EvaluationCreate(content_digest=guilty.content_digest, suite=suite.digest, run_id=run.run_id)
+    )
+    shards = shards_of(evaluation.missing, run.workload.spec.shard_scenarios)
+    simulate(run, suite, [(evaluation, guilty, shard) for shard in shards])
+    metric = str(run.workload.spec.gate.get("metric", "incident"))
+    outcomes: dict[str, list[bool]] = {}
+    for case in run.client.list_cases(evaluation.id):
+        failed = case.status is CaseStatus.OK and case.metrics.get(metric) == 1
+        outcomes.setdefault(case.cluster, []).append(failed)
+    clips = run.client.get_dataset(dataset).manifest["clips"] if dataset else []
+    recordings = {clip["event_id"]: clip["recording"] for clip in clips}
+    for source, failures in sorted(outcomes.items()):
+        check = ScenarioCheck(
+            guilty=guilty.content_digest,
+            recording=recordings.get(source),
+            seeds=len(failures),
+            failures=sum(failures),
+        )
+        run.client.put_scenario(run.workload.model, source, check)
 
 
 def waves_of(missing: Sequence[int], size: int, jobs: int) -> Iterator[list[tuple[int, int]]]:
@@ -311,15 +369,7 @@ def _submit_shard(run: RunSession, suite: SuiteItem, side: VersionItem, shard: t
 
 
 def ask_gate(run: RunSession, candidate: VersionItem, champion: VersionItem | None, evaluated: Evaluated) -> GateItem:
-    return run.client.ask_gate(
-        GateCreate(
-            model=run.workload.model,
-            candidate=candidate.content_digest,
-            champion=champion.content_digest if champion else None,
-            suites=evaluated.suites,
-            device_classes=[run.workload.spec.device_class],
-        )
-    )
+    return run.client.ask_gate(question_of(run, candidate, champion, evaluated.suites))
 
 
 def plan_for(run: RunSession, *, first: bool) -> PlanBody:

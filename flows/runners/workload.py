@@ -35,9 +35,12 @@ class Commands(Strict):
 
 
 class SuitePlan(Strict):
-    kind: str = Field(pattern="^(nominal|regression|field)$")
+    """`repeat` is over how many seeds a situation is driven; the command `scenarios` gets it if it is not 1."""
+
+    kind: str = Field(pattern="^(nominal|regression|field|reproduction|holdout)$")
     scenarios: int = Field(ge=1)
     seed: int
+    repeat: int = Field(default=1, ge=1, le=100)
 
 
 class WorkloadFile(Strict):

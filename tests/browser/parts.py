@@ -27,6 +27,7 @@ GATE = {
         {"suite": "regression", "rule": "improves"},
         {"suite": "nominal", "rule": "mean_ratio_at_most", "metric": "duration_s", "bound": 1.1},
     ],
+    "domain": {"site": ["hall", "annex", "cold_store"], "floor": ["dry", "wet"]},
 }
 
 

@@ -421,7 +421,7 @@ async def _judge(
         body = GateCreate(
             model=MODEL, candidate=candidate.content_digest, champion=champion.content_digest, suites=list(suites)
         )
-        stage.made.gates.append(await evaluation.ask_gate(session, "pipeline", body))
+        stage.made.gates.append(await evaluation.ask_gate(session, stage.context.objects, "pipeline", body))
 
 
 async def _evaluate(stage: Stage, suite: str, name: str, count: int, version: VersionItem, rate: float) -> None:

@@ -128,6 +128,22 @@ async def test_attestations_are_kept_as_the_exact_bytes(live: Live, tmp_path: Pa
     assert len(await live.server.ok("GET", f"/attestations/{version['content_digest']}")) == 1
 
 
+async def test_the_gate_signs_for_the_evidence_that_was_kept(live: Live, tmp_path: Path) -> None:
+    version = await trained(live, tmp_path)
+    gate = await gated(live, version, set())
+    await work(live)
+    held = [
+        read_statement_of(each) for each in await live.server.ok("GET", f"/attestations/{version['content_digest']}")
+    ]
+    [said] = [each.predicate for each in held if "test-result" in each.predicate_type]
+    assert {item.name: item.digest["sha256"] for item in said.configuration} == {
+        "evidence": gate["evidence_sha256"],
+        "policy": gate["policy_digest"],
+        "suite:nominal": gate["evidence"]["suites"][0],
+    }
+    assert (await live.server.ok("POST", f"/gates/{gate['id']}/replay"))["same"]
+
+
 async def test_a_failed_gate_is_never_published_however_many_sign(live: Live, tmp_path: Path) -> None:
     version = await trained(live, tmp_path)
     gate = await gated(live, version, set(range(35)))

@@ -95,6 +95,10 @@ async def test_every_page_of_a_seeded_installation_is_there_and_escapes(site: Si
         "attempt 2",
         "out of memory",
         "129 of 300 scenarios",
+        "fleetloop gate replay",
+        "looks at",
+        "Driven and not simulated",
+        "from 3 on predictions are judged",
     ):
         assert words in seen, words
 

@@ -15,6 +15,7 @@ from numpy.random import Generator
 from control_plane.evaluation.domain import GatePolicy, PairedSuite, Verdict, decide_gate
 from control_plane.kit.statistics import TwoArmStep, rate_ratio_path
 from control_plane.rollout.domain import FleetStratum, Gravest, Plan, Stage, Stratum, plan_exposure, weigh
+from tests.proofs.sequential import measure
 from tests.unit.evidence.worlds import Arm, Field, halted, paired, paired_in_clusters, policy, share, suite
 
 ALPHA = 0.05
@@ -74,6 +75,11 @@ def gate_in_clusters(rule: dict[str, object], verdict: Verdict, *, broke: float,
 
 def _verdict(rules: GatePolicy, evidence: PairedSuite) -> Verdict:
     return decide_gate(rules, [evidence]).verdict
+
+
+def simulations_used() -> float:
+    """The mean over the reference workload's candidates of the share of simulations that the gate needs."""
+    return float(np.mean([share_used for share_used, _, _ in measure(15).values()]))
 
 
 # --- the canary -----------------------------------------------------------------------------------------------------
@@ -168,6 +174,7 @@ PROOFS = [
         0.95,
         gate(IMPROVES, FAIL, 500, 120, broke=0.28, fixed=0.05),
     ),
+    at_most("gate: share of the fixed-size gate's simulations that it uses, 10 candidates", 0.40, simulations_used),
     at_most("canary: an equal model is halted, 10 of 100 devices", ALPHA, canary(Field(ONE_SITE, 60, 0.1), 1.0, 1500)),
     at_most(
         "canary: an equal model is halted, 3 of 30 devices that differ (frailty 1)",

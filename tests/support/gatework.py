@@ -10,14 +10,14 @@ from tests.support.server import Server
 SIMULATOR = "sim-1"
 
 
-async def make_suite(server: Server, scenarios: int = 40, name: str = "nominal", **changes: Any) -> dict[str, Any]:
+async def make_suite(server: Server, size: int = 40, name: str = "nominal", **changes: Any) -> dict[str, Any]:
     body = {
         "schema": "fleetloop.suite/v1",
         "workload": "test",
         "suite": name,
         "kind": "nominal",
         "simulator": SIMULATOR,
-        "scenarios": [{"id": f"s{n}", "seed": n, "cluster": "", "tags": ["easy"]} for n in range(scenarios)],
+        "scenarios": [{"id": f"s{n}", "seed": n, "cluster": "", "tags": ["easy"]} for n in range(size)],
     } | changes
     file = await upload(server, json.dumps(body).encode())
     suite: dict[str, Any] = await server.ok("POST", "/suites", json={"model": "times", "file": file})

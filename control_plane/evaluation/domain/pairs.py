@@ -1,9 +1,11 @@
 """Results of two models put side by side, scenario by scenario, in the suite's own order."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from control_plane.evaluation.domain.values import CaseResult, CaseStatus, Flip, PairedSuite, PlannedScenario, Side
+from control_plane.kit.betting import Blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class Case:
 
     @property
     def cluster(self) -> str:
-        return self.planned.cluster or f"scenario:{self.planned.scenario}"
+        return self.planned.block
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,19 +125,34 @@ def binary(metrics: Mapping[str, float], metric: str) -> float:
     return number
 
 
-def cluster_signs(suite: PairedSuite, pairs: Sequence[Pair], seen: int) -> tuple[int, ...]:
-    """Reduce pairs to one sign per cluster (+1: the candidate is worse), in the order in which clusters are complete.
+def spoken(suite: PairedSuite, seen: int) -> tuple[str, ...]:
+    """Give the clusters of which everything is in, in the order in which they became complete.
 
     Scenarios that share a cluster are not independent news. A cluster speaks once all its scenarios are in.
     """
-    last: dict[str, int] = {}
-    for position, planned in enumerate(suite.scenarios):
-        last[planned.cluster or f"scenario:{planned.scenario}"] = position
-    sums: dict[str, int] = {}
-    for pair in pairs:
-        sums[pair.cluster] = sums.get(pair.cluster, 0) + pair.worse
-    ready = sorted((position, name) for name, position in last.items() if position < seen and name in sums)
-    return tuple((sums[name] > 0) - (sums[name] < 0) for _, name in ready)
+    last = {planned.block: position for position, planned in enumerate(suite.scenarios)}
+    return tuple(name for position, name in sorted((place, name) for name, place in last.items()) if position < seen)
+
+
+def blocks_of(suite: PairedSuite, seen: int, rows: Sequence[tuple[str, float]]) -> Blocks:
+    """Add values up by cluster, over clusters that have spoken; `rows` are (cluster, value)."""
+    sums: dict[str, float] = {}
+    sizes: dict[str, int] = {}
+    for cluster, amount in rows:
+        sums[cluster] = sums.get(cluster, 0.0) + amount
+        sizes[cluster] = sizes.get(cluster, 0) + 1
+    ready = [name for name in spoken(suite, seen) if name in sums]
+    planned = Counter(scenario.block for scenario in suite.scenarios)
+    return Blocks(
+        tuple(sums[name] for name in ready),
+        tuple(float(sizes[name]) for name in ready),
+        float(max(planned.values(), default=1)),
+    )
+
+
+def signs_of(blocks: Blocks) -> tuple[int, ...]:
+    """Reduce each cluster to its sign (+1: the candidate is worse)."""
+    return tuple((total > 0) - (total < 0) for total in blocks.sums)
 
 
 def flips(suite: PairedSuite, pairs: Sequence[Pair]) -> tuple[Flip, ...]:

@@ -1,5 +1,8 @@
 """Models and their versions, with where each came from and went."""
 
+from collections import Counter
+from typing import Any
+
 from markupsafe import Markup
 
 from control_plane.evaluation import service as evaluation
@@ -10,6 +13,7 @@ from control_plane.lineage import service as lineage
 from control_plane.lineage.domain import Kind, Node
 from control_plane.lineage.schemas import LineageEdgeItem
 from control_plane.registry import service
+from control_plane.registry.schemas import ModelItem
 from control_plane.rollout import service as rollout
 from control_plane.web.charts import HALF
 from control_plane.web.edge import PageCall, SeeCall, pages
@@ -21,6 +25,7 @@ from control_plane.web.pages.overview import field_sums, version_rates
 SHOWN_VERSIONS = 100
 UP, DOWN = 4, 3
 LINEAGE_S = 10.0
+SHOWN_GAPS = 30
 models = pages()
 
 
@@ -44,7 +49,24 @@ async def show_model(name: str, call: SeeCall) -> Response:
         rates=rate_picture(names, await version_rates(call, names, sums, name)),
         gates={gate.candidate: gate for gate in reversed(gates)},
         baselines={b.content_digest for b in await rollout.list_baselines(call.session)},
+        **await _against_the_field(call, model),
     )
+
+
+async def _against_the_field(call: PageCall, model: ModelItem) -> dict[str, Any]:
+    """What simulation leaves out and how well it foretells; kept for a while, because it reads many events."""
+
+    async def make() -> dict[str, Any]:
+        declared = bool(model.gate.get("domain"))
+        incidents = await evaluation.list_scenarios(call.session, model.name)
+        return {
+            "shown_gaps": SHOWN_GAPS,
+            "coverage": await evaluation.get_coverage(call.session, model.name) if declared else None,
+            "prediction": await evaluation.get_prediction(call.session, model.name),
+            "incidents": Counter(item.state.value for item in incidents),
+        }
+
+    return await call.desk.cache.get(("against-field", model.name), LINEAGE_S, make)
 
 
 @models.get("/versions/{digest}")

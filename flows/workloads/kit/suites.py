@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -15,13 +15,18 @@ SCHEMA = "fleetloop.suite/v1"
 
 @dataclass(frozen=True)
 class Entry:
-    """One scenario of a suite. `cluster` names what it shares with others that makes them dependent."""
+    """One scenario of a suite. `cluster` names what it shares with others that makes them dependent.
+
+    `source` is the field event it was made from, `repeats` the situation that it drives with another seed.
+    """
 
     id: str
     seed: int
     cluster: str
     tags: list[str]
     params: Json
+    source: str = ""
+    repeats: str = ""
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,12 @@ class Suite:
     kind: str
     simulator: str
     scenarios: list[Entry]
+    metrics: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         body = {**vars(self), "schema": SCHEMA, "scenarios": [vars(entry) for entry in self.scenarios]}
+        if not self.metrics:
+            del body["metrics"]
         path.write_text(json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n")
 
 
@@ -44,9 +52,21 @@ def read_suite(path: Path, simulator: str) -> Suite:
         raise WorkloadError(f"{path}: is for {body.get('simulator')!r}, this simulator is {simulator!r}")
     try:
         entries = [Entry(**entry) for entry in cast("Sequence[Json]", body["scenarios"])]
-        return Suite(body["workload"], body["suite"], body["kind"], simulator, entries)
+        return Suite(
+            body["workload"],
+            body["suite"],
+            body["kind"],
+            simulator,
+            entries,
+            cast("dict[str, str]", body.get("metrics", {})),
+        )
     except (KeyError, TypeError) as error:
         raise WorkloadError(f"{path}: malformed suite: {error}") from error
+
+
+def metric_definition(name: str, source: str) -> dict[str, str]:
+    """Name the code that decides what a metric means, with its digest: the same word may come to mean another thing."""
+    return {"name": name, "sha256": hashlib.sha256(Path(source).read_bytes()).hexdigest()}
 
 
 def result(suite: Suite, entry: Entry, model_sha256: str, metrics: Json) -> Json:

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from flows.workloads.kit import noise
 from flows.workloads.kit.job import Job, run
 from flows.workloads.kit.recordings import read_all
-from flows.workloads.kit.suites import Entry, Suite
+from flows.workloads.kit.suites import Entry, Suite, metric_definition
 from flows.workloads.kit.types import WorkloadError
+from flows.workloads.recorded_traffic import judge
 from flows.workloads.recorded_traffic.cases import in_groups
 from flows.workloads.recorded_traffic.groups import HELD_OUT, HELD_OUT_HOME
 from flows.workloads.recorded_traffic.recordings import clip
@@ -54,7 +55,9 @@ def command(job: Job) -> None:
     clips, _ = read_all(job.recordings() if kind == "regression" else [], clip)
     incidents = [(one.cluster, one.scenario) for one in clips if one.is_incident]
     entries = suite_scenarios(kind, int(job.params["scenarios"]), job.seed, incidents)
-    Suite(WORKLOAD, str(job.params["suite"]), kind, SIMULATOR, entries).write(job.output("suite", "suite.json"))
+    metrics = metric_definition(judge.DEFINITION, judge.__file__)
+    suite = Suite(WORKLOAD, str(job.params["suite"]), kind, SIMULATOR, entries, metrics)
+    suite.write(job.output("suite", "suite.json"))
 
 
 if __name__ == "__main__":

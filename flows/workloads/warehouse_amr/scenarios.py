@@ -6,15 +6,16 @@ from dataclasses import dataclass, replace
 from flows.workloads.kit import noise
 from flows.workloads.kit.job import Job, run
 from flows.workloads.kit.recordings import read_all
-from flows.workloads.kit.suites import Entry, Suite
+from flows.workloads.kit.suites import Entry, Suite, metric_definition
 from flows.workloads.kit.types import Rng, WorkloadError
-from flows.workloads.warehouse_amr import recordings
+from flows.workloads.warehouse_amr import judge, recordings
 from flows.workloads.warehouse_amr.scenario import OPENINGS, Mover, Scenario, to_json
 from flows.workloads.warehouse_amr.world import MOVERS, SIMULATOR
 
 Range = tuple[float, float]
 WET: Range = (0.11, 0.18)
 WORKLOAD = "warehouse_amr"
+FROM_INCIDENTS = ("regression", "reproduction")
 
 
 @dataclass(frozen=True)
@@ -187,11 +188,17 @@ def _vary_mover(mover: Mover, rng: Rng) -> Mover:
     )
 
 
-def suite_scenarios(kind: str, count: int, seed: int, incidents: Sequence[tuple[str, Scenario]] = ()) -> list[Entry]:
-    """The scenarios of a suite, each with its cluster."""
+def suite_scenarios(
+    kind: str, count: int, seed: int, incidents: Sequence[tuple[str, Scenario]] = (), repeat: int = 1
+) -> list[Entry]:
+    """The scenarios of a suite, each with its cluster. `repeat`: with how many seeds an incident is driven again."""
+    if kind in FROM_INCIDENTS and not incidents:
+        raise WorkloadError(f"a {kind} suite needs recordings of incidents, and none was given")
     if kind == "regression":
         return _varied(count, seed, incidents)
-    if kind not in ("nominal", "field"):
+    if kind == "reproduction":
+        return _again(count, seed, incidents, repeat)
+    if kind not in ("nominal", "field", "holdout"):
         raise WorkloadError(f"kind of suite {kind!r} is unknown")
     sites = [NOMINAL] if kind == "nominal" else list(SITES.values())
     drawn = [draw(sites[i % len(sites)], noise.seed_of(WORKLOAD, kind, seed, i)) for i in range(count)]
@@ -199,27 +206,42 @@ def suite_scenarios(kind: str, count: int, seed: int, incidents: Sequence[tuple[
 
 
 def _varied(count: int, seed: int, incidents: Sequence[tuple[str, Scenario]]) -> list[Entry]:
-    """Incidents in varied form, round after round over all of them until there are enough."""
-    if not incidents:
-        raise WorkloadError("a regression suite needs recordings of incidents, and none was given")
-    entries = []
-    for i in range(count):
-        cluster, scenario = incidents[i % len(incidents)]
-        varied = vary(scenario, noise.seed_of(WORKLOAD, "regression", seed, cluster, i // len(incidents)))
-        entries.append(_entry(f"regression-{i:05d}", cluster, varied))
+    """Incidents in varied form, as many of each as it takes; those of one incident stand together.
+
+    A cluster speaks once it is complete, so that a suite in rounds over all incidents would be mute until its end.
+    """
+    rounds, more = divmod(count, len(incidents))
+    entries: list[Entry] = []
+    for place, (cluster, scenario) in enumerate(incidents):
+        for turn in range(rounds + (place < more)):
+            varied = vary(scenario, noise.seed_of(WORKLOAD, "regression", seed, cluster, turn))
+            entries.append(_entry(f"regression-{len(entries):05d}", cluster, varied, source=cluster))
     return entries
 
 
-def _entry(name: str, cluster: str, scenario: Scenario) -> Entry:
-    return Entry(name, scenario.seed, cluster, scenario.tags, to_json(scenario))
+def _again(count: int, seed: int, incidents: Sequence[tuple[str, Scenario]], repeat: int) -> list[Entry]:
+    """Incidents as they were, each with several seeds of its noise, as many as there is room for."""
+    entries: list[Entry] = []
+    for cluster, scenario in incidents[: max(1, count // repeat)]:
+        for turn in range(repeat):
+            again = scenario.with_seed(noise.seed_of(WORKLOAD, "reproduction", seed, cluster, turn))
+            entries.append(_entry(f"reproduction-{len(entries):05d}", cluster, again, source=cluster, repeats=cluster))
+    return entries
+
+
+def _entry(name: str, cluster: str, scenario: Scenario, *, source: str = "", repeats: str = "") -> Entry:
+    return Entry(name, scenario.seed, cluster, scenario.tags, to_json(scenario), source, repeats)
 
 
 def command(job: Job) -> None:
     kind = str(job.params["kind"])
-    clips, _ = read_all(job.recordings() if kind == "regression" else [], recordings.incident)
+    clips, _ = read_all(job.recordings() if kind in FROM_INCIDENTS else [], recordings.incident)
     found = [(clip.cluster, clip.scenario) for clip in clips if clip.is_incident]
-    entries = suite_scenarios(kind, int(job.params["scenarios"]), job.seed, found)
-    Suite(WORKLOAD, str(job.params["suite"]), kind, SIMULATOR, entries).write(job.output("suite", "suite.json"))
+    entries = suite_scenarios(kind, int(job.params["scenarios"]), job.seed, found, int(job.params.get("repeat", 1)))
+    metrics = metric_definition(judge.DEFINITION, judge.__file__)
+    Suite(WORKLOAD, str(job.params["suite"]), kind, SIMULATOR, entries, metrics).write(
+        job.output("suite", "suite.json")
+    )
 
 
 if __name__ == "__main__":

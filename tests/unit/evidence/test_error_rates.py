@@ -1,10 +1,24 @@
 """Small, fast simulations from fixed seeds; tests/proofs/errors.py has the long ones."""
 
-import numpy as np
+from dataclasses import replace
 
-from control_plane.evaluation.domain import Verdict, decide_gate
+import numpy as np
+import pytest
+
+from control_plane.evaluation.domain import PairedSuite, Verdict, decide_gate
 from control_plane.rollout.domain import Gravest, Plan, Stage, Stratum, weigh
-from tests.unit.evidence.worlds import Arm, Field, halted, paired, policy, share, suite
+from tests.unit.evidence.worlds import (
+    Arm,
+    Field,
+    beginning,
+    halted,
+    paired,
+    paired_in_clusters,
+    policy,
+    share,
+    side,
+    suite,
+)
 
 PLAN = Plan((Stage(0.1, 1e9, 1e9),), gravest=Gravest.OFF)
 HALL, COLD = Stratum("hall", "amr"), Stratum("cold_store", "amr")
@@ -25,6 +39,54 @@ def test_an_equal_model_is_rarely_called_better_or_worse() -> None:
 def test_a_model_worse_by_the_margin_rarely_passes() -> None:
     found = verdicts({"rule": "non_inferior", "margin": 0.05}, 200, 0.06, 0.01)
     assert found.count(Verdict.PASS) <= 0.07 * len(found)
+
+
+def looked_at(rule: dict[str, object], made: PairedSuite, every: int) -> list[Verdict]:
+    """What the gate says at every look; `made` is judged on longer and longer beginnings."""
+    rules, size = policy({"suite": "field", **rule}), len(made.scenarios)
+    return [decide_gate(rules, [beginning(made, seen)]).verdict for seen in range(every, size + 1, every)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "broke", "fixed", "wrong"),
+    [
+        ({"rule": "non_inferior", "margin": 0.05}, 0.06, 0.01, Verdict.PASS),
+        ({"rule": "non_inferior", "margin": 0.05}, 0.03, 0.03, Verdict.FAIL),
+        ({"rule": "absolute_at_most", "bound": 0.08}, 0.06, 0.0, Verdict.PASS),
+        ({"rule": "absolute_at_most", "bound": 0.08}, 0.06, 0.0, Verdict.FAIL),
+        ({"rule": "improves"}, 0.05, 0.05, Verdict.PASS),
+        ({"rule": "improves"}, 0.05, 0.05, Verdict.FAIL),
+    ],
+)
+def test_looking_all_the_time_makes_no_more_errors(
+    rule: dict[str, object], broke: float, fixed: float, wrong: Verdict
+) -> None:
+    rng = np.random.default_rng(31)
+    runs = [looked_at(rule, suite(*paired(rng, 240, broke, fixed)), 40) for _ in range(100)]
+    assert share([wrong in said for said in runs]) <= 0.05
+    firsts = [[v for v in said if v is not Verdict.INCONCLUSIVE] for said in runs]
+    assert all(len(set(decided)) <= 1 for decided in firsts)  # what was decided stays decided
+
+
+def test_looking_all_the_time_at_clusters_makes_no_more_errors() -> None:
+    rng, rule = np.random.default_rng(32), {"rule": "non_inferior", "margin": 0.096}
+    runs = [looked_at(rule, suite(*paired_in_clusters(rng, 50, 4, 0.15, 0.05)), 40) for _ in range(100)]
+    assert share([Verdict.PASS in said for said in runs]) <= 0.05
+
+
+def test_looking_all_the_time_at_mission_time_makes_no_more_errors() -> None:
+    rng = np.random.default_rng(33)
+    rule = {"rule": "mean_ratio_at_most", "metric": "duration_s", "bound": 1.1, "limits": [0, 40]}
+    for true_ratio, wrong in ((1.1, Verdict.PASS), (1.1, Verdict.FAIL)):
+        runs = []
+        for _ in range(60):
+            theirs = rng.uniform(12, 24, 200)
+            ours = np.clip(theirs * true_ratio + rng.normal(0, 3, 200), 0, 40)
+            made = suite([0] * 200, [0] * 200)
+            sides = {"candidate": ours, "champion": theirs}
+            timed = {name: side(name, [0] * 200, duration_s=values.tolist()) for name, values in sides.items()}
+            runs.append(looked_at(rule, replace(made, **timed), 40))
+        assert share([wrong in said for said in runs]) <= 0.05
 
 
 def test_the_improvement_of_the_loop_is_seen() -> None:

@@ -8,9 +8,8 @@ from control_plane.evaluation.domain import (
     Verdict,
     decide_gate,
     parse_policy,
-    stopping,
 )
-from tests.unit.evidence.worlds import policy, side, suite
+from tests.unit.evidence.worlds import beginning, policy, side, stop, suite
 
 IMPROVES: dict[str, object] = {"suite": "field", "rule": "improves"}
 NO_WORSE: dict[str, object] = {"suite": "field", "rule": "non_inferior", "margin": 0.03}
@@ -20,16 +19,6 @@ SMALL: dict[str, object] = {"suite": "field", "rule": "absolute_at_most", "metri
 GOOD = suite([0] * 300, [1] * 40 + [0] * 260)
 EQUAL = suite([0] * 300, [0] * 300)
 WORSE = suite([1] * 40 + [0] * 260, [0] * 300)
-
-
-def cut(evidence: PairedSuite, seen: int) -> PairedSuite:
-    assert evidence.champion is not None
-    candidate = replace(evidence.candidate, results=evidence.candidate.results[:seen])
-    return replace(
-        evidence,
-        candidate=candidate,
-        champion=replace(evidence.champion, results=evidence.champion.results[:seen]),
-    )
 
 
 def one(rule: dict[str, object], evidence: PairedSuite, **more: object) -> Verdict:
@@ -89,7 +78,7 @@ def test_what_must_never_fail() -> None:
 
 
 def test_the_first_model_is_judged_by_itself() -> None:
-    alone = suite([1] * 10 + [0] * 290, None)
+    alone = suite([int(i % 30 == 29) for i in range(300)], None)
     assert one(NO_WORSE, alone) is Verdict.INCONCLUSIVE
     assert one(NO_WORSE, alone, first=[SMALL]) is Verdict.PASS
     assert one(NO_WORSE, alone, first=[{**SMALL, "bound": 0.01}]) is Verdict.FAIL
@@ -101,7 +90,7 @@ def test_the_first_model_is_judged_by_itself() -> None:
 def test_doubtful_data_never_pass(rule: dict[str, object]) -> None:
     assert GOOD.champion is not None
     doubtful = [
-        cut(GOOD, 0),
+        beginning(GOOD, 0),
         suite([], []),
         broken(GOOD, 5, 6, 7, 8),
         broken(GOOD, 5, 6, 7, 8, status=CaseStatus.INVALID),
@@ -145,31 +134,33 @@ def test_scenarios_of_a_cluster_speak_once() -> None:
 
 def test_simulating_stops_when_it_is_settled() -> None:
     rules = policy(IMPROVES)
-    assert not stopping(rules, cut(GOOD, 0)).enough
-    assert not stopping(rules, cut(GOOD, 3)).enough
-    assert stopping(rules, cut(GOOD, 20)).enough
-    assert stopping(policy(NO_WORSE), cut(WORSE, 20)).enough
-    assert not stopping(policy(NO_WORSE), cut(GOOD, 200)).enough
-    assert stopping(policy(NO_WORSE), EQUAL).enough
-    assert stopping(policy({**IMPROVES, "suite": "other"}), GOOD).enough
+    assert not stop(rules, beginning(GOOD, 0)).enough
+    assert not stop(rules, beginning(GOOD, 3)).enough
+    assert stop(rules, beginning(GOOD, 20)).enough
+    assert stop(policy(NO_WORSE), beginning(WORSE, 20)).enough
+    assert not stop(policy(NO_WORSE), beginning(EQUAL, 60)).enough
+    assert stop(policy(NO_WORSE), beginning(EQUAL, 200)).enough
+    assert not stop(policy({**NO_WORSE, "once": True}), beginning(EQUAL, 200)).enough
+    assert stop(policy(NO_WORSE), EQUAL).enough
+    assert stop(policy({**IMPROVES, "suite": "other"}), GOOD).enough
 
 
 def test_stopped_early_is_judged_the_same_and_more_never_undoes_it() -> None:
     rules = policy(IMPROVES)
-    assert decide_gate(rules, [cut(GOOD, 20)]).verdict is Verdict.PASS
+    assert decide_gate(rules, [beginning(GOOD, 20)]).verdict is Verdict.PASS
     late_harm = suite([0] * 40 + [1] * 100, [1] * 40 + [0] * 100)
     assert decide_gate(rules, [late_harm]).verdict is Verdict.PASS
-    assert decide_gate(rules, [cut(late_harm, 30)]).verdict is Verdict.PASS
+    assert decide_gate(rules, [beginning(late_harm, 30)]).verdict is Verdict.PASS
 
 
 def test_shards_that_come_back_out_of_order_wait_for_each_other() -> None:
     shuffled = replace(GOOD, candidate=replace(GOOD.candidate, results=GOOD.candidate.results[150:]))
-    assert not stopping(policy(IMPROVES), shuffled).enough
+    assert not stop(policy(IMPROVES), shuffled).enough
     tail_too = replace(
-        cut(GOOD, 20),
+        beginning(GOOD, 20),
         candidate=replace(GOOD.candidate, results=GOOD.candidate.results[:20] + GOOD.candidate.results[200:]),
     )
-    assert stopping(policy(IMPROVES), tail_too).enough
+    assert stop(policy(IMPROVES), tail_too).enough
 
 
 @pytest.mark.parametrize(

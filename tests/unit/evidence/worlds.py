@@ -1,7 +1,7 @@
 """Made-up worlds with known truths, from fixed seeds; the unit tests use few, tests/proofs/errors.py many."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.random import Generator
@@ -9,11 +9,14 @@ from numpy.random import Generator
 from control_plane.evaluation.domain import (
     CaseResult,
     CaseStatus,
+    Context,
     GatePolicy,
     PairedSuite,
     PlannedScenario,
     Side,
+    Stop,
     parse_policy,
+    stopping,
 )
 from control_plane.kit.statistics import unit_moments
 from control_plane.rollout.domain import ArmSpread, Increment, Plan, Stratum, weigh
@@ -42,6 +45,16 @@ def suite(
     planned = tuple(PlannedScenario(f"s{i}", clusters[i] if clusters else "") for i in range(len(candidate)))
     theirs = None if champion is None else side("champion", champion, clusters)
     return PairedSuite(name, name, planned, side("candidate", candidate, clusters), theirs)
+
+
+def stop(rules: GatePolicy, evidence: PairedSuite, context: Context | None = None) -> Stop:
+    return stopping(rules, [evidence], context or Context())[0]
+
+
+def beginning(made: PairedSuite, seen: int) -> PairedSuite:
+    """Give what is known after the first `seen` scenarios."""
+    champion = made.champion and replace(made.champion, results=made.champion.results[:seen])
+    return replace(made, candidate=replace(made.candidate, results=made.candidate.results[:seen]), champion=champion)
 
 
 def paired(rng: Generator, size: int, broke: float, fixed: float, both: float = 0.02) -> tuple[list[int], list[int]]:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 import flows.workloads
+from control_plane.evaluation.domain import parse_policy
 from flows.workloads.recorded_traffic import policy as traffic_policy
 from flows.workloads.recorded_traffic import relabel as traffic_relabel
 from flows.workloads.recorded_traffic import train as traffic_train
@@ -44,7 +45,9 @@ def test_the_yaml_has_what_the_contract_asks_for(name: str) -> None:
     assert body["schema"] == "fleetloop.workload/v1"
     assert body["name"] == name
     assert set(body["commands"]) == {"train", "simulate", "relabel", "scenarios"}
-    assert {suite["kind"] for suite in body["suites"].values()} == {"nominal", "regression", "field"}
+    kinds = {suite["kind"] for suite in body["suites"].values()}
+    assert kinds - {"reproduction"} == {"nominal", "regression", "field"}
+    parse_policy(body["gate"])
     assert body["exposure"] in ("distance_m", "duration_s")
     assert {event["severity"] for event in body["events"].values()} <= {"gravest", "grave", "minor"}
     assert isinstance(body["data_required"], bool)

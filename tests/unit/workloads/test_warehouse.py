@@ -103,10 +103,22 @@ def test_suites_have_what_was_asked_for() -> None:
 def test_a_regression_suite_varies_incidents_and_remembers_them() -> None:
     incidents = [("event-1", draw(SITES["hall"], 1)), ("event-2", draw(SITES["hall"], 2))]
     entries = suite_scenarios("regression", 5, 3, incidents)
-    assert [entry.cluster for entry in entries] == ["event-1", "event-2", "event-1", "event-2", "event-1"]
+    assert [entry.cluster for entry in entries] == ["event-1", "event-1", "event-1", "event-2", "event-2"]
+    assert [entry.source for entry in entries] == [entry.cluster for entry in entries]
     assert len({entry.seed for entry in entries}) == 5
     with pytest.raises(WorkloadError, match="recordings"):
         suite_scenarios("regression", 5, 3, [])
+
+
+def test_an_incident_is_driven_again_as_it_was_with_other_noise() -> None:
+    incidents = [(f"event-{i}", draw(SITES["hall"], i)) for i in range(4)]
+    entries = suite_scenarios("reproduction", 6, 3, incidents, repeat=3)
+    assert [entry.repeats for entry in entries] == ["event-0"] * 3 + ["event-1"] * 3
+    assert len({entry.seed for entry in entries}) == 6
+    plain = [{key: value for key, value in entry.params.items() if key != "seed"} for entry in entries]
+    assert plain[0] == plain[1] == plain[2] != plain[3]
+    with pytest.raises(WorkloadError, match="reproduction suite needs recordings"):
+        suite_scenarios("reproduction", 6, 3, [], 3)
 
 
 def test_geometry() -> None:

@@ -1,0 +1,50 @@
+"""Take suites and results in, let the gate decide over them, keep what decided, and set it against the field."""
+
+from control_plane.evaluation.service.dossiers import backtest, replay
+from control_plane.evaluation.service.evaluations import (
+    add_results,
+    create_evaluation,
+    get_evaluation,
+    list_cases,
+    list_evaluations,
+)
+from control_plane.evaluation.service.field import get_coverage, get_prediction
+from control_plane.evaluation.service.gates import (
+    DECIDED,
+    FLIP,
+    ask_gate,
+    ask_stop,
+    attest,
+    get_gate,
+    judge_reviewed,
+    list_gates,
+)
+from control_plane.evaluation.service.incidents import list_scenarios, put_scenario, wish_scenario
+from control_plane.evaluation.service.policies import plan
+from control_plane.evaluation.service.suites import create_suite, list_suites
+
+__all__ = [
+    "DECIDED",
+    "FLIP",
+    "add_results",
+    "ask_gate",
+    "ask_stop",
+    "attest",
+    "backtest",
+    "create_evaluation",
+    "create_suite",
+    "get_coverage",
+    "get_evaluation",
+    "get_gate",
+    "get_prediction",
+    "judge_reviewed",
+    "list_cases",
+    "list_evaluations",
+    "list_gates",
+    "list_scenarios",
+    "list_suites",
+    "plan",
+    "put_scenario",
+    "replay",
+    "wish_scenario",
+]
