@@ -121,7 +121,7 @@ class QuickCheckIns:
         message = read_plain(body)
         if message is None or message.seq <= known.seq or message.said != known.said or not self._quiet.open:
             return None
-        offer = self._offers.holds(known, bytes(message.active))
+        offer = self._offers.holds(known, body)
         if offer is None or not self._is_plain(known, message) or known.wait_s(self._rate_per_s):
             return None
         seen = hash(message.facts)

@@ -4,6 +4,7 @@
 """
 
 import base64
+import re
 import time
 from datetime import timedelta
 
@@ -51,17 +52,17 @@ class Offers:
             self._offers.clear()
         return self._offers.setdefault(order, Offer(order))
 
-    def holds(self, known: Known, active: bytes) -> Offer | None:
+    def holds(self, known: Known, body: bytes) -> Offer | None:
         """Return what a device was last told if that is what it is to be told now, else None.
 
-        `active` is what it says it runs, as JSON; looked into only after the board has changed.
+        `body` is its check-in, looked into only after the board has changed.
         One that was told nothing yet since this process began counts where nobody follows what it does with it.
         """
         offer, generation = known.offer, self._board.generation
         if not self._board.is_fresh:
             return None
         if known.offered_at != generation:
-            now = self.of(self._board.order(known.identity, known.floor, _running(active)))
+            now = self.of(self._board.order(known.identity, known.floor, _running(body)))
             if offer is None and not self._board.tracked and (now.order is None or now.order.rollout_id is None):
                 known.offer = offer = now
             if now is not offer:
@@ -108,16 +109,13 @@ class Director:
         return self._found
 
 
-class _Active(msgspec.Struct):
-    content_digest: str | None = None
+_RUNNING = re.compile(rb'"active":\{[^{}]*"content_digest":"([0-9a-f]{64})"')
 
 
-_ACTIVE = msgspec.json.Decoder(_Active | None)
-
-
-def _running(active: bytes) -> str | None:
-    found = _ACTIVE.decode(active) if active else None
-    return found.content_digest if found else None
+def _running(body: bytes) -> str | None:
+    """Return the content that a check-in, written as the agent does, says the device runs."""
+    found = _RUNNING.search(body)
+    return found[1].decode() if found else None
 
 
 def _times() -> bytes:
