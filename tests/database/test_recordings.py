@@ -9,7 +9,7 @@ import pytest
 from control_plane.kit import uploads
 from control_plane.lineage import service as lineage
 from control_plane.lineage.domain import Kind, Node
-from control_plane.telemetry import service
+from control_plane.telemetry.service import recordings as service
 from tests.support import mcap
 from tests.support.device import CONTENT, Device, enrol, event
 from tests.support.registry import register, upload
