@@ -8,6 +8,7 @@ import select
 import socket
 import ssl
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -150,11 +151,11 @@ def _driven(
 ) -> Tally:
     tally, begun = Tally(), time.perf_counter()
     sent, end, told = 0, begun + seconds, begun
-    waiting = list(lanes.values())
+    waiting = deque(lanes.values())  # who waited longest speaks next
     while True:
         now = time.perf_counter()
         while waiting and now < end and (rate_per_s is None or sent < (now - begun) * rate_per_s):
-            waiting.pop().send()
+            waiting.popleft().send()
             sent += 1
         if now >= end and (len(waiting) == len(lanes) or now >= end + PATIENCE_S):
             break

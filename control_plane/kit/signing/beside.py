@@ -6,6 +6,7 @@ Whatever is wrong with that process costs time and never an answer: what it has 
 import asyncio
 import logging
 import socket
+import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -16,7 +17,6 @@ from control_plane.kit.sign_loop import IS_KEY, SIGNATURE_BYTES
 
 IN_FLIGHT_MOST = 4096
 RETRY_S = 1.0
-STOP_S = 2.0
 
 log = logging.getLogger("fleetloop.signing")
 
@@ -79,24 +79,26 @@ class BesideSigner(asyncio.Protocol):
     async def _run_once(self) -> None:
         ours, theirs = socket.socketpair()
         self._ended.clear()
-        with ours, theirs:
-            command = (sys.executable, "-m", "control_plane.kit.sign_loop")
-            process = await asyncio.create_subprocess_exec(
-                *command, stdin=theirs.fileno(), stdout=asyncio.subprocess.DEVNULL
-            )
-            theirs.close()
-            transport, _ = await asyncio.get_running_loop().create_connection(lambda: self, sock=ours)
-            self._transport = transport
+        with ours:
+            process = _begin(theirs)
             try:
-                await self._ended.wait()
+                transport, _ = await asyncio.get_running_loop().create_connection(lambda: self, sock=ours)
+                self._transport = transport
+                try:
+                    await self._ended.wait()
+                finally:
+                    transport.close()
             finally:
-                transport.close()
-                await self._end(process)
+                _end(process)
 
-    async def _end(self, process: asyncio.subprocess.Process) -> None:
-        """See the process out; it ends by itself when its socket does."""
-        try:
-            await asyncio.wait_for(asyncio.shield(process.wait()), STOP_S)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+
+def _begin(theirs: socket.socket) -> "subprocess.Popen[bytes]":
+    with theirs:
+        command = (sys.executable, "-m", "control_plane.kit.sign_loop")
+        return subprocess.Popen(command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End a process that keeps nothing; what it had not signed is signed when its connection is found lost."""
+    process.kill()
+    process.wait()
