@@ -42,6 +42,17 @@ class Server:
             for source, value in metrics
         ]
 
+    def list_versions(self, model: str) -> list[Any]:
+        return [version(1), version(2), version(7)]
+
+    def list_recordings(self) -> list[Any]:
+        """Incident e1 happened to version 7, which is the champion no more."""
+        return [SimpleNamespace(event_id="e1", content_digest="7" * 64)]
+
+    def get_dataset(self, digest: str) -> Any:
+        clips = [{"event_id": event, "recording": event[-1] * 64, "split": "holdout"} for event in ("e1", "e2")]
+        return SimpleNamespace(manifest={"clips": clips})
+
     def put_scenario(self, model: str, source: str, body: ScenarioCheck) -> None:
         self.checks[source] = body
 
@@ -104,6 +115,15 @@ def test_incidents_are_driven_again_with_the_champion_alone_and_judged_by_no_gat
     assert found.suites == [B]
     assert {name: (c.failures, c.seeds) for name, c in server.checks.items()} == {"e1": (3, 3), "e2": (1, 3)}
     assert {c.guilty for c in server.checks.values()} == {"1" * 64}
+
+
+def test_an_incident_is_driven_again_with_the_model_that_was_to_blame() -> None:
+    server = Server({A: 6, B: 10}, {B: 10})
+    suites = [suite(server, A, "reproduction"), suite(server, B)]
+    stages.evaluate(run_of(server), version(2), version(1), suites, "dataset")
+    assert (server.checks["e1"].guilty, server.checks["e1"].recording) == ("7" * 64, "1" * 64)
+    assert (server.checks["e2"].guilty, server.checks["e2"].failures) == ("1" * 64, 1)
+    assert server.done[A, "7" * 64] == server.done[A, "1" * 64] == 6
 
 
 def test_a_first_model_has_no_incidents_to_drive_again() -> None:
