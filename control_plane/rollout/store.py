@@ -214,7 +214,8 @@ async def tally(session: Session, rollout_id: str) -> dict[str, int]:
 
 
 async def tally_by_stratum(session: Session, rollout_id: str) -> Sequence[Row]:
-    query = "select * from rollout_tally where rollout_id = :id and devices > 0 order by site, device_class, standing"
+    query = """select site, device_class, standing, devices from rollout_tally where rollout_id = :id and devices > 0
+               order by site, device_class, standing"""
     return await rows(session, query, id=rollout_id)
 
 
