@@ -89,7 +89,7 @@ from control_plane.rollout.schemas import (
     DeploymentItem,
     Explanation,
     ForecastItem,
-    ReplaysItem,
+    RolloutReplay,
     RolloutCreate,
     RolloutItem,
     RolloutPlan,
@@ -440,8 +440,8 @@ class Client:
     def explain_device(self, device_id: str) -> Explanation:
         return self._one(Explanation, "GET", f"/devices/{device_id}/explanation")
 
-    def replay_rollout(self, rollout_id: str) -> ReplaysItem:
-        return self._one(ReplaysItem, "POST", f"/rollouts/{rollout_id}/replay")
+    def replay_rollout(self, rollout_id: str) -> RolloutReplay:
+        return self._one(RolloutReplay, "POST", f"/rollouts/{rollout_id}/replay")
 
     def list_baselines(self) -> list[BaselineItem]:
         return self._one(list[BaselineItem], "GET", "/baselines")

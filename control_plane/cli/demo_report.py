@@ -51,6 +51,7 @@ def build_report(story: Story, seconds: float, seed: int) -> dict[str, Any]:
     if "subtle" in story.rollouts:
         report["subtle"] |= _halt(story)
     report["trust"] = _trust(story)
+    report["replay"] = _replay(story)
     report["pairs"] = _pairs(story, "v2")
     report["checks"] = _checks(report, story)
     report["ok"] = all(report["checks"].values())
@@ -70,6 +71,18 @@ def _trust(story: Story) -> dict[str, Any]:
         "broken": broken,
         "example": str(folders[0]) if folders else "DEVICE",
         "seconds": round(time.monotonic() - begun, 2),
+    }
+
+
+def _replay(story: Story) -> dict[str, int]:
+    """Make every kept decision of every gate and every rollout again from what was kept of it."""
+    client = story.clients["viewer"]
+    gates = [client.replay_gate(gate.id).same for gate in client.list_gates()]
+    rollouts = [client.replay_rollout(rollout.id) for rollout in client.list_rollouts()]
+    return {
+        "gates": len(gates),
+        "decisions": sum(made.decisions for made in rollouts),
+        "different": gates.count(False) + sum(made.different for made in rollouts),
     }
 
 
@@ -212,6 +225,8 @@ def _checks(report: dict[str, Any], story: Story) -> dict[str, bool]:
     """Return what the workload's demo promises and whether it came so; a workload without stages promises less."""
     trust = report["trust"]
     checks = {"audit_intact": bool(report["audit_intact"])}
+    replay = report["replay"]
+    checks["every_decision_replays"] = bool(replay["gates"] and replay["decisions"]) and not replay["different"]
     checks["every_chain_holds"] = trust["devices"] > 0 and trust["chains_hold"] == trust["devices"]
     if "bad" in report:
         checks["bad_candidate_stopped"] = report["bad"]["verdict"] != "pass"
@@ -259,6 +274,12 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     console.print(
         f"trust: {trust['chains_hold']} of {trust['devices']} devices prove the whole chain of what they run from "
         f"their own disk ({trust['seconds']} s, offline); try: fleetloop verify {trust['example']}",
+        highlight=False,
+    )
+    replay = report["replay"]
+    console.print(
+        f"replay: {replay['gates']} gates and {replay['decisions']} decisions of rollouts made again from what was "
+        f"kept of them, {replay['different']} came out otherwise",
         highlight=False,
     )
     for each in trust["broken"][:3]:

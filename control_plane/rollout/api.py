@@ -15,7 +15,7 @@ from control_plane.rollout.schemas import (
     DeploymentItem,
     Explanation,
     ForecastItem,
-    ReplaysItem,
+    RolloutReplay,
     RolloutCreate,
     RolloutItem,
     RolloutPlan,
@@ -85,7 +85,7 @@ async def explain(rollout_id: str, call: ViewerCall) -> Explanation:
 
 
 @api.post("/rollouts/{rollout_id}/replay", name="replay_rollout")
-async def replay(rollout_id: str, call: ViewerCall) -> ReplaysItem:
+async def replay(rollout_id: str, call: ViewerCall) -> RolloutReplay:
     """Make every kept decision again from what was kept of it, and compare."""
     return await service.replay_rollout(call.session, rollout_id)
 

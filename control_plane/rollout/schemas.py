@@ -178,7 +178,7 @@ class TallyItem(Schema):
     devices: int
 
 
-class ReplayItem(Schema):
+class ReplayedDecision(Schema):
     """One decision made again from what was kept of it; `differs` names what came out otherwise."""
 
     number: int
@@ -186,10 +186,10 @@ class ReplayItem(Schema):
     differs: list[str]
 
 
-class ReplaysItem(Schema):
+class RolloutReplay(Schema):
     decisions: int
     different: int
-    items: list[ReplayItem]
+    items: list[ReplayedDecision]
 
 
 class Explanation(Schema):

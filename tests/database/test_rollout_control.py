@@ -134,6 +134,12 @@ async def is_left_out_until_it_is_back(
     assert order.rollout_id == rollout["id"]
 
 
+async def ordered_by(devices: list[Device]) -> set[str | None]:
+    """Return which rollouts order something of these devices; None is the fleet's own release."""
+    orders = [(await device.check_in()).order for device in devices]
+    return {order.rollout_id for order in orders if order}
+
+
 async def test_a_pause_sends_nobody_back_and_lets_nobody_begin(server: Server, fleet: Fleet) -> None:
     old, new = await fleet.version(2.0), await fleet.version(3.0)
     await fleet.settle(old)
@@ -147,10 +153,10 @@ async def test_a_pause_sends_nobody_back_and_lets_nobody_begin(server: Server, f
     held = (await first.check_in()).order
     assert held is not None
     assert held.rollout_id == rollout["id"]
-    assert {order.rollout_id for d in rest if (order := (await d.check_in()).order)} == {None}
+    assert await ordered_by(rest) == {None}
     await server.ok("POST", f"/rollouts/{rollout['id']}/wishes", json={"action": "resume", "reason": "a test"})
     await fleet.tick()
-    assert {order.rollout_id for d in rest if (order := (await d.check_in()).order)} == {rollout["id"]}
+    assert await ordered_by(rest) == {rollout["id"]}
 
 
 # --- when a device may switch -----------------------------------------------------------------------------------------

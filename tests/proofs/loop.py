@@ -77,5 +77,6 @@ def lines(seed: int, status: int, seconds: float, report: dict[str, Any]) -> Ite
         ("subtle_candidate_halted", "subtle candidate: halted by the field"),
         ("devices_back_on_v2", "its devices are back on v2"),
         ("lineage_complete", "lineage complete in both directions"),
+        ("every_decision_replays", "every decision replays from stored evidence"),
     ):
         yield line(what, "yes" if checks[check] else "no", "", "yes", ok=checks[check])

@@ -24,7 +24,7 @@ from control_plane.rollout.domain import (
     rollout_from,
 )
 from control_plane.rollout.models import RolloutRow
-from control_plane.rollout.schemas import Explanation, ReplayItem, ReplaysItem, TallyItem
+from control_plane.rollout.schemas import Explanation, ReplayedDecision, RolloutReplay, TallyItem
 from control_plane.rollout.service.board import Board
 
 STATE = (
@@ -125,7 +125,7 @@ async def tally(session: Session, rollout_id: str) -> list[TallyItem]:
     return [TallyItem.model_validate(dict(line)) for line in await store.tally_by_stratum(session, rollout_id)]
 
 
-async def replay_rollout(session: Session, rollout_id: str) -> ReplaysItem:
+async def replay_rollout(session: Session, rollout_id: str) -> RolloutReplay:
     """Make every kept decision of a rollout again from what was kept of it."""
     row = await _row(session, rollout_id)
     kept = [(line["number"], line["evidence"]) for line in await store.evidence(session, rollout_id)]
@@ -133,9 +133,9 @@ async def replay_rollout(session: Session, rollout_id: str) -> ReplaysItem:
     return _replays(made)
 
 
-def _replays(made: Sequence[Replayed]) -> ReplaysItem:
-    items = [ReplayItem(number=m.number, because=m.because, differs=list(m.differs)) for m in made]
-    return ReplaysItem(decisions=len(items), different=sum(bool(item.differs) for item in items), items=items)
+def _replays(made: Sequence[Replayed]) -> RolloutReplay:
+    items = [ReplayedDecision(number=m.number, because=m.because, differs=list(m.differs)) for m in made]
+    return RolloutReplay(decisions=len(items), different=sum(bool(item.differs) for item in items), items=items)
 
 
 async def _row(session: Session, rollout_id: str) -> RolloutRow:
