@@ -15,10 +15,10 @@ from control_plane.rollout.schemas import (
     DeploymentItem,
     Explanation,
     ForecastItem,
-    RolloutReplay,
     RolloutCreate,
     RolloutItem,
     RolloutPlan,
+    RolloutReplay,
     RolloutWish,
     TallyItem,
 )

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from control_plane.evaluation.domain import PairedSuite, Verdict, decide_gate
-from control_plane.rollout.domain import Gravest, Plan, Stage, Stratum, weigh
+from control_plane.rollout.domain import Control, Gravest, Increment, Plan, Stage, Stratum, Watch, weigh
+from tests.unit.evidence.fields import Field as LateField
+from tests.unit.evidence.fields import Lateness, Past, ever_halted, ever_promoted, history_halts
 from tests.unit.evidence.worlds import (
     Arm,
     Field,
@@ -120,3 +122,66 @@ def test_a_model_worse_by_the_margin_is_rarely_promoted() -> None:
     rng = np.random.default_rng(16)
     runs = [weigh(PLAN, ONE_SITE.run(rng, 2.0)[0]).safe.crossed for _ in range(200)]
     assert share(runs) <= 0.05
+
+
+MIXED = (Arm(HALL, 2, 38, 0.28 / 500), Arm(COLD, 24, 16, 2.45 / 500))
+LATE = Lateness(mean=2, canary=2, offline_share=0.2, offline_looks=6)
+
+
+@pytest.mark.parametrize(
+    "world",
+    [
+        LateField((Arm(HALL, 10, 90, 1 / 500),), 14, 50.0, 0.0, LATE),
+        LateField(MIXED, 14, 50.0, 0.0, LATE),
+        LateField(MIXED, 14, 50.0, 0.3, LATE),
+    ],
+    ids=["late", "late and sites that differ", "late, sites and devices that differ"],
+)
+def test_telemetry_that_comes_late_does_not_halt_an_equal_model(world: LateField) -> None:
+    rng = np.random.default_rng(17)
+    assert share([ever_halted(PLAN, world.drive(rng, 1.0), world.looks) is not None for _ in range(60)]) <= 0.05
+
+
+def test_telemetry_that_comes_late_does_not_let_a_model_pass_that_is_worse_by_the_margin() -> None:
+    rng, world = np.random.default_rng(18), LateField(MIXED, 14, 50.0, 0.0, LATE)
+    assert share([ever_promoted(PLAN, world.drive(rng, 2.0), world.looks) for _ in range(60)]) <= 0.05
+
+
+def test_several_counts_together_halt_an_equal_model_no_oftener_than_one() -> None:
+    """Incidents, the gravest kind and two watched counts, all by chance: alpha is split, not spent four times."""
+    rng = np.random.default_rng(19)
+    watch = tuple(Watch(name, (name,), 0.2) for name in ("brakes", "stalls"))
+    plan = Plan((Stage(0.1, 1e9, 1e9),), gravest=Gravest.EXCESS, watch=watch)
+
+    def increments() -> list[Increment]:
+        draws = rng.poisson([[1.0] * 4, [9.0] * 4], (30, 2, 4))
+        return [
+            Increment(i, HALL, 1.0, 9.0, *(int(d[arm, n]) for n in (0, 1) for arm in (0, 1)), tuple(d[0, 2:].tolist()),
+                      tuple(d[1, 2:].tolist()))
+            for i, d in enumerate(draws)
+        ]  # fmt: skip
+
+    assert share([any(test.crossed for test in weigh(plan, increments()).harms) for _ in range(300)]) <= 0.05
+
+
+@pytest.mark.parametrize("frailty", [0.0, 0.5])
+def test_their_own_past_does_not_accuse_devices_and_sees_harm(frailty: float) -> None:
+    plan = Plan((Stage(1.0, 1e9, 1e9),), gravest=Gravest.OFF, control=Control.HISTORY)
+    past = Past(10, 1 / 10, 60.0, 15, frailty)
+    rng = np.random.default_rng(20)
+    assert share([history_halts(plan, past, rng, 1.0) for _ in range(120)]) <= 0.05
+    assert share([history_halts(plan, past, rng, 3.0) for _ in range(20)]) >= 0.9
+
+
+def test_both_controls_share_alpha() -> None:
+    """Each control gets half: together they halt an equal model no oftener than either would alone."""
+    plan = Plan((Stage(0.1, 1e9, 1e9),), gravest=Gravest.OFF, control=Control.BOTH)
+    needed = {test.name: test.needed for test in weigh(plan, ()).harms}
+    assert needed == {"harm": 40.0, "history_harm": 40.0}
+    rng, world, past = np.random.default_rng(21), ONE_SITE, Past(10, 1 / 10, 60.0, 15)
+
+    def halts() -> bool:
+        *_, known = past.histories(rng, 1.0)
+        return any(test.crossed for test in weigh(plan, world.run(rng, 1.0)[0], (), known).harms)
+
+    assert share([halts() for _ in range(120)]) <= 0.05
