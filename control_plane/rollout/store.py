@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 
-from control_plane.kit.db import Row, Session, execute, rows
+from control_plane.kit.db import Database, Row, Session, execute, rows
 from control_plane.rollout.domain import ENDS
 from control_plane.rollout.models import Baseline, Deployment, RolloutDecision, RolloutRow
 
@@ -125,6 +125,18 @@ async def newest_deployment(session: Session, device_id: str) -> tuple[Deploymen
     )
     found = (await session.execute(query)).first()
     return (found[0], found[1]) if found else None
+
+
+async def touch_seen(database: Database, devices: Sequence[tuple[str, str | None]]) -> None:
+    """Say that devices were heard: (device, the rollout it is offered, or None for its newest)."""
+    await database.fetch(
+        """update rollout_deployment d set seen_at = now()
+           from unnest($1::text[], $2::text[]) as n(device, rollout)
+           where d.device_id = n.device and d.rollout_id = coalesce(n.rollout,
+               (select max(newest.rollout_id) from rollout_deployment newest where newest.device_id = n.device))""",
+        [device for device, _ in devices],
+        [rollout for _, rollout in devices],
+    )
 
 
 async def retrying(session: Session, rollout_id: str, device_id: str) -> tuple[tuple[str, ...], int, int, str]:

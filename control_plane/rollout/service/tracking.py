@@ -61,14 +61,7 @@ async def touch(database: Database, board: Board, devices: Sequence[tuple[str, s
     """Keep the sign of life of devices that say nothing new: (device, the rollout that it is offered, if any)."""
     if not board.tracked or not devices:
         return
-    await database.fetch(
-        """update rollout_deployment d set seen_at = now()
-           from unnest($1::text[], $2::text[]) as n(device, rollout)
-           where d.device_id = n.device and d.rollout_id = coalesce(n.rollout,
-               (select max(newest.rollout_id) from rollout_deployment newest where newest.device_id = n.device))""",
-        [device for device, _ in devices],
-        [rollout for _, rollout in devices],
-    )
+    await store.touch_seen(database, devices)
 
 
 async def track(session: Session, board: Board, who: Identity, message: wire.CheckIn, order: Order | None) -> bool:
