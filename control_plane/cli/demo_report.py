@@ -270,6 +270,13 @@ def print_report(report: dict[str, Any], console: Console) -> None:
             f"[bold]canary, subtle:[/bold] {report['subtle']['because']}\n"
             f"  {report['subtle']['back_on_v2']} robots back on v2"
         )
+    _print_proof(report, console)
+    _print_costs(report, console)
+    for name, holds in report["checks"].items():
+        console.print(f"  {'[green]yes[/green]' if holds else '[red]NO [/red]'} {name.replace('_', ' ')}")
+
+
+def _print_proof(report: dict[str, Any], console: Console) -> None:
     trust = report["trust"]
     console.print(
         f"trust: {trust['chains_hold']} of {trust['devices']} devices prove the whole chain of what they run from "
@@ -284,9 +291,6 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     )
     for each in trust["broken"][:3]:
         console.print(f"  [red]{each}[/red]", highlight=False)
-    _print_costs(report, console)
-    for name, holds in report["checks"].items():
-        console.print(f"  {'[green]yes[/green]' if holds else '[red]NO [/red]'} {name.replace('_', ' ')}")
 
 
 def _print_costs(report: dict[str, Any], console: Console) -> None:

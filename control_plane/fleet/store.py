@@ -75,16 +75,6 @@ async def list_devices(
     return (await session.scalars(query)).all()
 
 
-async def members(session: Session, device_classes: Sequence[str], sites: Sequence[str] | None) -> Sequence[Any]:
-    """Return (id, site, device_class) of every active device in a selection."""
-    query = select(Device.id, Device.site, Device.device_class).where(
-        Device.device_class.in_(device_classes), Device.state == "active"
-    )
-    if sites is not None:
-        query = query.where(Device.site.in_(sites))
-    return (await session.execute(query)).all()
-
-
 async def strata(session: Session, device_classes: Sequence[str], sites: Sequence[str] | None) -> Sequence[Any]:
     """Return (site, device_class, devices) of a selection's strata; as many rows as strata, however many devices."""
     query = (

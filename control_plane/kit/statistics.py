@@ -341,23 +341,24 @@ def own_history(before: Sequence[tuple[float, float]], since: Sequence[tuple[flo
     )
 
 
-def dispersion(arms: Sequence[tuple[UnitMoments, UnitMoments]], floor: float = 0.0) -> float:
+def dispersion(arms: Sequence[tuple[UnitMoments, UnitMoments]], floor: float = 0.0, ratio: float = 1.0) -> float:
     """Say how many times the variance of "treated minus expected" exceeds Poisson's because units differ.
 
     `arms`: (treated, control) per stratum. Units with frailty variance phi have counts of variance mu + phi*mu^2. phi
     is estimated by moments within arms and strata (so neither effect nor site enters it), never below `floor`; the
-    squared exposures of both arms then say what it does to the comparison. 1 when nothing is known.
+    squared exposures of both arms then say what it does to the comparison, if the treated rate is `ratio` times the
+    control's: the more happens, the more units that differ weigh beside chance. 1 when nothing is known.
     """
     phi = max(frailty([moments for pair in arms for moments in pair]), floor)
     extra = plain = 0.0
     for treated, control in arms:
-        exposure = treated.exposure + control.exposure
         if treated.exposure <= 0 or control.exposure <= 0:
             continue
-        rate, share = (treated.events + control.events) / exposure, treated.exposure / exposure
-        squares = (1 - share) ** 2 * treated.exposure_squared + share**2 * control.exposure_squared
+        weight = ratio * treated.exposure + control.exposure
+        rate, share = (treated.events + control.events) / weight, ratio * treated.exposure / weight
+        squares = ((1 - share) * ratio) ** 2 * treated.exposure_squared + share**2 * control.exposure_squared
         extra += rate**2 * squares
-        plain += rate * share * (1 - share) * exposure
+        plain += rate * share * (1 - share) * weight
     return 1.0 + phi * extra / plain if plain > 0 else 1.0
 
 

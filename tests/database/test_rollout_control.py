@@ -53,6 +53,7 @@ async def test_a_newer_rollout_takes_the_devices_of_one_under_way(server: Server
     assert urgent["preempts"] == [slow["id"]]
     await fleet.answer(made["digest"])
     await fleet.until(urgent["id"], "done", turns=20)
+    await fleet.until(slow["id"], "halted")
     ended = await item_of(server, slow)
     assert (ended["phase"], ended["preempted_by"]) == ("halted", urgent["id"])
     assert len(fleet.running(second["content_digest"])) == 8

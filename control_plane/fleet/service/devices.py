@@ -54,10 +54,6 @@ async def list_devices(
     return page_of([_item(device) for device in found], limit, lambda item: item.id)
 
 
-async def members(session: Session, device_classes: list[str], sites: list[str] | None) -> list[Member]:
-    return [Member(*found) for found in await store.members(session, device_classes, sites)]
-
-
 async def strata(session: Session, device_classes: Sequence[str], sites: Sequence[str] | None) -> list[StratumSize]:
     """Return how many active devices a selection has by site and class; it costs the number of strata."""
     return [StratumSize(*found) for found in await store.strata(session, device_classes, sites)]

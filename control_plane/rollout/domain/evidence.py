@@ -89,12 +89,13 @@ def weigh(
     """Weigh everything seen, in the order in which it happened. Strata multiply: each compares only with itself."""
     ledger = Ledger.of(increments)
     joined = Joined.of(ledger)
-    spread = statistics.dispersion([(s.canary, s.control) for s in spreads], plan.frailty_floor)
+    arms = [(s.canary, s.control) for s in spreads]
+    spread, at_margin = (statistics.dispersion(arms, plan.frailty_floor, ratio) for ratio in (1.0, 1 + plan.margin))
     past = _own_past(histories) if plan.control is not Control.CONCURRENT else Slices.of([])
     (canary, control), main = ledger.driven, joined.slices(INCIDENTS)
     return Evidence(
         harms=tuple(_harms(plan, ledger, joined, spread, past)),
-        safes=tuple(_safes(plan, main, spread, past)),
+        safes=tuple(_safes(plan, main, at_margin, past)),
         ratio=_ratio(plan, main, spread, past),
         canary_exposure=canary,
         control_exposure=control,

@@ -17,12 +17,13 @@ from control_plane.lineage.domain import Kind, Node
 from control_plane.registry import service as registry
 from control_plane.registry.schemas import ReleaseCreate, ReleaseItem
 from control_plane.rollout import store
-from control_plane.rollout.domain import ENDS, Phase, Wishes
+from control_plane.rollout.domain import ENDS, Phase, Plan, Wishes
 from control_plane.rollout.models import RolloutRow
 from control_plane.rollout.schemas import (
     BaselineItem,
     DecisionItem,
     DeploymentItem,
+    ForecastItem,
     RolloutCreate,
     RolloutItem,
     RolloutWish,
@@ -64,17 +65,8 @@ async def create_rollout(session: Session, objects: ObjectStore, actor: str, bod
 async def _insert_rollout(
     session: Session, actor: str, body: RolloutCreate, release: ReleaseItem, verdict: str | None
 ) -> RolloutRow:
-    try:
-        plan = body.plan.to_plan(release.approvals_needed)
-    except ValueError as error:
-        raise Invalid(str(error), code="bad_plan") from error
+    plan, expected = await _planned(session, body, release)
     baselines = {(b.device_class, b.site): b.content_digest for b in await store.baselines(session)}
-    expected = await forecast(session, release.model, release.device_classes, body.sites, plan)
-    if not expected.can_decide and not body.plan_override:
-        raise Invalid(
-            f"this plan cannot decide: {expected.because}; change it, or override it and say why",
-            code="plan_cannot_decide",
-        )
     row = RolloutRow(
         id=new_id("roll"),
         model=release.model,
@@ -108,6 +100,21 @@ async def _insert_rollout(
     session.add(row)
     await session.flush()
     return row
+
+
+async def _planned(session: Session, body: RolloutCreate, release: ReleaseItem) -> tuple[Plan, ForecastItem]:
+    """Return the plan with what it can decide; one that cannot decide must be overridden by name."""
+    try:
+        plan = body.plan.to_plan(release.approvals_needed)
+    except ValueError as error:
+        raise Invalid(str(error), code="bad_plan") from error
+    expected = await forecast(session, release.model, release.device_classes, body.sites, plan)
+    if not expected.can_decide and not body.plan_override:
+        raise Invalid(
+            f"this plan cannot decide: {expected.because}; change it, or override it and say why",
+            code="plan_cannot_decide",
+        )
+    return plan, expected
 
 
 def _champion(device_classes: list[str], sites: list[str] | None, baselines: dict[tuple[str, str], str]) -> str | None:

@@ -115,7 +115,7 @@ async def test_a_manifest_by_hand_says_what_pydantic_says_and_verifies(order: Or
     offers = Offers(board := telling(order))
     board.read_at = asyncio.get_running_loop().time()
     known = Known(who.id, "cart", "north", DeviceState.ACTIVE, b"k" * 32, denied=False, offer=offers.of(order))
-    offer = offers.holds(known)
+    offer = offers.holds(known, BODY)
     assert offer is not None
     payload = offers.manifest(who.id, SAYS.nonce.encode(), SAYS.seq, offer)
     sealed = reply(payload, wire.key_id(key.public_key()).encode(), key.sign(to_sign(payload)), b"30.0")
@@ -131,7 +131,7 @@ async def test_a_manifest_by_hand_says_what_pydantic_says_and_verifies(order: Or
 
 def telling(order: Order | None) -> Board:
     class Telling(Board):
-        def order(self, who: Identity, floor: int) -> Order | None:
+        def order(self, who: Identity, floor: int, running: str | None) -> Order | None:
             return order
 
     return Telling(revision=17)
@@ -147,11 +147,11 @@ async def test_another_order_is_no_offer_that_holds() -> None:
     offers = Offers(board := Board())
     board.read_at = asyncio.get_running_loop().time()
     known = Known("dev_1", "cart", "north", DeviceState.ACTIVE, b"k" * 32, denied=False, offer=offers.of(ORDER))
-    assert offers.holds(known) is None  # the board offers nothing
+    assert offers.holds(known, BODY) is None  # the board offers nothing
     known.offer = offers.of(None)
-    assert offers.holds(known) is known.offer
+    assert offers.holds(known, BODY) is known.offer
     board.read_at = -1e9
-    assert offers.holds(known) is None  # and is too old now
+    assert offers.holds(known, BODY) is None  # and is too old now
 
 
 def test_an_allowance_is_ten_seconds_at_once_and_then_its_rate() -> None:
