@@ -238,7 +238,8 @@ async def _read_ahead(app: FastAPI) -> None:
             async with context.database.transaction() as session:
                 await board.ahead(session, context.objects)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(board.changed.wait(), BOARD_S)
+            async with asyncio.timeout(BOARD_S):  # `wait_for` may lose a cancellation that comes with the event
+                await board.changed.wait()
 
 
 def listeners_of(app: FastAPI, arguments: argparse.Namespace) -> list[tls.Listener]:

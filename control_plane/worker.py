@@ -91,7 +91,8 @@ async def _loop(
                 log.warning("%s waits for the database: %s", name, type(error).__name__)
         wake.clear()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(wake.wait(), context.settings.tick_s)
+            async with asyncio.timeout(context.settings.tick_s):
+                await wake.wait()
 
 
 async def _main() -> None:

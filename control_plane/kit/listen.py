@@ -50,5 +50,6 @@ async def _listen_once(url: str, channels: Mapping[str, Callable[[str], None]], 
 
 async def _is_set(event: asyncio.Event) -> bool:
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), ALIVE_S)
+        async with asyncio.timeout(ALIVE_S):
+            await event.wait()
     return event.is_set()

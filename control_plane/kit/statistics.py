@@ -341,15 +341,18 @@ def own_history(before: Sequence[tuple[float, float]], since: Sequence[tuple[flo
     )
 
 
-def dispersion(arms: Sequence[tuple[UnitMoments, UnitMoments]], floor: float = 0.0, ratio: float = 1.0) -> float:
+def dispersion(
+    arms: Sequence[tuple[UnitMoments, UnitMoments]], floor: float = 0.0, ratio: float = 1.0, errors: float = 0.0
+) -> float:
     """Say how many times the variance of "treated minus expected" exceeds Poisson's because units differ.
 
     `arms`: (treated, control) per stratum. Units with frailty variance phi have counts of variance mu + phi*mu^2. phi
     is estimated by moments within arms and strata (so neither effect nor site enters it), never below `floor`; the
     squared exposures of both arms then say what it does to the comparison, if the treated rate is `ratio` times the
-    control's: the more happens, the more units that differ weigh beside chance. 1 when nothing is known.
+    control's: the more happens, the more units that differ weigh beside chance. `errors`: by how many standard errors
+    phi is taken above its estimate. 1 when nothing is known.
     """
-    phi = max(frailty([moments for pair in arms for moments in pair]), floor)
+    phi = max(frailty([moments for pair in arms for moments in pair], errors), floor)
     extra = plain = 0.0
     for treated, control in arms:
         if treated.exposure <= 0 or control.exposure <= 0:
@@ -362,9 +365,13 @@ def dispersion(arms: Sequence[tuple[UnitMoments, UnitMoments]], floor: float = 0
     return 1.0 + phi * extra / plain if plain > 0 else 1.0
 
 
-def frailty(arms: Sequence[UnitMoments]) -> float:
-    """Estimate the variance of the units' own rate factor (mean 1) by moments; 0 when counts look plainly Poisson."""
+def frailty(arms: Sequence[UnitMoments], errors: float = 0.0) -> float:
+    """Estimate the variance of the units' own rate factor (mean 1) by moments; 0 when counts look plainly Poisson.
+
+    `errors`: how many standard errors of the estimate to add; the error is that of units which drove alike.
+    """
     surplus = scale = 0.0
+    counts: list[tuple[int, float]] = []
     for arm in arms:
         if arm.units < 2 or arm.exposure <= 0 or arm.events <= 0:
             continue
@@ -372,7 +379,12 @@ def frailty(arms: Sequence[UnitMoments]) -> float:
         squares = arm.events_squared - 2 * rate * arm.events_times_exposure + rate**2 * arm.exposure_squared
         surplus += squares * arm.units / (arm.units - 1) - arm.events
         scale += rate**2 * arm.exposure_squared
-    return max(0.0, surplus / scale) if scale > 0 else 0.0
+        counts.append((arm.units, arm.events / arm.units))
+    if scale <= 0:
+        return 0.0
+    phi = max(0.0, surplus / scale)
+    noise = sum(2 * units * (mean + phi * mean**2) ** 2 for units, mean in counts)
+    return phi + errors * math.sqrt(noise) / scale
 
 
 def unit_moments(events: Sequence[float] | Floats, exposures: Sequence[float] | Floats) -> UnitMoments:

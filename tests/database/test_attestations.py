@@ -15,6 +15,7 @@ from agents.protocol.v1.trust import attestations_path, release_path
 from control_plane.cli.approvals import Wish, sign_approvals
 from control_plane.evaluation.domain import Verdict, result_of
 from control_plane.kit import outbox
+from control_plane.kit.db import execute
 from control_plane.kit.roles import Role
 from control_plane.kit.signing import Signer, load_signer, read_signer
 from control_plane.registry.schemas import ReleaseItem
@@ -215,3 +216,4 @@ async def baseline(live: Live, tmp_path: Path, version: dict[str, Any]) -> None:
 
         values = {"release": made["digest"], "content_digest": version["content_digest"], "counter": made["counter"]}
         await store.put_baseline(session, "cart", values | {"since": datetime.now(UTC)})
+        await execute(session, "select pg_notify('fleetloop_rollout', '')")  # as the reconciler does

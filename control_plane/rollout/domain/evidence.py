@@ -9,6 +9,9 @@ from control_plane.kit.statistics import EPath, Interval, Slices
 from control_plane.rollout.domain.ledger import GRAVEST, INCIDENTS, WATCHED, Joined, Ledger
 from control_plane.rollout.domain.values import ArmSpread, Control, Gravest, History, Increment, Plan
 
+SAFE_ERRORS = 1.0
+"""To widen, devices are taken to differ by this many standard errors more than they seem to."""
+
 LEAST_FRAILTY = 0.02
 """Devices are never taken to be all alike when their own past is the control."""
 
@@ -90,7 +93,8 @@ def weigh(
     ledger = Ledger.of(increments)
     joined = Joined.of(ledger)
     arms = [(s.canary, s.control) for s in spreads]
-    spread, at_margin = (statistics.dispersion(arms, plan.frailty_floor, ratio) for ratio in (1.0, 1 + plan.margin))
+    spread = statistics.dispersion(arms, plan.frailty_floor)
+    at_margin = statistics.dispersion(arms, plan.frailty_floor, 1 + plan.margin, SAFE_ERRORS)
     past = _own_past(histories) if plan.control is not Control.CONCURRENT else Slices.of([])
     (canary, control), main = ledger.driven, joined.slices(INCIDENTS)
     return Evidence(
