@@ -73,6 +73,7 @@ class Case:
     waves: Judged
     singles: Judged
     whole: Judged
+    incidents: tuple[int, int]  # in all missions at the sites: the candidate's, and those of what it is compared with
     runs: tuple[Run, ...] = ()
 
     @property
@@ -129,9 +130,14 @@ def show(model: bytes, world_suites: Suites, seed: int) -> Shown:
 def judge(seed: int, name: str, suites: Suites, candidate: Shown, champion: Shown) -> Case:
     evidence = paired(suites, candidate.suites, champion.suites)
     ways = by_wave(evidence), by_scenario(evidence), fixed(evidence)
+    incidents = _incidents(candidate), _incidents(champion)
     if name == BETTER:
-        return Case(seed, name, *ways)
-    return Case(seed, name, *ways, _rollouts(name, seed, suites, (candidate, champion), ROLLOUTS))
+        return Case(seed, name, *ways, incidents)
+    return Case(seed, name, *ways, incidents, _rollouts(name, seed, suites, (candidate, champion), ROLLOUTS))
+
+
+def _incidents(shown: Shown) -> int:
+    return sum(int(row["incident"]) for row in (*shown.suites["field"], *shown.more))
 
 
 def judge_equal(seed: int, suites: Suites, champion: Shown) -> tuple[Run, ...]:
@@ -230,6 +236,7 @@ def _stopped(name: str, found: Sequence[Case]) -> Line:
     figures: Line = {
         "stopped": stopped,
         "seeds": len(found),
+        "times_the_incidents": _times(found),
         "gate_failed": sum(case.waves.verdict is Verdict.FAIL for case in found),
         "gate_failed_whole": sum(case.whole.verdict is Verdict.FAIL for case in found),
         "gate_by": dict(Counter(case.waves.by[0] for case in found if case.waves.by)),
@@ -279,6 +286,12 @@ def _line(what: str, bound: str, ok: bool, **figures: Any) -> Line:
     return {"proof": f"candidates: {what}", "ok": bool(ok), "bound": bound, "figures": figures}
 
 
+def _times(found: Sequence[Case]) -> float:
+    """Say how bad they are: incidents at the sites, as a multiple of what they are compared with."""
+    ours, theirs = (sum(case.incidents[side] for case in found) for side in (0, 1))
+    return round(ours / max(theirs, 1), 2)
+
+
 def _median(values: Sequence[int | None]) -> float | None:
     known = [value for value in values if value is not None]
     return statistics.median(known) if known else None
@@ -294,31 +307,39 @@ def _km(found: Sequence[Case], percent: int) -> float | None:
 # --- the document ---------------------------------------------------------------------------------------------------
 
 
+COLUMNS = (
+    "candidate",
+    "incidents",
+    "gate",
+    "by",
+    "scenarios",
+    "simulations",
+    "canaries halted",
+    "km, half",
+    "km, 9 of 10",
+)
+
+
 def _table(cases: Sequence[Case]) -> list[str]:
-    head = (
-        "| candidate | gate | by | scenarios | simulations | canaries halted | canary-km, half | canary-km, 9 of 10 |"
-    )
-    return [
-        head,
-        "|---|---|---|---|---|---|---|---|",
-        *(_row(name, _of(cases, name)) for name in (*WRONG, BETTER, EQUAL)),
-    ]
+    rows = [_row(name, _of(cases, name)) for name in (*WRONG, BETTER, EQUAL)]
+    return ["| " + " | ".join(cells) + " |" for cells in (COLUMNS, ["---"] * len(COLUMNS), *rows)]
 
 
-def _row(name: str, found: Sequence[Case]) -> str:
-    verdicts = ", ".join(
-        f"{word} {count}" for word, count in Counter(str(c.waves.verdict) for c in found).most_common()
-    )
-    by = ", ".join(f"{part} {n}" for part, n in Counter(c.waves.by[0] for c in found if c.waves.by).most_common())
+def _row(name: str, found: Sequence[Case]) -> list[str]:
+    verdicts = _counted([str(case.waves.verdict) for case in found])
+    by = _counted([case.waves.by[0] for case in found if case.waves.by])
     until = _median([case.singles.caught for case in found])
-    cells = [name, verdicts, by or "-", "-" if until is None else f"{until:g}", f"{_share(found, 'waves'):.0%}"]
-    if found[0].runs:
-        far = [_km(found, percent) for percent in (50, 90)]
-        over = [f"over {HORIZON_KM:g}" if km is None else f"{km:g}" for km in far]
-        cells += [f"{statistics.mean(case.halted for case in found):.0%}", *over]
-    else:
-        cells += ["-", "-", "-"]
-    return "| " + " | ".join(cells) + " |"
+    scenarios = "-" if until is None else f"{until:g}"
+    gate = [name, f"{_times(found):g} times", verdicts, by or "-", scenarios, f"{_share(found, 'waves'):.0%}"]
+    if not found[0].runs:
+        return [*gate, "-", "-", "-"]
+    far = [_km(found, percent) for percent in (50, 90)]
+    over = [f"over {HORIZON_KM:g}" if km is None else f"{km:g}" for km in far]
+    return [*gate, f"{statistics.mean(case.halted for case in found):.0%}", *over]
+
+
+def _counted(words: Sequence[str]) -> str:
+    return ", ".join(f"{word} {count}" for word, count in Counter(words).most_common())
 
 
 def page(table: Sequence[str], found: Sequence[Line], seeds: int) -> str:
@@ -328,11 +349,15 @@ def page(table: Sequence[str], found: Sequence[Line], seeds: int) -> str:
         "",
         "Made by `make prove ARGS=evidence`, from fixed seeds. Eight candidates of the reference workload have one",
         f"thing wrong each; with {seeds} seeds all were trained, simulated and judged against the second model, v2.",
-        "*Gate* and *by* count seeds, by the first part that failed; *scenarios* is after how many, driven by both",
-        f"models, the gate could say so (median, asked after every one of {size}); *simulations* is the share of the",
-        "fixed-size gate's that the flow uses, wave by wave. Canaries are a quarter of every site's robots; halts are",
-        f"within {HORIZON_KM:g} canary-km, kilometres those of half and of nine in ten rollouts, over all seeds.",
-        "Rollouts are drawn with replacement from missions that were really driven.",
+        "",
+        "- *Incidents*: how bad each is at the sites, as a multiple of v2's (of v1's for v2) in the same missions.",
+        "- *Gate* and *by*: how many seeds, and the first part that failed. Whoever does not pass goes nowhere;",
+        "  *inconclusive* says that no harm was shown.",
+        f"- *Scenarios*: after how many of {size}, driven by both, the gate could say fail (median, asked after each).",
+        "- *Simulations*: the share of the fixed-size gate's that the flow uses, asking wave by wave.",
+        f"- *Canaries halted*: within {HORIZON_KM:g} canary-km, and after how many kilometres half and nine in ten rollouts",
+        "  are. A quarter of every site's robots are canaries; rollouts are drawn with replacement from missions that",
+        "  were really driven.",
         "",
         *table,
         "",
