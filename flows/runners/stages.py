@@ -40,6 +40,7 @@ REPRODUCTION = "reproduction"
 FROM_INCIDENTS = ("regression", REPRODUCTION)
 """Kinds of suite that are made of recordings of incidents that training never sees."""
 LONGEST_SHARD = 8  # times the workload's shard_scenarios
+WAVE_PART = 4  # a wave adds at most a quarter to what is known
 
 
 def ingest(run: RunSession) -> list[Recorded]:
@@ -361,16 +362,18 @@ def _driven_again(run: RunSession, suite: SuiteItem, guilty: VersionItem) -> dic
 def waves_of(missing: Sequence[int], size: int, jobs: int) -> Iterator[list[tuple[int, int]]]:
     """Cut what is missing into waves of at most `jobs` shards for each side, so that every slot has something to do.
 
-    From the third wave on each doubles the evidence, up to a bound: the first answer comes early, and late jobs are
-    long enough that starting their processes costs little. Where a shard begins depends on nothing that is missing, so
-    that its job's key never varies.
+    The first are small and none adds more than a quarter to the evidence, so that little is simulated beyond the
+    answer; in a long suite later jobs are long enough that starting their processes costs little. Where a shard begins
+    depends on nothing that is missing, so that its job's key never varies.
     """
-    begin, end = 0, size * jobs
+    begin = 0
     while missing and begin <= max(missing):
-        wave = shards_of([place for place in missing if begin <= place < end], (end - begin) // jobs)
+        each = size * min(LONGEST_SHARD, max(1, begin // (WAVE_PART * size * jobs)))
+        shards = [(start, start + each) for start in range(begin, begin + each * jobs, each)]
+        wave = [(start, stop) for start, stop in shards if any(start <= place < stop for place in missing)]
         if wave:
             yield wave
-        begin, end = end, end + min(end, size * jobs * LONGEST_SHARD)
+        begin += each * jobs
 
 
 def _submit_shard(run: RunSession, suite: SuiteItem, side: VersionItem, shard: tuple[int, int]) -> JobItem:
