@@ -238,6 +238,10 @@ class GateItem(Schema):
     created_at: datetime
 
 
+MOST_REPLAYED = 6
+"""How many scenarios of one gate people can look at: more than that nobody does."""
+
+
 class GateReplayPut(Schema):
     """What one model did in one scenario of a gate; `file` is a replay/SCENARIO.json in the object store."""
 
