@@ -62,14 +62,15 @@ async def test_a_person_plays_and_scrubs(
         assert "clearance" in await page.text_content(".drive[data-side=candidate] .reading")
         await page.keyboard.press("Space")
         assert await page.text_content(".play") == "Pause"
-        await page.wait_for_function("parseFloat(document.querySelector('.time').textContent) > 1.3")
+        await page.wait_for_selector(".time:not(:text-is('1.0 s'))")
         await page.click(".play")
         await page.fill(".scrub input", "59")
         assert await page.text_content(".time") == "5.9 s"
         assert "<b>candidate</b> reached its goal" in await page.text_content(".drive[data-side=candidate] .reading")
         await page.uncheck(".follow")
-        box = await page.locator(".curve-box svg").first.bounding_box()
-        await page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 40)
+        curve = page.locator(".curve-box svg").first
+        width_px = (await curve.bounding_box())["width"]
+        await curve.click(position={"x": width_px / 2, "y": 40})
         assert 2.5 < float((await page.text_content(".time")).split()[0]) < 3.5
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert await page.locator("svg .curve").count() == 4

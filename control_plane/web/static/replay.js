@@ -258,7 +258,7 @@
   }
 
   function drawCurve(curve) {
-    const { value, most, unit } = curve.node.dataset, width = Math.max(curve.node.clientWidth, 160);
+    const { value, most } = curve.node.dataset, width = Math.max(curve.node.clientWidth, 160);
     const picture = element("svg", { viewBox: `0 0 ${width} ${CURVE_HEIGHT}`, class: "chart", role: "img" });
     picture.append(element("title", {}, `${value === "ttc_s" ? "Time to collision" : "Clearance"} of both models over time`));
     const x = (time) => MARGIN.left + (time / (length || 1)) * (width - MARGIN.left - MARGIN.right);
@@ -272,14 +272,12 @@
     for (let time = 0; time <= length; time += every) {
       picture.append(element("text", { class: "tick", x: x(time), y: CURVE_HEIGHT - 4, "text-anchor": "middle" }, `${time} s`));
     }
-    drives.forEach((drive, i) => {
+    for (const drive of drives) {
       for (const part of parts(drive.steps, value)) {
         const points = part.map((step) => `${x(step.t_s).toFixed(1)},${y(step[value]).toFixed(1)}`).join(" ");
-        picture.append(element("polyline", { class: `curve ${drive.series}${i ? "" : " dashed"}`, points }));
+        picture.append(element("polyline", { class: `curve ${drive.series}${drive.node.dataset.side === "champion" ? " dashed" : ""}`, points }));
       }
-      picture.append(element("text", { class: "tick", x: width - MARGIN.right, y: MARGIN.top + 10 + 14 * i, "text-anchor": "end" },
-        `${drive.node.dataset.side} ${i ? "\u2014" : "- -"}, ${unit}`));
-    });
+    }
     curve.cursor = element("line", { class: "cursor", y1: MARGIN.top, y2: bottom, x1: x(now), x2: x(now) });
     picture.append(curve.cursor);
     curve.node.replaceChildren(picture);
