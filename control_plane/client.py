@@ -25,6 +25,8 @@ from control_plane.evaluation.schemas import (
     EvaluationItem,
     GateCreate,
     GateItem,
+    GateReplayItem,
+    GateReplayPut,
     PartPlanItem,
     PlanCreate,
     PredictionItem,
@@ -384,6 +386,12 @@ class Client:
 
     def replay_gate(self, gate_id: str) -> ReplayItem:
         return self._one(ReplayItem, "POST", f"/gates/{gate_id}/replay")
+
+    def put_replay(self, gate_id: str, body: GateReplayPut) -> GateReplayItem:
+        return self._one(GateReplayItem, "PUT", f"/gates/{gate_id}/replays", body=body)
+
+    def list_replays(self, gate_id: str) -> list[GateReplayItem]:
+        return self._one(list[GateReplayItem], "GET", f"/gates/{gate_id}/replays")
 
     def backtest(self, body: BacktestCreate) -> Backtest:
         return self._one(Backtest, "POST", "/gates/backtest", body=body)

@@ -80,6 +80,30 @@ def replay(
 
 
 @gate.command()
+def replays(
+    gate_id: Annotated[str, typer.Argument(help="the gate's id")],
+    as_json: Json = False,
+) -> None:
+    """List what can be looked at before answering: both models in scenarios in which they differ, with addresses."""
+
+    def command() -> None:
+        c = client("viewer")
+        found = [item.model_copy(update={"page": f"{c.server}{item.page}"}) for item in c.list_replays(gate_id)]
+        if as_json:
+            show(found, (), as_json=True)
+            return
+        for item in found:
+            warning = "" if item.agrees else " (not as the gate judged it)"
+            typer.echo(f"{item.suite} {item.scenario} {item.side}: {item.outcome}{warning}")
+        for page in sorted({item.page for item in found}):
+            typer.echo(page)
+        if not found:
+            typer.echo("no replays: nothing is asked about this gate, or its workload has no command 'replay'")
+
+    guarded(command)
+
+
+@gate.command()
 def backtest(
     policy: Annotated[Path, typer.Argument(help="a policy (YAML): the `gate:` mapping of a workload.yaml")],
     model: Annotated[str | None, typer.Option(help="only gates of this model")] = None,

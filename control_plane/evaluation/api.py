@@ -10,6 +10,8 @@ from control_plane.evaluation.schemas import (
     EvaluationItem,
     GateCreate,
     GateItem,
+    GateReplayItem,
+    GateReplayPut,
     PartPlanItem,
     PlanCreate,
     PredictionItem,
@@ -104,6 +106,18 @@ async def backtest(body: BacktestCreate, call: ViewerCall) -> Backtest:
 async def replay(gate_id: str, call: ViewerCall) -> ReplayItem:
     """Decide again over a gate's kept evidence and compare bytes."""
     return await service.replay(call.session, call.context.objects, gate_id)
+
+
+@api.put("/gates/{gate_id}/replays", name="put_replay")
+async def put_replay(gate_id: str, body: GateReplayPut, call: PipelineCall) -> GateReplayItem:
+    """Take in what one model did in a scenario that people are asked about."""
+    return await service.put_replay(call.session, call.context.objects, gate_id, body)
+
+
+@api.get("/gates/{gate_id}/replays", name="list_replays")
+async def list_replays(gate_id: str, call: ViewerCall) -> list[GateReplayItem]:
+    """List what people can look at before they answer this gate's questions."""
+    return await service.list_replays(call.session, gate_id)
 
 
 @api.get("/gates", name="list_gates")

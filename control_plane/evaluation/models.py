@@ -108,3 +108,19 @@ class IncidentScenario(Base):
     because: Mapped[str]
     changed_by: Mapped[str]
     changed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class GateReplay(Base):
+    """What one model did in one scenario that people are asked about; the file is in the object store."""
+
+    __tablename__ = "evaluation_replay"
+
+    gate_id: Mapped[str] = mapped_column(ForeignKey("evaluation_gate.id"), primary_key=True)
+    suite: Mapped[str] = mapped_column(primary_key=True)
+    scenario: Mapped[str] = mapped_column(primary_key=True)
+    side: Mapped[str] = mapped_column(primary_key=True)
+    sha256: Mapped[str]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    outcome: Mapped[str]
+    agrees: Mapped[bool]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())

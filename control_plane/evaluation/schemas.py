@@ -72,6 +72,55 @@ class ResultLine(Lenient):
     evidence_sha256: Sha256
 
 
+Places = Annotated[list[tuple[float, float]], Field(max_length=200)]
+
+
+class ReplayWorld(Lenient):
+    """What stands still: rectangles as centre and half sizes, and lines of points, in metres."""
+
+    rectangles: list[tuple[float, float, float, float]] = Field(default_factory=list, max_length=200)
+    polylines: list[Places] = Field(default_factory=list, max_length=200)
+
+
+class ReplayRobot(Lenient):
+    radius_m: float = Field(gt=0)
+    range_m: float = Field(default=0, ge=0)
+    ray_angles_rad: list[float] = Field(default_factory=list, max_length=60)
+
+
+class ReplayStep(Lenient):
+    t_s: float
+    x_m: float
+    y_m: float
+    yaw_rad: float
+    speed_mps: float
+    movers: list[tuple[float, float, float]] = Field(default_factory=list, max_length=64)
+    ranges_m: list[float] = Field(default_factory=list, max_length=60)
+    command: tuple[float, float] | None = None
+    clearance_m: float | None = None
+    ttc_s: float | None = None
+
+
+class ReplayOutcome(Lenient):
+    words: str = Field(min_length=1, max_length=300)
+    metrics: dict[str, float]
+
+
+class ReplayFile(Lenient):
+    """replay/SCENARIO.json of the workload contract: what one model did in one scenario."""
+
+    schema_: Literal["fleetloop.replay/v1"] = Field(alias="schema")
+    suite: Short
+    scenario: Short
+    model_sha256: Sha256
+    simulator: Short
+    dt_s: float = Field(gt=0)
+    world: ReplayWorld
+    robot: ReplayRobot
+    steps: list[ReplayStep] = Field(min_length=1, max_length=400)
+    outcome: ReplayOutcome
+
+
 class SuiteCreate(Schema):
     """`file` is a suite.json in the object store."""
 
@@ -186,6 +235,34 @@ class GateItem(Schema):
     device_classes: list[str]
     evidence_sha256: str
     looks: dict[str, int]
+    created_at: datetime
+
+
+MOST_REPLAYED = 6
+"""How many scenarios of one gate people can look at: more than that nobody does."""
+
+
+class GateReplayPut(Schema):
+    """What one model did in one scenario of a gate; `file` is a replay/SCENARIO.json in the object store."""
+
+    suite: Name
+    scenario: Name
+    side: Literal["candidate", "champion"]
+    file: FileRef
+
+
+class GateReplayItem(Schema):
+    """`outcome` in words; `agrees`: its metrics are those that the gate decided by; `page` shows both models."""
+
+    gate_id: str
+    suite: str
+    scenario: str
+    side: Literal["candidate", "champion"]
+    sha256: str
+    size_bytes: int
+    outcome: str
+    agrees: bool
+    page: str
     created_at: datetime
 
 

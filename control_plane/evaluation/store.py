@@ -10,6 +10,7 @@ from control_plane.evaluation.models import (
     Evaluation,
     EvaluationCase,
     Gate,
+    GateReplay,
     HoldoutUseRow,
     IncidentScenario,
     Suite,
@@ -70,6 +71,10 @@ async def insert_cases(session: Session, values: list[dict[str, Any]]) -> None:
 async def cases(session: Session, evaluation_id: str) -> Sequence[EvaluationCase]:
     query = select(EvaluationCase).where(EvaluationCase.evaluation_id == evaluation_id)
     return (await session.scalars(query)).all()
+
+
+async def find_case(session: Session, evaluation_id: str, scenario: str) -> EvaluationCase | None:
+    return await session.get(EvaluationCase, (evaluation_id, scenario))
 
 
 async def done_scenarios(session: Session, evaluation_id: str) -> set[str]:
@@ -145,6 +150,20 @@ async def holdout_uses(session: Session, model: str, suite: str) -> Sequence[Hol
 async def put_holdout_use(session: Session, values: dict[str, Any]) -> None:
     """Write a look down; the first answer stands."""
     await session.execute(insert(HoldoutUseRow).values(values).on_conflict_do_nothing())
+
+
+async def replays(session: Session, gates: Sequence[str]) -> Sequence[GateReplay]:
+    query = select(GateReplay).where(GateReplay.gate_id.in_(gates)).order_by(GateReplay.created_at)
+    return (await session.scalars(query)).all()
+
+
+async def put_replay(session: Session, values: dict[str, Any]) -> GateReplay:
+    """Write a replay down; the newest stands."""
+    key = ("gate_id", "suite", "scenario", "side")
+    statement = insert(GateReplay).values(values)
+    kept = {name: statement.excluded[name] for name in values if name not in key} | {"created_at": func.now()}
+    made = statement.on_conflict_do_update(index_elements=key, set_=kept).returning(GateReplay)
+    return (await session.scalars(made, execution_options={"populate_existing": True})).one()
 
 
 async def find_scenario(session: Session, model: str, source: str) -> IncidentScenario | None:

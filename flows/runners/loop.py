@@ -1,12 +1,14 @@
 """Once round the loop, from recordings to a planned rollout, as plain calls; Prefect only wraps them."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 from control_plane.client import ClientError
 from control_plane.pipelines.schemas import RunFinish
 from control_plane.registry.schemas import VersionItem
 from flows.runners import stages
+from flows.runners.replays import Shown, show_flips
 from flows.runners.session import RunLostError, RunSession, open_run
 
 Answer = TypeVar("Answer")
@@ -40,6 +42,7 @@ def loop(run: RunSession, do: Do) -> dict[str, Any]:
     evaluated = do("evaluate", lambda: stages.evaluate(run, candidate, champion, suites, dataset))
     gate = do("gate", lambda: stages.ask_gate(run, candidate, champion, evaluated))
     rollout = do("promote", lambda: stages.promote(run, candidate, gate, first=champion is None))
+    shown: Shown = do("replays", lambda: show_flips(run, candidate, champion, gate, suites))
     return {
         "candidate": candidate.content_digest,
         "version": candidate.version,
@@ -50,6 +53,7 @@ def loop(run: RunSession, do: Do) -> dict[str, Any]:
         "because": gate.because,
         "stopped": evaluated.because,
         "rollout": rollout.id if rollout else None,
+        "replays": asdict(shown),
     }
 
 

@@ -111,7 +111,7 @@ def _recordings(run: RunSession, digest: str, split: str, *, events_only: bool =
     }
 
 
-def _prefixed(prefix: str, refs: Mapping[str, Any]) -> dict[str, FileRef]:
+def prefixed(prefix: str, refs: Mapping[str, Any]) -> dict[str, FileRef]:
     return {f"{prefix}/{path}": FileRef(sha256=ref.sha256, size_bytes=ref.size_bytes) for path, ref in refs.items()}
 
 
@@ -121,7 +121,7 @@ def bundle_of(version: VersionItem) -> dict[str, RegistryFile]:
 
 def _parent_inputs(version: VersionItem) -> dict[str, FileRef]:
     weights = {path: ref for path, ref in version.checkpoint.items() if path.startswith("checkpoint/")}
-    return _prefixed("parent", bundle_of(version)) | _prefixed("parent", weights)
+    return prefixed("parent", bundle_of(version)) | prefixed("parent", weights)
 
 
 def pretrain(run: RunSession) -> VersionItem:
@@ -382,7 +382,7 @@ def _submit_shard(run: RunSession, suite: SuiteItem, side: VersionItem, shard: t
         "simulate",
         run.workload.spec.commands.simulate,
         {"suite": suite.name, "start": shard[0], "stop": min(shard[1], suite.scenarios)},
-        _prefixed("model", bundle_of(side)) | inputs,
+        prefixed("model", bundle_of(side)) | inputs,
         f"{suite.name} v{side.version}",
     )
 

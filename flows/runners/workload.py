@@ -28,10 +28,13 @@ class Command(Strict):
 
 
 class Commands(Strict):
+    """`replay` is optional: without it people see no replays of what the models did."""
+
     train: Command
     simulate: Command
     relabel: Command
     scenarios: Command
+    replay: Command | None = None
 
 
 class SuitePlan(Strict):

@@ -518,14 +518,8 @@ async def _canary(stage: Stage, version: VersionItem, rounds: int) -> None:
     gate = stage.made.gates[-1]
     release = await _release(stage, version, f"passed the gate {EVIL}")
     reason = "" if gate.verdict == "pass" else "the seed's gate is not the point here"
-    await _start(
-        stage,
-        release,
-        PLAN,
-        gate_id=gate.id,
-        override_reason=reason,
-        plan_override="these few robots shall show what a canary looks like",
-    )
+    small = "so few devices can decide nothing, and are not here to"
+    await _start(stage, release, PLAN, gate_id=gate.id, override_reason=reason, plan_override=small)
     await _check_in(stage, {wire.DeploymentPhase.DOWNLOADING: 1.0})
     ways = {
         wire.DeploymentPhase.COMMITTED: 0.8,

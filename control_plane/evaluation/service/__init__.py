@@ -21,6 +21,7 @@ from control_plane.evaluation.service.gates import (
 )
 from control_plane.evaluation.service.incidents import list_scenarios, put_scenario, wish_scenario
 from control_plane.evaluation.service.policies import plan
+from control_plane.evaluation.service.replays import list_replays, put_replay, read_replay
 from control_plane.evaluation.service.suites import create_suite, list_suites
 
 __all__ = [
@@ -41,10 +42,13 @@ __all__ = [
     "list_cases",
     "list_evaluations",
     "list_gates",
+    "list_replays",
     "list_scenarios",
     "list_suites",
     "plan",
+    "put_replay",
     "put_scenario",
+    "read_replay",
     "replay",
     "wish_scenario",
 ]

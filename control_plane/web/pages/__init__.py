@@ -8,9 +8,10 @@ from control_plane.web.pages.models import models
 from control_plane.web.pages.overview import overview
 from control_plane.web.pages.records import records
 from control_plane.web.pages.releases import releases
+from control_plane.web.pages.replays import replays
 from control_plane.web.pages.rollouts import rollouts
 from control_plane.web.pages.runs import runs
 
-ROUTERS = (doors, overview, fleet, events, runs, evidence, rollouts, models, releases, records)
+ROUTERS = (doors, overview, fleet, events, runs, evidence, replays, rollouts, models, releases, records)
 
 __all__ = ["ROUTERS"]

@@ -32,6 +32,7 @@ async def show_evaluations(call: SeeCall, after: Cursor = None) -> Response:
 @evidence.get("/gates/{gate_id}")
 async def show_gate(gate_id: str, call: SeeCall) -> Response:
     gate = await service.get_gate(call.session, gate_id)
+    replayed = {(item.suite, item.scenario) for item in await service.list_replays(call.session, gate_id)}
     asked = (await review.list_reviews(call.session, limit=MOST_REVIEWS)).items
     return call.show(
         "gate.html",
@@ -39,7 +40,8 @@ async def show_gate(gate_id: str, call: SeeCall) -> Response:
         gate=gate,
         parts=[_part(part) for part in gate.parts],
         reviews=[r for r in asked if r.kind == service.FLIP and r.subject.startswith(f"{gate.candidate}/")],
-        flips=sorted(gate.flips, key=lambda flip: not flip.broke)[:SHOWN_FLIPS],
+        replayed=replayed,
+        flips=sorted(gate.flips, key=lambda f: ((f.suite, f.scenario) not in replayed, not f.broke))[:SHOWN_FLIPS],
         broke=sum(flip.broke for flip in gate.flips),
     )
 

@@ -89,7 +89,7 @@ class Judge:
     def judge(self, state: State) -> Array:
         """Look at every active slot after `observe`; gives the slots whose mission just ended."""
         sim, active = self._sim, self._sim.active
-        clearance, ttc = self._dangers(state)
+        clearance, ttc = self.dangers(state)
         moving = active & (np.abs(state.speed) > MOVING_MPS)
         self._clearance[active] = np.minimum(self._clearance, clearance)[active]
         self._ttc[moving] = np.minimum(self._ttc, ttc)[moving]
@@ -103,7 +103,7 @@ class Judge:
         active[ended] = False
         return ended
 
-    def _dangers(self, state: State) -> tuple[Array, Array]:
+    def dangers(self, state: State) -> tuple[Array, Array]:
         """Clearance to the nearest mover, and the time to collision if both went on as they go."""
         cos, sin = np.cos(state.yaw), np.sin(state.yaw)
         dx, dy = state.mover_x - state.x[:, None], state.mover_y - state.y[:, None]

@@ -1,6 +1,6 @@
 """Owns driving a list of scenarios to their ends in a few slots, by a policy, the teacher, or both mixed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +10,7 @@ from flows.workloads.kit.bundle import Policy
 from flows.workloads.kit.types import Array
 from flows.workloads.warehouse_amr.judge import Judge, Outcome
 from flows.workloads.warehouse_amr.scenario import Scenario
-from flows.workloads.warehouse_amr.simulation import Simulation
+from flows.workloads.warehouse_amr.simulation import Simulation, State
 from flows.workloads.warehouse_amr.teacher import Clearances, Scene, teach
 
 SLOTS = 96
@@ -43,6 +43,22 @@ class Labelled:
     label: Array
 
 
+@dataclass(frozen=True)
+class Moment:
+    """All slots in one step, judged and about to act: `seen` were on a mission, `acting` still are."""
+
+    scenario: Array
+    seen: Array
+    acting: Array
+    state: State
+    command: Array
+    simulation: Simulation
+    judge: Judge
+
+
+Watch = Callable[[Moment], None]
+
+
 @dataclass
 class _Log:
     parts: list[tuple[Array, Array, Array, Array]] = field(default_factory=list)
@@ -67,9 +83,17 @@ def labelled(scenarios: Sequence[Scenario], driver: Driver, slots: int = SLOTS) 
     return rollout.run(), rollout.log.merged()
 
 
+def watched(scenarios: Sequence[Scenario], policy: Policy, watch: Watch) -> list[Outcome]:
+    """Drive all scenarios while somebody looks on; what they come to is what `outcomes` says."""
+    rollout = _Rollout(scenarios, Driver(policy), SLOTS, 1)
+    rollout.watch = watch
+    return rollout.run()
+
+
 class _Rollout:
     def __init__(self, scenarios: Sequence[Scenario], driver: Driver, slots: int, threads: int) -> None:
         self.log: _Log | None = None
+        self.watch: Watch | None = None
         self._scenarios, self._driver = scenarios, driver
         self._sim = Simulation(min(slots, max(1, len(scenarios))), threads)
         self._judge = Judge(self._sim)
@@ -102,18 +126,25 @@ class _Rollout:
 
     def _step(self) -> Array:
         state = self._sim.observe()
+        seen = np.flatnonzero(self._sim.active)
         ended = self._judge.judge(state)
         slots = np.flatnonzero(self._sim.active)
         if len(slots):
-            scan, vec = self._sim.scan[slots], self._sim.vector[slots]
-            label = None
-            if self._clearances is not None:
-                label = teach(state.take(slots), Scene(self._sim.layout, self._clearances, slots))
-            self._command[slots] = self._choose(slots, scan, vec, label)
-            if self.log is not None and label is not None:
-                self.log.parts.append((self._index[slots], scan.astype(np.float16), vec, label))
+            self._decide(state, slots)
+        if self.watch is not None:
+            self.watch(Moment(self._index, seen, slots, state, self._command, self._sim, self._judge))
+        if len(slots):
             self._sim.act(self._command)
         return ended
+
+    def _decide(self, state: State, slots: Array) -> None:
+        scan, vec = self._sim.scan[slots], self._sim.vector[slots]
+        label = None
+        if self._clearances is not None:
+            label = teach(state.take(slots), Scene(self._sim.layout, self._clearances, slots))
+        self._command[slots] = self._choose(slots, scan, vec, label)
+        if self.log is not None and label is not None:
+            self.log.parts.append((self._index[slots], scan.astype(np.float16), vec, label))
 
     def _choose(self, slots: Array, scan: Array, vec: Array, label: Array | None) -> Array:
         if self._driver.policy is None:
