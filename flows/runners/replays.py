@@ -40,12 +40,13 @@ def show_flips(
 ) -> Shown:
     """Make the replays of a gate that was just asked.
 
-    They decide nothing, so a workload that cannot make them costs people their pictures and nobody a release.
+    They decide nothing, so a workload that cannot make them costs people their pictures and nobody a release. A run
+    with `"replays": "flips"` makes a few of a gate that did not pass, although it asks nobody.
     """
     command = run.workload.spec.commands.replay
     if command is None or champion is None:
         return Shown(0, "the workload has no command replay" if command is None else "there is no champion")
-    scenes = scenes_of(gate)
+    scenes = scenes_of(gate, unasked=run.params.get("replays") == "flips")
     work = _work_of(scenes, {"champion": champion, "candidate": candidate}, suites)
     try:
         for each, job in zip(work, run.run_jobs([_submit(run, command, each) for each in work]), strict=True):

@@ -1,4 +1,4 @@
-"""Which scenarios people get to see: those that a gate asks them about, and a few flips of one that did not pass."""
+"""Which scenarios people get to see: those that a gate asks them about, or a few flips where a run wants them."""
 
 import re
 from collections.abc import Sequence
@@ -13,11 +13,12 @@ PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 Scene = tuple[str, str]
 
 
-def scenes_of(gate: GateItem) -> list[Scene]:
-    """Choose (suite, scenario): one of every question before a second of any; unasked ones only of a single suite.
+def scenes_of(gate: GateItem, *, unasked: bool = False) -> list[Scene]:
+    """Choose (suite, scenario): one of every question before a second of any.
 
-    Every suite costs a job per model, which is fair where somebody waits for it. Scenarios whose id cannot be the name
-    of a file have no replay.
+    Every suite costs a job per model, some seconds, which is fair where somebody waits to see it. So flips that nobody
+    is asked about are chosen only where a run wants them (`unasked`), and of one suite. Scenarios whose id cannot be
+    the name of a file have no replay.
     """
     plain = [flip for flip in gate.flips if PLAIN.fullmatch(flip.scenario) and PLAIN.fullmatch(flip.suite)]
     flips = [Flip(**flip.model_dump()) for flip in plain]
@@ -25,7 +26,7 @@ def scenes_of(gate: GateItem) -> list[Scene]:
         asked = [[(flip.suite, flip.scenario) for flip in question.flips] for question in questions(flips)]
         turns = (scene for turn in zip_longest(*asked) for scene in turn if scene is not None)
         return list(dict.fromkeys(turns))[:MOST_REPLAYED]
-    return [] if gate.verdict is Verdict.PASS else _unasked(flips)
+    return _unasked(flips) if unasked and gate.verdict is not Verdict.PASS else []
 
 
 def _unasked(flips: Sequence[Flip]) -> list[Scene]:

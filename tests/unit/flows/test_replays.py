@@ -39,7 +39,10 @@ class Client:
 class Run:
     """A run whose jobs are done at once, or fail."""
 
-    def __init__(self, client: Client, *, able: bool = True, made: str = "replay/{}.json", fails: bool = False) -> None:
+    def __init__(
+        self, client: Client, *, able: bool = True, made: str = "replay/{}.json", fails: bool = False, **params: str
+    ) -> None:
+        self.params = params
         commands = SimpleNamespace(replay="command" if able else None)
         self.client, self.made, self.fails = client, made, fails
         self.workload = SimpleNamespace(spec=SimpleNamespace(commands=commands))
@@ -80,14 +83,18 @@ def test_every_question_gets_a_scenario_before_any_gets_two() -> None:
 
 
 def test_a_gate_that_passed_and_asks_nothing_shows_nothing() -> None:
-    assert scenes_of(gate_of([flip("a")], Verdict.PASS, asks=False)) == []
+    assert scenes_of(gate_of([flip("a")], Verdict.PASS, asks=False), unasked=True) == []
     assert scenes_of(gate_of([])) == []
-    assert scenes_of(gate_of([], Verdict.FAIL, asks=False)) == []
+    assert scenes_of(gate_of([], Verdict.FAIL, asks=False), unasked=True) == []
+    assert scenes_of(gate_of([flip("a")], Verdict.FAIL, asks=False)) == []
 
 
-def test_a_gate_that_did_not_pass_shows_two_of_each_direction_of_one_suite() -> None:
+def test_a_run_that_wants_flips_shows_two_of_each_direction_of_one_suite() -> None:
     flips = [flip(f"a{i}") for i in range(4)] + [flip("m", broke=False), flip("f", "field"), flip("g", grave=True)]
-    found = scenes_of(gate_of(flips, Verdict.FAIL, asks=False))
+    gate = gate_of(flips, Verdict.FAIL, asks=False)
+    found = scenes_of(gate, unasked=True)
+    run = Run(Client(), replays="flips")
+    assert shown(run, gate) == Shown(len(found))
     assert found == [("nominal", "g"), ("nominal", "a0"), ("nominal", "m")]
 
 
