@@ -89,7 +89,7 @@ def _promotions() -> Iterator[dict[str, Any]]:
     """A release worse by exactly the margin must not be shown to be within it."""
     for name in ("devices all alike", "all of it"):
         rng, field = np.random.default_rng(31), FIELDS[name]
-        passed = [ever_promoted(PLAN, field.drive(rng, 2.0), LOOKS) for _ in range(200)]
+        passed = [ever_promoted(PLAN, field.drive(rng, 2.0), LOOKS) for _ in range(600)]
         good = [ever_promoted(PLAN, field.drive(rng, 0.7), LOOKS) for _ in range(60)]
         figures = {"false passes": _share(passed), "a better release passes": _share(good)}
         yield _line(f"widening, {name}", figures, _share(passed) <= ALPHA)
