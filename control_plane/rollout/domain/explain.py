@@ -108,8 +108,8 @@ def _next(told: Told) -> Iterator[str]:
     if told.rollout.stage_since is not None:
         until = told.rollout.stage_since + timedelta(seconds=stage.deadline_s)
         yield (
-            f"A person is asked at {until:%Y-%m-%d %H:%M} UTC, or once {stage.max_exposure:g} {unit} have not decided "
-            f"it ({driven:.0f} so far)."
+            f"A person is asked at {until:%Y-%m-%d %H:%M} UTC, or once {stage.max_exposure:,.0f} {unit} have not "
+            f"decided it ({driven:.0f} so far)."
         )
     needs = [n for n in told.forecast.get("needs", []) if n["stage"] == told.rollout.stage and n["ratio"] == 2.0]
     for need in needs:
