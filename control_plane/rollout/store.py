@@ -127,6 +127,23 @@ async def newest_deployment(session: Session, device_id: str) -> tuple[Deploymen
     return (found[0], found[1]) if found else None
 
 
+async def left_deployments(
+    session: Session, device_id: str, rollout_id: str, active: str | None
+) -> Sequence[Deployment]:
+    """Return a device's deployments in other live rollouts whose content it does not run (any more)."""
+    query = (
+        select(Deployment)
+        .join(RolloutRow, RolloutRow.id == Deployment.rollout_id)
+        .where(
+            Deployment.device_id == device_id,
+            Deployment.rollout_id != rollout_id,
+            RolloutRow.phase.not_in([phase.value for phase in ENDS]),
+            RolloutRow.content_digest.is_distinct_from(active),
+        )
+    )
+    return (await session.scalars(query)).all()
+
+
 async def touch_seen(database: Database, devices: Sequence[tuple[str, str | None]]) -> None:
     """Say that devices were heard: (device, the rollout it is offered, or None for its newest)."""
     await database.fetch(

@@ -84,6 +84,7 @@ async def track(session: Session, board: Board, who: Identity, message: wire.Che
     values = _deployment(who, order, active, about)
     again = about is not None and about.phase is REFUSED and await _again(session, rollout_id, who.id, values)
     await store.put_deployment(session, values)
+    await _leave(session, who.id, rollout_id, active)
     if about is not None and about.phase is wire.DeploymentPhase.COMMITTED:
         await lineage.link(session, Node(Kind.DEVICE, who.id), [Node(Kind.ROLLOUT, rollout_id)], "runs")
     return again
@@ -100,6 +101,14 @@ async def _touch(session: Session, device_id: str, active: str | None, phase: st
     standing = standing_of(Report(deployment.phase, deployment.reason, active == content, ordered=False), (), 0)
     if deployment.standing != Standing.QUARANTINED or standing is Standing.RETURNED:
         deployment.standing = standing
+
+
+async def _leave(session: Session, device_id: str, rollout_id: str, active: str | None) -> None:
+    """Say of other rollouts that are under way that a device which obeys this one has left their release."""
+    for deployment in await store.left_deployments(session, device_id, rollout_id, active):
+        if deployment.standing not in (Standing.FAILED, Standing.REVERTED):
+            deployment.seen_at, deployment.active_content = clock.now(), active
+            deployment.phase, deployment.standing = "idle", Standing.RETURNED
 
 
 async def _again(session: Session, rollout_id: str, device_id: str, values: dict[str, Any]) -> bool:
