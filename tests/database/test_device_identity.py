@@ -18,8 +18,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from agents.protocol import v1 as wire
+from control_plane.fleet import store as fleet_store
 from control_plane.kit import clock, tls
 from control_plane.kit.certificates import CLOCK_SLACK, DEVICE_LIFE, load_authority
+from control_plane.kit.db import Row, Session
 from control_plane.kit.tls import behind_proxy
 from tests.support.device import CLASS, Device, enrol, enrol_body, new_key, new_token, sign
 from tests.support.identity import (
@@ -282,6 +284,40 @@ async def test_f64_two_boots_that_take_turns_are_two_computers(server: Server, d
     await server.ok("PATCH", f"/devices/{device.id}", json=body)
     await device.check_in()
     await device.check_in()
+
+
+async def test_whoever_is_let_in_again_is_heard_before_the_notification_says_so(server: Server, device: Device) -> None:
+    await device.check_in()
+    body = {"state": "quarantined", "reason": "two of them"}
+    await server.ok("PATCH", f"/devices/{device.id}", json=body)
+    for route, message in (("check-in", device.check_in_message()), ("telemetry", {"stream_id": "s1"})):
+        assert (await device.post(route, message)).json()["code"] == "device_quarantined"
+    told = server.app.state.identities.changes
+    await run(server, "update fleet_device set state = 'active' where id = :id", id=device.id)
+    assert server.app.state.identities.changes == told  # nobody told this process
+    await device.check_in()
+    assert (await device.post("telemetry", {"stream_id": "s1"})).status_code == 200
+
+
+async def test_a_device_that_is_not_heard_asks_for_its_row_no_oftener_than_it_may(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[str]()
+    standing = fleet_store.standing
+
+    async def counted(session: Session, device_id: str) -> Row | None:
+        asked.append(device_id)
+        return await standing(session, device_id)
+
+    async with open_server(database_url, tmp_path, device_rate_per_s=1.0) as server:
+        device = await enrol(server)
+        await device.check_in()
+        body = {"state": "quarantined", "reason": "two of them"}
+        await server.ok("PATCH", f"/devices/{device.id}", json=body)
+        monkeypatch.setattr(fleet_store, "standing", counted)
+        answers = [await device.post("check-in", device.check_in_message()) for _ in range(40)]
+    assert {answer.json()["code"] for answer in answers} == {"device_quarantined"}
+    assert 5 <= len(asked) <= 20
 
 
 async def test_f64_one_number_twice_with_two_nonces_is_two_computers(server: Server, device: Device) -> None:

@@ -44,7 +44,7 @@ class Known(msgspec.Struct, gc=False, eq=False):
     from memory (`fleet.service.quiet`): `said` and `facts` are hashes of what the device last said, 0 for unknown;
     `seq` is its last number, `floor` its counter floor; `turn` counts check-ins that are judged by the row; `offer` is
     whatever the rollout last worked out for it, at `offered_at`; `certificate` is a digest of how it last proved
-    itself, good until `expires_at_s`.
+    itself, good until `expires_at_s`. `ask_at_s` is to questions to the row what `free_at_s` is to requests.
     """
 
     id: str
@@ -54,6 +54,7 @@ class Known(msgspec.Struct, gc=False, eq=False):
     key_sha256: bytes
     denied: bool
     free_at_s: float = 0.0
+    ask_at_s: float = 0.0
     key: EllipticCurvePublicKey | None = None
     said: int = 0
     facts: int = 0
@@ -146,6 +147,16 @@ class Identities:
                 self.keep(found)
         return found
 
+    async def is_outdated(self, session: Session, found: Known) -> bool:
+        """Say whether a device's row says otherwise than this process remembers; asked no oftener than it may come.
+
+        A refusal asks this first: whoever was let in again may be here before the notification that says so.
+        """
+        found.ask_at_s, wait_s = admitted_at_s(found.ask_at_s, self.rules.rate_per_s, time.monotonic())
+        row = None if wait_s else await store.standing(session, found.id)
+        known = (found.state.value, found.key_sha256.hex(), found.denied)
+        return row is not None and known != (row["state"], row["key_sha256"], row["denied"])
+
     async def key_of(self, session: Session, device_id: str) -> EllipticCurvePublicKey:
         key = (await self.of(session, device_id)).key
         if key is None:
@@ -193,19 +204,31 @@ async def authenticate(session: Session, identities: Identities, proof: Proof, *
     claim = _claim(identities.rules, proof, renewing=renewing)
     cached = identities.known(claim.device_id)
     found = await identities.of(session, claim.device_id, with_key=claim.certificate is None)
-    who = _proven(identities.rules, found, claim, proof)
+    try:
+        who = _proven(identities.rules, found, claim, proof)
+    except (Refused, Unauthenticated):
+        if cached is None or not await identities.is_outdated(session, found):
+            raise
+        identities.forget(found.id)
+        return await authenticate(session, identities, proof, renewing=renewing)
     if cached is not None:
         must_stand(who, await store.standing(session, who.id))
     return who
 
 
 def recognise(identities: Identities, proof: Proof) -> Identity | None:
-    """Do as `authenticate` does for a device that this process knows, without its row; return None for any other."""
+    """Do as `authenticate` does for a device that this process knows, without its row; return None for any other.
+
+    Also for one to refuse: what this process remembers may be older than its row.
+    """
     claim = _claim(identities.rules, proof, renewing=False)
     found = identities.known(claim.device_id)
     if found is None or (claim.certificate is None and found.key is None):
         return None
-    return _proven(identities.rules, found, claim, proof)
+    try:
+        return _proven(identities.rules, found, claim, proof)
+    except (Refused, Unauthenticated):
+        return None
 
 
 def must_stand(who: Identity, row: Row | None) -> None:
