@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, special, stats
 
-from control_plane.kit.statistics import EPath, Floats, Interval, epath
+from control_plane.kit.slices import Floats
+from control_plane.kit.statistics import EPath, Interval, epath
 
 SHARES: Floats = np.asarray([0.02, 0.06, 0.15, 0.3, 0.5, 0.7, 0.95])
 WEIGHTS: Floats = np.asarray([0.05, 0.05, 0.1, 0.15, 0.2, 0.2, 0.25])

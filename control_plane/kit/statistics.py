@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
-Floats = NDArray[np.float64]
+from control_plane.kit.slices import Floats, Slices, TwoArmStep
 
 MAX_LOG = 690.0  # exp() of more is not a float
 FEW_CLUSTERS_WITH_NEWS = 10  # below this the design effect cannot be estimated
@@ -44,16 +44,6 @@ class EPath:
     @property
     def peak(self) -> float:
         return exp(max(self.log_values, default=0.0))
-
-
-@dataclass(frozen=True, slots=True)
-class TwoArmStep:
-    """What both arms did in one slice of time, within one stratum."""
-
-    treated_exposure: float
-    control_exposure: float
-    treated_events: int
-    control_events: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,62 +198,6 @@ def _quantile(confidence: float, clusters: int) -> float:
 # --- two arms, events per exposure ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Slices:
-    """What both arms did, one entry per slice, as columns; slices with one `look` are told at once.
-
-    `looks` never fall; nothing is read from a look whose slices hold no event.
-    """
-
-    treated: Floats
-    control: Floats
-    hits: Floats
-    misses: Floats
-    looks: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, steps: Sequence[TwoArmStep]) -> "Slices":
-        rows = [(s.treated_exposure, s.control_exposure, s.treated_events, s.control_events) for s in steps]
-        treated, control, hits, misses = np.asarray(rows, dtype=np.float64).reshape(-1, 4).T
-        return cls(treated, control, hits, misses, np.arange(len(steps), dtype=np.int64))
-
-    @property
-    def count(self) -> int:
-        """How many looks there were."""
-        return int(self.looks[-1]) + 1 if self.looks.size else 0
-
-    @property
-    def has_events(self) -> bool:
-        return bool(np.any(self.hits + self.misses > 0))
-
-    def log_likelihoods(self, ratios: Floats) -> Floats:
-        """Return one row per look, one column per ratio; slices in which one arm did nothing compare nothing."""
-        told = (self.treated > 0) & (self.control > 0) & (self.hits + self.misses > 0)
-        treated, control = self.treated[told, None], self.control[told, None]
-        hits, events = self.hits[told, None], (self.hits + self.misses)[told, None]
-        # The share is what counts; scaled by the control's exposure the logarithms stay exact for any unit.
-        value = hits * np.log(ratios) - events * np.log1p(ratios * (treated / control))
-        total = np.zeros((self.count, ratios.size))
-        looks, begins = np.unique(self.looks[told], return_index=True)
-        if looks.size:
-            total[looks] = np.add.reduceat(value, begins, axis=0)
-        return total
-
-    def pooled(self) -> "Slices":
-        """Throw slices together whose arms drove in the same proportion, within a percent, as one look.
-
-        The likelihood depends on a slice's proportion and its events alone; each group stands at the mean of its own.
-        """
-        told = (self.treated > 0) & (self.control > 0) & (self.hits + self.misses > 0)
-        odds, events = self.treated[told] / self.control[told], (self.hits + self.misses)[told]
-        _, group = np.unique(np.round(np.log(odds) * 100), return_inverse=True)
-        total = np.bincount(group, weights=events)
-        mean = np.exp(np.bincount(group, weights=events * np.log(odds)) / total)
-        hits = np.asarray(np.bincount(group, weights=self.hits[told]), dtype=np.float64)
-        misses = np.asarray(total, dtype=np.float64) - hits
-        return Slices(mean, np.ones_like(mean), hits, misses, np.zeros(mean.size, dtype=np.int64))
-
-
 def rate_ratio_path(
     slices: Slices | Sequence[TwoArmStep],
     null_ratio: float,
@@ -287,8 +221,8 @@ def rate_ratio_path(
     if not table.count:
         return EPath((), None)
     found = table.log_likelihoods(np.append(grid, null_ratio))
-    paths = np.cumsum(found[:, :-1] - found[:, -1:], axis=0) / dispersion
-    return epath(special.logsumexp(paths, axis=1) - math.log(grid.size), alpha)
+    paths = np.cumsum(found[:-1] - found[-1], axis=1) / dispersion
+    return epath(special.logsumexp(paths, axis=0) - math.log(grid.size), alpha)
 
 
 def rate_ratio_interval(
@@ -302,9 +236,9 @@ def rate_ratio_interval(
     table = slices if isinstance(slices, Slices) else Slices.of(slices)
     if not table.has_events:
         return Interval(0.0, None, math.inf)
-    many = table.hits.size > FINE_SLICES
+    many = table.size > FINE_SLICES
     exact, grid = (table.pooled(), RATIO_GRID[::4]) if many else (table, RATIO_GRID)
-    curve = np.sum(exact.log_likelihoods(grid), axis=0) / dispersion
+    curve = np.sum(exact.log_likelihoods(grid), axis=1) / dispersion
     best = int(np.argmax(curve))
     floor = (
         float(special.logsumexp(curve)) - math.log(grid.size) - math.log(1 / alpha)

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.random import Generator
 
 from control_plane.evaluation.domain import GatePolicy, PairedSuite, Verdict, decide_gate
-from control_plane.kit.statistics import TwoArmStep, rate_ratio_path
+from control_plane.kit.slices import TwoArmStep
+from control_plane.kit.statistics import rate_ratio_path
 from control_plane.rollout.domain import FleetStratum, Gravest, Plan, Stage, Stratum, plan_exposure, weigh
 from tests.proofs.sequential import measure
 from tests.unit.evidence.worlds import Arm, Field, halted, paired, paired_in_clusters, policy, share, suite

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from control_plane.kit import statistics
-from control_plane.kit.statistics import EPath, Interval, Slices
+from control_plane.kit.slices import Slices
+from control_plane.kit.statistics import EPath, Interval
 from control_plane.rollout.domain.ledger import GRAVEST, INCIDENTS, WATCHED, Joined, Ledger
 from control_plane.rollout.domain.values import ArmSpread, Control, Gravest, History, Increment, Plan
 

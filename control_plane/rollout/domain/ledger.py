@@ -6,21 +6,24 @@ The sums of a slice say everything, so neither the order of arrival nor a second
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from control_plane.kit.statistics import Slices
+from control_plane.kit.slices import Slices
 from control_plane.rollout.domain.values import Increment, Stratum
 
 INCIDENTS, GRAVEST, WATCHED = 0, 1, 2
 """The counts of a slice, by place: those of the plan's `watch` follow from `WATCHED` on."""
+EXACT = 2**53
+"""Sums of whole numbers below this are exact in floats."""
 Numbers = NDArray[np.int64]
 Amounts = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Ledger(Sequence[Increment]):
     """Rows of `Increment`: exposure has a column per arm (canary, control), events one per arm and count."""
 
@@ -75,18 +78,31 @@ class Ledger(Sequence[Increment]):
     def __hash__(self) -> int:
         return hash((self.strata, len(self)))
 
-    @property
+    @cached_property
     def driven(self) -> tuple[float, float]:
         """Canary and control exposure, rounded once, so that the order of rows does not show."""
-        canary, control = (math.fsum(column) for column in self.exposure.T.tolist())
+        canary, control = (_exact(column) for column in self.exposure.T)
         return canary, control
 
     def total(self, count: int) -> tuple[int, int]:
         """Return events of one count on canary and on control devices."""
         if not len(self) or count >= self.events.shape[2]:
             return 0, 0
-        canary, control = self.events[:, :, count].sum(axis=0).tolist()
+        canary, control = self._totals[:, count].tolist()
         return canary, control
+
+    @cached_property
+    def _totals(self) -> Numbers:
+        totals: Numbers = np.add.reduce(self.events.reshape(len(self), -1), axis=0).reshape(self.events.shape[1:])
+        return totals
+
+
+def _exact(amounts: Amounts) -> float:
+    """Add without an error that depends on order: thousandths, which is what cells hold, are whole numbers."""
+    thousandths = np.rint(amounts * 1000)
+    if np.array_equal(thousandths / 1000, amounts) and float(np.max(thousandths, initial=0)) * amounts.size < EXACT:
+        return int(thousandths.sum()) / 1000
+    return math.fsum(amounts.tolist())
 
 
 def _counts(step: Increment, *, canary: bool) -> tuple[int, ...]:
@@ -102,7 +118,7 @@ def _rectangle(events: Sequence[Sequence[Sequence[int]]]) -> Numbers:
     return np.asarray(full, dtype=np.int64).reshape(-1, 2, width)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Joined:
     """A ledger by time and stratum, in which both arms have driven in every slice.
 
@@ -119,36 +135,71 @@ class Joined:
     def of(cls, ledger: Ledger) -> "Joined":
         if not len(ledger):
             return cls(ledger.exposure, ledger.events, ledger.bucket)
-        times, look = np.unique(ledger.bucket, return_inverse=True)
+        times, look = _ranked(ledger.bucket)
         place, cells = look * len(ledger.strata) + ledger.stratum, times.size * len(ledger.strata)
         exposure = _summed(place, ledger.exposure, cells).reshape(times.size, -1, 2)
         events = _summed(place, ledger.events, cells).astype(np.int64).reshape(*exposure.shape[:2], 2, -1)
         _join(exposure, events)
-        both = np.all(exposure > 0, axis=2)
-        return cls(exposure[both], events[both], np.nonzero(both)[0].astype(np.int64))
+        looks, stratum = np.nonzero(_both(exposure))
+        place = looks * exposure.shape[1] + stratum
+        amounts, counts = exposure.reshape(-1, 2), events.reshape(times.size * exposure.shape[1], 2, -1)
+        if place.size < len(amounts):
+            amounts, counts = amounts[place], counts[place]
+        return cls(amounts, counts, looks.astype(np.int64))
 
     def slices(self, count: int) -> Slices:
         """Return one count's events with the exposure they belong to."""
+        found = self._slices.get(count)
+        if found is None:
+            found = self._slices[count] = self._made(count)
+        return found
+
+    @cached_property
+    def _slices(self) -> dict[int, Slices]:
+        return {}
+
+    def _made(self, count: int) -> Slices:
         if count >= self.events.shape[2]:
             return Slices.of([])
         hits, misses = (self.events[:, arm, count].astype(np.float64) for arm in (0, 1))
         return Slices(self.exposure[:, 0], self.exposure[:, 1], hits, misses, self.looks)
 
 
+def _ranked(values: Numbers) -> tuple[Numbers, NDArray[np.intp]]:
+    """Return the distinct values in order, and each one's rank; values that never fall need no sorting."""
+    steps = np.diff(values)
+    if bool(np.any(steps < 0)):
+        return np.unique(values, return_inverse=True)
+    rank = np.concatenate([[0], np.cumsum(steps > 0)])
+    return values[np.flatnonzero(np.diff(rank, prepend=-1))], rank
+
+
 def _summed(place: Numbers, rows: NDArray[Any], cells: int) -> Amounts:
     """Add rows up by their place; one output column per input column."""
     columns = rows.reshape(len(rows), -1).T
+    if bool(np.all(np.diff(place) > 0)):  # each has a place of its own
+        alone = np.zeros((cells, len(columns)))
+        alone[place] = columns.T
+        return alone
     return np.stack([np.bincount(place, weights=column, minlength=cells) for column in columns], axis=1)
+
+
+def _both(exposure: Amounts) -> NDArray[np.bool_]:
+    """Say where both arms have driven."""
+    where: NDArray[np.bool_] = (exposure[..., 0] > 0) & (exposure[..., 1] > 0)
+    return where
 
 
 def _join(exposure: Amounts, events: Numbers) -> None:
     """Carry what only one arm did into its stratum's next slice, in place."""
-    both = np.all(exposure > 0, axis=2)
+    both = _both(exposure)
+    if bool(np.all(both)):
+        return
     alone = ~both & (np.any(exposure > 0, axis=2) | np.any(events > 0, axis=(2, 3)))
     if not bool(np.any(alone)):
         return
     for now in range(int(np.argmax(np.any(alone, axis=1))), exposure.shape[0] - 1):
-        carried = ~np.all(exposure[now] > 0, axis=1)
+        carried = ~_both(exposure[now])
         exposure[now + 1][carried] += exposure[now][carried]
         events[now + 1][carried] += events[now][carried]
         exposure[now][carried] = 0

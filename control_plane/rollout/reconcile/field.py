@@ -17,6 +17,7 @@ SUMS_AGE = timedelta(seconds=10)
 ARMS = 2
 Numbers = NDArray[np.int64]
 Slot = tuple[int, Stratum]
+Amounts = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,13 @@ class Reading:
         passed = (cell.starts_at - self.begun_at).total_seconds()
         return max(0, int(passed // self.slice_s)), Stratum(cell.site, cell.device_class)
 
-    def amounts(self, cell: CellLine) -> tuple[int, ...]:
+    def amounts(self, cell: CellLine) -> Amounts:
         """Return exposure in thousandths of its unit, then events by count."""
         exposure = cell.distance_mm if self.unit == "distance_m" else cell.duration_ms
-        return (exposure, *(sum(cell.counts.get(kind, 0) for kind in kinds) for kinds in self.kinds))
+        counts = cell.counts
+        if not counts:
+            return (exposure, *[0] * len(self.kinds))
+        return (exposure, *[sum([counts.get(kind, 0) for kind in kinds]) for kinds in self.kinds])
 
 
 def kinds_of(model: ModelItem, plan: Plan) -> tuple[tuple[str, ...], ...]:
@@ -61,7 +65,7 @@ class FieldView:
         self.sums: list[DeviceSum] = []
         self.sums_at: datetime | None = None
         self.changed: set[Slot] = set()
-        self._cells: dict[tuple[str, str, str, datetime], tuple[int, ...]] = {}
+        self._cells: dict[tuple[str, str, str, datetime], tuple[Amounts, tuple[int, int]]] = {}
         self._place: dict[Slot, int] = {}
         self._slots: list[Slot] = []
         self._rows: Numbers = np.zeros((0, ARMS, 1), dtype=np.int64)
@@ -71,24 +75,27 @@ class FieldView:
 
     def take(self, reading: Reading, lines: Iterable[CellLine], mark: int) -> None:
         """Put what a cell says now in place of what it said before."""
-        places, arms, now, before = [], [], [], []
+        places, now, before = list[tuple[int, int]](), list[Amounts](), list[Amounts]()
         for cell in lines:
             if cell.content_digest != reading.canary and cell.content_digest not in reading.control:
                 continue
             name = (cell.site, cell.device_class, cell.content_digest, cell.starts_at)
             amounts, known = reading.amounts(cell), self._cells.get(name)
-            if amounts == known:
-                continue
-            self._cells[name] = amounts
-            slot = reading.slot(cell)
-            self.changed.add(slot)
-            places.append(self._row(slot, len(amounts)))
-            arms.append(int(cell.content_digest != reading.canary))
-            now.append(amounts)
-            before.append(known or (0,) * len(amounts))
+            if known is None:
+                known = ((0,) * len(amounts), self._place_of(reading, cell, len(amounts)))
+            if amounts != known[0]:
+                self._cells[name] = (amounts, known[1])
+                self.changed.add(self._slots[known[1][0]])
+                places.append(known[1])
+                now.append(amounts)
+                before.append(known[0])
         if places:
-            np.add.at(self._rows, (places, arms), np.asarray(now) - np.asarray(before))
+            at = np.asarray(places)
+            np.add.at(self._rows, (at[:, 0], at[:, 1]), np.asarray(now) - np.asarray(before))
         self.mark = mark
+
+    def _place_of(self, reading: Reading, cell: CellLine, width: int) -> tuple[int, int]:
+        return self._row(reading.slot(cell), width), int(cell.content_digest != reading.canary)
 
     def _row(self, slot: Slot, width: int) -> int:
         place = self._place.get(slot)
@@ -118,9 +125,9 @@ class FieldView:
     def driven(self) -> dict[Stratum, tuple[float, float]]:
         """Return canary and control exposure of every stratum."""
         ledger = self.ledger()
-        total = np.zeros((len(ledger.strata), ARMS))
-        np.add.at(total, ledger.stratum, ledger.exposure)
-        return {stratum: (row[0], row[1]) for stratum, row in zip(ledger.strata, total.tolist(), strict=True)}
+        size = len(ledger.strata)
+        canary, control = (np.bincount(ledger.stratum, weights=arm, minlength=size) for arm in ledger.exposure.T)
+        return dict(zip(ledger.strata, zip(canary.tolist(), control.tolist(), strict=True), strict=True))
 
     def slot_rows(self, slots: Iterable[Slot]) -> list[list[object]]:
         """Return slots as they stand, for the record: slice, site, class, then canary's and control's amounts."""

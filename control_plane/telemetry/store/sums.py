@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -63,14 +63,14 @@ _ADD = f"with totals as ({_ADD_TOTALS}), devices as ({_ADD_DEVICE_SUMS}) {_ADD_C
 _CELLS = """
 with mark as materialized (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen)
 select mark.seen, c.site, c.device_class, c.content_digest, c.starts_at, c.distance_mm, c.duration_ms, c.windows,
-    c.counts, c.first_window_at, c.width_s
-from mark left join telemetry_cell c on c.device_class = any(cast(:classes as text[]))
-    and (cast(:sites as text[]) is null or c.site = any(cast(:sites as text[])))
-    and c.starts_at + c.width_s * interval '1 second' > cast(:since as timestamptz)
+    c.counts::text, c.first_window_at, c.width_s
+from mark left join telemetry_cell c on c.device_class = any($1::text[])
+    and ($2::text[] is null or c.site = any($2::text[])) and c.starts_at + c.width_s * interval '1 second' > $3
 """
-_ALL_CELLS = _CELLS + "and c.starts_at > cast(:since as timestamptz) - interval '1 day'"
-_CHANGED_CELLS = _CELLS + "and c.changed >= cast(:changed_after as bigint)"
-"""Two statements, so that each is planned for the index that finds its rows."""
+_ALL_CELLS = _CELLS + "and c.starts_at > $3::timestamptz - interval '1 day'"
+_CHANGED_CELLS = _CELLS + "and c.changed >= $4"
+"""Two statements, each planned for the index that finds its rows; after the mark, columns as those of `CellLine`."""
+_COUNTS = 1 + CellLine._fields.index("counts")
 
 
 async def add(
@@ -130,14 +130,20 @@ async def cells(
     Every transaction below the watermark is over and was seen, so nothing that commits later is missed. A watermark
     that is ahead of the server comes from before it was restored from a dump: then everything is given.
     """
-    chosen = {"classes": list(device_classes), "sites": None if sites is None else list(sites), "since": since}
-    found = []
+    chosen = (list(device_classes), None if sites is None else list(sites), since)
+    found: Sequence[Mapping[str, Any]] = []
     if changed_after > 0:
-        found = list(await rows(session, _CHANGED_CELLS, changed_after=changed_after, **chosen))
+        found = await driver_fetch(session, _CHANGED_CELLS, *chosen, changed_after)
     if not found or found[0]["seen"] < changed_after:
-        found = list(await rows(session, _ALL_CELLS, **chosen))
-    lines = [_named(CellLine, line) for line in found if line["site"] is not None]
+        found = await driver_fetch(session, _ALL_CELLS, *chosen)
+    lines = [_cell(line) for line in found if line["site"] is not None]
     return lines, int(found[0]["seen"])
+
+
+def _cell(line: Any) -> CellLine:
+    counts = line["counts"]
+    counted = msgspec.json.decode(counts, type=dict[str, int]) if counts != "{}" else {}
+    return CellLine._make((*line[1:_COUNTS], counted, *line[_COUNTS + 1 :]))
 
 
 async def device_sums(
@@ -154,14 +160,7 @@ async def device_sums(
         classes=None if device_classes is None else list(device_classes),
         sites=None if sites is None else list(sites),
     )
-    return [_named(DeviceSum, line) for line in found]
-
-
-_Line = TypeVar("_Line", CellLine, DeviceSum)
-
-
-def _named(kind: type[_Line], line: Row) -> _Line:
-    return kind._make(line[name] for name in kind._fields)
+    return [DeviceSum._make(line[name] for name in DeviceSum._fields) for line in found]
 
 
 async def totals(session: Session, contents: Sequence[str] | None) -> Sequence[Row]:
