@@ -75,7 +75,12 @@ class Cell(Base):
 
     __tablename__ = "telemetry_cell"
     __table_args__ = (
-        Index("ix_telemetry_cell_changed", "changed"),
+        Index(
+            "ix_telemetry_cell_changed",
+            "changed",
+            postgresql_using="brin",
+            postgresql_with={"pages_per_range": 32, "autosummarize": "on"},
+        ),
         Index("ix_telemetry_cell_starts_at", "starts_at"),
     )
 

@@ -1,7 +1,7 @@
 """Simulation against the field: what was driven and not simulated, and whether predictions held."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 
 from control_plane.evaluation import store
@@ -35,7 +35,7 @@ async def get_coverage(session: Session, name: str) -> CoverageItem:
     model = await registry.get_model(session, name)
     suites = await store.newest_suites(session, name)
     scenarios = [Seen(frozenset(s.tags), 1) for suite in suites for s in planned(suite)]
-    versions = {v.content_digest for v in await registry.list_versions(session, name)}
+    versions = await registry.contents_of(session, name)
     lines = [line for line in await telemetry.sums(session, sorted(versions)) if line.content_digest in versions]
     exposure = [Seen(frozenset({f"site:{line.site}"}), _exposure(line, model)) for line in lines]
     found = coverage(policy_of(model).domain, scenarios, await _events(session, versions), exposure)
@@ -57,7 +57,7 @@ def _exposure(line: RateLine, model: ModelItem) -> float:
     return line.distance_m if model.exposure == "distance_m" else line.duration_s
 
 
-async def _events(session: Session, versions: set[str]) -> list[Seen]:
+async def _events(session: Session, versions: Collection[str]) -> list[Seen]:
     """Tags of field events; a site is a tag even where the device's application names none."""
     found: list[Seen] = []
     after: str | None = None

@@ -161,6 +161,11 @@ async def list_versions(session: Session, model: str) -> list[VersionItem]:
     return [_version(v) for v in await store.list_versions(session, model)]
 
 
+async def contents_of(session: Session, model: str) -> frozenset[str]:
+    """Return the content digest of every version of a model."""
+    return await store.contents(session, model)
+
+
 async def create_release(
     session: Session,
     objects: ObjectStore,

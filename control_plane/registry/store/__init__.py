@@ -1,6 +1,7 @@
 """Rows: models, versions and releases (`catalog`), the TUF repository (`repository`)."""
 
 from control_plane.registry.store.catalog import (
+    contents,
     find_artifact,
     find_model,
     find_release,
@@ -17,6 +18,7 @@ from control_plane.registry.store.catalog import (
 )
 
 __all__ = [
+    "contents",
     "find_artifact",
     "find_model",
     "find_release",

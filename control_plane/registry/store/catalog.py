@@ -42,6 +42,11 @@ async def list_versions(session: Session, model: str) -> Sequence[ModelVersion]:
     return (await session.scalars(query)).all()
 
 
+async def contents(session: Session, model: str) -> frozenset[str]:
+    query = select(ModelVersion.content_digest).where(ModelVersion.model == model)
+    return frozenset((await session.scalars(query)).all())
+
+
 async def put_artifacts(session: Session, values: list[dict[str, Any]]) -> None:
     await session.execute(insert(Artifact).values(values).on_conflict_do_nothing())
 

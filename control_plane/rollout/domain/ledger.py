@@ -138,7 +138,7 @@ class Joined:
         times, look = _ranked(ledger.bucket)
         place, cells = look * len(ledger.strata) + ledger.stratum, times.size * len(ledger.strata)
         exposure = _summed(place, ledger.exposure, cells).reshape(times.size, -1, 2)
-        events = _summed(place, ledger.events, cells).astype(np.int64).reshape(*exposure.shape[:2], 2, -1)
+        events = _summed(place, ledger.events, cells).reshape(*exposure.shape[:2], 2, -1)
         _join(exposure, events)
         looks, stratum = np.nonzero(_both(exposure))
         place = looks * exposure.shape[1] + stratum
@@ -174,14 +174,15 @@ def _ranked(values: Numbers) -> tuple[Numbers, NDArray[np.intp]]:
     return values[np.flatnonzero(np.diff(rank, prepend=-1))], rank
 
 
-def _summed(place: Numbers, rows: NDArray[Any], cells: int) -> Amounts:
+def _summed(place: Numbers, rows: NDArray[Any], cells: int) -> NDArray[Any]:
     """Add rows up by their place; one output column per input column."""
-    columns = rows.reshape(len(rows), -1).T
+    columns = rows.reshape(len(rows), -1)
     if bool(np.all(np.diff(place) > 0)):  # each has a place of its own
-        alone = np.zeros((cells, len(columns)))
-        alone[place] = columns.T
+        alone = np.zeros((cells, columns.shape[1]), dtype=rows.dtype)
+        alone[place] = columns
         return alone
-    return np.stack([np.bincount(place, weights=column, minlength=cells) for column in columns], axis=1)
+    sums = [np.bincount(place, weights=column, minlength=cells) for column in columns.T]
+    return np.stack(sums, axis=1).astype(rows.dtype)
 
 
 def _both(exposure: Amounts) -> NDArray[np.bool_]:

@@ -17,8 +17,7 @@ NAMED_MOST = 50
 async def do(session: Session, row: RolloutRow, action: object, at: datetime) -> None:
     match action:
         case Offer():
-            row.offering = True
-            await execute(session, "select pg_notify('fleetloop', ''), pg_notify('fleetloop_rollout', '')")
+            await _offer(session, row)
         case Withdraw():
             row.offering = False
         case Quarantine():
@@ -29,6 +28,13 @@ async def do(session: Session, row: RolloutRow, action: object, at: datetime) ->
             await review.ask(session, ACTOR, "rollout_held", row.id, question, dict(row.figures))
         case _:
             raise AssertionError(action)
+
+
+async def _offer(session: Session, row: RolloutRow) -> None:
+    """Offer it; said once, for who is told looks again at once, and this is asked for at every look."""
+    if not row.offering:
+        row.offering = True
+        await execute(session, "select pg_notify('fleetloop', ''), pg_notify('fleetloop_rollout', '')")
 
 
 async def _quarantine(session: Session, row: RolloutRow) -> None:

@@ -70,6 +70,7 @@ class FieldView:
         self._slots: list[Slot] = []
         self._rows: Numbers = np.zeros((0, ARMS, 1), dtype=np.int64)
         self._order: Numbers | None = None
+        self._ledger: Ledger | None = None
         self._strata: tuple[Stratum, ...] = ()
         self._columns: tuple[Numbers, Numbers] = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 
@@ -90,6 +91,7 @@ class FieldView:
                 now.append(amounts)
                 before.append(known[0])
         if places:
+            self._ledger = None
             at = np.asarray(places)
             np.add.at(self._rows, (at[:, 0], at[:, 1]), np.asarray(now) - np.asarray(before))
         self.mark = mark
@@ -111,6 +113,11 @@ class FieldView:
 
     def ledger(self) -> Ledger:
         """Return everything in columns, by time and stratum."""
+        if self._ledger is None:
+            self._ledger = self._made()
+        return self._ledger
+
+    def _made(self) -> Ledger:
         if self._order is None:
             self._order = np.asarray(sorted(range(len(self._slots)), key=self._slots.__getitem__), dtype=np.int64)
             self._strata = tuple(sorted({stratum for _, stratum in self._slots}))

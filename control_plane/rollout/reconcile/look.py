@@ -181,10 +181,10 @@ async def _with_field(
 
 async def reading_of(context: Context, session: Session, row: RolloutRow, model: ModelItem, plan: Plan) -> Reading:
     """Say how a rollout reads the field: control is whatever else of this model drives in the same strata."""
-    contents = {version.content_digest for version in await registry.list_versions(session, row.model)}
+    contents = await registry.contents_of(session, row.model)
     return Reading(
         row.content_digest,
-        frozenset(contents - {row.content_digest}),
+        contents - {row.content_digest},
         model.exposure,
         kinds_of(model, plan),
         row.started_at or clock.now(),

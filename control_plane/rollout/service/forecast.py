@@ -62,7 +62,7 @@ async def forecast(
 async def _control(session: Session, model: ModelItem, device_classes: Sequence[str]) -> Arms:
     """Say what these devices run now: the baseline's content, or else any version of the model."""
     baseline = {b.content_digest for b in await store.baselines(session) if b.device_class in device_classes}
-    contents = {version.content_digest for version in await registry.list_versions(session, model.name)}
+    contents = await registry.contents_of(session, model.name)
     kinds = [kind for kind, rule in model.events.items() if rule.incident]
     return Arms("", frozenset(baseline & contents or contents), model.exposure, frozenset(kinds))
 

@@ -10,7 +10,7 @@ from agents.protocol import v1 as wire
 from control_plane.fleet.domain import Identity
 from control_plane.kit import clock
 from control_plane.kit.db import Session
-from control_plane.kit.errors import Invalid
+from control_plane.kit.errors import Invalid, Refused
 from control_plane.lineage import service as lineage
 from control_plane.lineage.domain import Edge, Kind, Node
 from control_plane.telemetry.domain import (
@@ -121,17 +121,30 @@ def check_times(instants: Sequence[datetime]) -> None:
 async def take_batch(
     session: Session, who: Identity, batch: wire.TelemetryBatch, cell_s: int = 60
 ) -> wire.TelemetryReply:
-    """Make one batch durable, once, and count it in the sums; the answer is for after the commit."""
+    """Make one batch durable, once, and count it in the sums; the answer is for after the commit.
+
+    Raises:
+        Refused: the device is not heard, says its row.
+    """
     [reply] = await take(session, [batch_of(who, batch.stream_id, batch.windows, batch.events)], cell_s)
+    if reply is None:
+        raise Refused(f"device {who.id} is not heard")
     return reply
 
 
-async def take(session: Session, batches: Sequence[Batch], cell_s: int) -> list[wire.TelemetryReply]:
-    """Make batches durable, each once and in the order they came, whatever of them came before."""
-    held, halvings = await store.lock_streams(session, sorted({batch.stream for batch in batches}))
+async def take(session: Session, batches: Sequence[Batch], cell_s: int) -> list[wire.TelemetryReply | None]:
+    """Make batches durable, each once and in the order they came, whatever of them came before.
+
+    None stands for one that is not taken, for its device's row says that it is not heard.
+    """
+    streams = {batch.stream: batch.who.key_sha256 for batch in batches}
+    held, halvings = await store.lock_streams(session, dict(sorted(streams.items())))
     marks = {stream: known.acknowledged_seq for stream, known in held.items()}
-    new, replies = list[Batch](), list[wire.TelemetryReply]()
+    new, replies = list[Batch](), list[wire.TelemetryReply | None]()
     for batch in batches:
+        if batch.stream not in held or streams[batch.stream] != batch.who.key_sha256:
+            replies.append(None)
+            continue
         rest = batch.above(marks[batch.stream])
         taken = rest.judged(held[batch.stream].said)
         new.append(taken)
@@ -139,8 +152,7 @@ async def take(session: Session, batches: Sequence[Batch], cell_s: int) -> list[
         replies.append(_reply(marks[batch.stream], taken.items, batch.items - rest.items))
     moved = {stream: mark for stream, mark in marks.items() if mark > held[stream].acknowledged_seq}
     if moved:
-        await _write(session, new, cell_s, halvings)
-        await store.acknowledge(session, moved)
+        await _write(session, new, Sums(cell_s, halvings), moved)
     return replies
 
 
@@ -148,17 +160,17 @@ def _reply(mark: int, taken: int, duplicates: int) -> wire.TelemetryReply:
     return wire.TelemetryReply(acknowledged_seq=mark, accepted=taken, duplicates=duplicates, next_batch_s=NEXT_BATCH_S)
 
 
-async def _write(session: Session, batches: Sequence[Batch], cell_s: int, halvings: int) -> None:
+async def _write(
+    session: Session, batches: Sequence[Batch], found: "Sums", marks: Mapping[store.StreamKey, int]
+) -> None:
     """Write windows, events and last the sums: those are rows that other processes wait for."""
     if any(batch.windows for batch in batches):
-        found = Sums(cell_s, halvings)
         windows = [(batch.sender, batch.windows, batch.unattested) for batch in batches if batch.windows]
         # What is added up is added up while the database is busy with the rows.
         await asyncio.gather(store.copy_windows(session, packed(windows)), found.add(batches))
     if any(batch.events for batch in batches):
         await _write_events(session, batches)
-    if any(batch.windows for batch in batches):
-        await found.write(session)
+    await sums.add(session, found.columns, marks)
 
 
 class Sums:
@@ -169,11 +181,13 @@ class Sums:
         self._cells: dict[tuple[Place, int], Tally] = {}
         self._totals: dict[Place, Tally] = {}
         self._devices: dict[tuple[str, Place], Tally] = {}
+        self.columns = sums.NOTHING
 
     async def add(self, batches: Iterable[Batch]) -> None:
         for batch in batches:
             self._add(batch)
             await asyncio.sleep(0)
+        self.columns = sums.prepared(self._cell_s, self._cells, self._totals, self._devices)
 
     def _add(self, batch: Batch) -> None:
         who = batch.who
@@ -186,10 +200,6 @@ class Sums:
         for (content, start_s), held in cells.items():
             if start_s is not None:
                 add_to(self._cells, (Place(who.device_class, who.site, content), start_s), held)
-
-    async def write(self, session: Session) -> None:
-        if self._totals:
-            await sums.add(session, self._cell_s, self._cells, self._totals, self._devices)
 
 
 async def _write_events(session: Session, batches: Sequence[Batch]) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from agents.protocol import v1 as wire
+from control_plane.fleet.domain import Identity
 from control_plane.fleet.service.identities import must_stand
-from control_plane.kit.db import Database, is_outage
+from control_plane.kit.db import Database, Row, is_outage
 from control_plane.kit.errors import Problem, Unavailable
 from control_plane.telemetry.service.intake import Batch, take
 from control_plane.telemetry.store import intake as store
@@ -91,20 +92,22 @@ class Intake:
 
     async def _commit(self, group: Sequence[Waiting]) -> None:
         async with self._database.transaction() as session:
-            rows = await store.standing(session, list({waiting.batch.who.id for waiting in group}))
-            heard = list[Waiting]()
-            for waiting in group:
-                try:
-                    must_stand(waiting.batch.who, rows.get(waiting.batch.who.id))
-                except Problem as problem:
-                    waiting.tell(problem)
-                else:
-                    heard.append(waiting)
-            replies = await take(session, [waiting.batch for waiting in heard], self._cell_s) if heard else []
-        for waiting, reply in zip(heard, replies, strict=True):
-            waiting.tell(reply)
+            replies = await take(session, [waiting.batch for waiting in group], self._cell_s)
+            unheard = [waiting for waiting, reply in zip(group, replies, strict=True) if reply is None]
+            rows = await store.standing(session, [waiting.batch.who.id for waiting in unheard]) if unheard else {}
+        for waiting, reply in zip(group, replies, strict=True):
+            waiting.tell(reply or _why(waiting.batch.who, rows.get(waiting.batch.who.id)))
 
     async def close(self) -> None:
         """Let what waits be written."""
         with suppress(asyncio.CancelledError):
             await asyncio.gather(*self._writers, return_exceptions=True)
+
+
+def _why(who: Identity, row: Row | None) -> Problem:
+    """Say why a device's batch was not taken."""
+    try:
+        must_stand(who, row)
+    except Problem as problem:
+        return problem
+    return Unavailable("the device was let in again just now; send it again")

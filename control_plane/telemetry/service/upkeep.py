@@ -43,6 +43,7 @@ async def maintain(session: Session, now: datetime, retention: Retention | None 
     await store.roll_up(session, fine_since - ROLL_UP_BACK, fine_since)
     await store.forget_cells(session, now - timedelta(days=rules.cells_days))
     await store.forget_devices(session, now - timedelta(days=rules.cells_days))
+    await store.summarize_cells(session)
     devices = sum(line.devices for line in await fleet.summary(session))
     await store.halve_panel(session, halvings_needed(devices, rules.panel))
     await ensure_partitions(session, now, DAYS_AHEAD)

@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncIterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from control_plane.kit.db import Row, Session, copy_bytes, copy_rows, driver_fetch, rows
+from control_plane.kit.db import Row, Session, copy_bytes, copy_rows, rows
 from control_plane.telemetry.store.binary import WINDOW_COLUMNS
 
 EVENT_COLUMNS = (
@@ -25,7 +25,7 @@ StreamKey = tuple[str, str]
 
 
 async def standing(session: Session, device_ids: Sequence[str]) -> dict[str, Row]:
-    """Return what decides whether these devices are heard at all, as their rows say now."""
+    """Return what their rows say of devices, where `lock_streams` leaves one out: why it is not heard."""
     found = await rows(
         session,
         """select id, state, key_sha256,
@@ -43,16 +43,22 @@ class Held(NamedTuple):
     said: frozenset[str]
 
 
-async def lock_streams(session: Session, streams: Sequence[StreamKey]) -> tuple[dict[StreamKey, Held], int]:
+async def lock_streams(session: Session, streams: Mapping[StreamKey, str]) -> tuple[dict[StreamKey, Held], int]:
     """Take the rows of streams for this transaction; return what is known of each, and the panel's halvings.
 
-    They are taken in order, so that two processes that take the same ones wait for each other and not in a ring.
+    `streams`: the sha256 of the key by which each one's device was heard. A stream is left out if its device's row says
+    that it is not to be heard, or has another key. Rows are taken in order, so that two processes that take the same
+    ones wait for each other and not in a ring.
     """
     found = await rows(
         session,
         """insert into telemetry_stream (device_id, stream_id, acknowledged_seq)
-           select device, stream, -1 from unnest(cast(:devices as text[]), cast(:streams as text[]))
-               as n (device, stream) order by device, stream
+           select device, stream, -1
+           from unnest(cast(:devices as text[]), cast(:streams as text[]), cast(:keys as text[]))
+               as n (device, stream, key) join fleet_device d on d.id = n.device
+           where d.state = 'active' and d.key_sha256 = n.key
+               and not exists (select 1 from fleet_denied_key k where k.key_sha256 = n.key)
+           order by device, stream
            on conflict (device_id, stream_id) do update set device_id = excluded.device_id
            returning device_id, stream_id, acknowledged_seq,
                (select array_agg(content_digest) from telemetry_attested a
@@ -60,24 +66,13 @@ async def lock_streams(session: Session, streams: Sequence[StreamKey]) -> tuple[
                (select halvings from telemetry_panel where name = 'devices') as halvings""",
         devices=[device_id for device_id, _ in streams],
         streams=[stream_id for _, stream_id in streams],
+        keys=list(streams.values()),
     )
     held = {
         (line["device_id"], line["stream_id"]): Held(line["acknowledged_seq"], frozenset(line["said"] or ()))
         for line in found
     }
-    return held, int(found[0]["halvings"])
-
-
-async def acknowledge(session: Session, marks: Mapping[StreamKey, int]) -> None:
-    await driver_fetch(
-        session,
-        """update telemetry_stream s set acknowledged_seq = n.seq
-           from unnest($1::text[], $2::text[], $3::bigint[]) as n (device, stream, seq)
-           where s.device_id = n.device and s.stream_id = n.stream""",
-        [device_id for device_id, _ in marks],
-        [stream_id for _, stream_id in marks],
-        list(marks.values()),
-    )
+    return held, int(found[0]["halvings"]) if found else 0
 
 
 async def copy_windows(session: Session, chunks: AsyncIterable[bytes]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -14,33 +14,48 @@ _MORE = (*_SUMMED, "decisions")
 _KEY = ("device_class", "site", "content_digest")
 
 
+_TYPES = {"width_s": "integer"} | dict.fromkeys((*_KEY, "device_id", "counts"), "text")
+_TYPES |= dict.fromkeys(("starts_at", "first_window_at", "first_at", "last_at"), "timestamptz")
+_CHOSEN = {"counts": "counts::jsonb", "changed": "pg_current_xact_id()::text::bigint"}
+
+
+class _Upsert(NamedTuple):
+    statement: str
+    given: tuple[str, ...]
+
+    def columns(self, lines: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+        return [[line[name] for line in lines] for name in self.given]
+
+
 def _added(name: str) -> str:
     """Add without going over; written out, for a function of it would be called for every row."""
     most = AMOUNT_MOST
     return f"case when held.{name} > {most} - excluded.{name} then {most} else held.{name} + excluded.{name} end"
 
 
-def _upsert(argument: str, table: str, key: Sequence[str], summed: Sequence[str], rules: Mapping[str, str]) -> str:
-    """Return a statement that adds rows, given as one JSON array, to those that are there."""
+def _upsert(first: int, table: str, key: Sequence[str], summed: Sequence[str], rules: Mapping[str, str]) -> _Upsert:
+    """Return a statement that adds rows to those that are there; its arguments, from `$first` on, are columns."""
     names = [*key, *summed, "counts", *rules]
+    given = tuple(name for name in names if name != "changed")
+    source = ", ".join(f"${place}::{_TYPES.get(name, 'bigint')}[]" for place, name in enumerate(given, first))
     added = [f"{name} = {_added(name)}" for name in summed]
     ruled = [f"{name} = {rule}" for name, rule in rules.items()]
-    chosen = ["pg_current_xact_id()::text::bigint" if name == "changed" else name for name in names]
-    return f"""
+    statement = f"""
         insert into {table} as held ({", ".join(names)})
-        select {", ".join(chosen)} from jsonb_populate_recordset(null::{table}, {argument}::jsonb)
+        select {", ".join(_CHOSEN.get(name, name) for name in names)} from unnest({source}) as n ({", ".join(given)})
         on conflict ({", ".join(key)}) do update set
             counts = case when excluded.counts = '{{}}' then held.counts
                           else telemetry_add_counts(held.counts, excluded.counts) end, {", ".join([*added, *ruled])}
     """  # noqa: S608 - tables and columns are named in this module
+    return _Upsert(statement, given)
 
 
 _ENERGY = {
     "energy_mj": f"""case when held.energy_mj is null then excluded.energy_mj
                      when excluded.energy_mj is null then held.energy_mj else {_added("energy_mj")} end"""
 }
-_ADD_CELLS = _upsert(
-    "$1",
+_CELL_SUMS = _upsert(
+    1,
     "telemetry_cell",
     (*_KEY, "starts_at"),
     _MORE,
@@ -51,15 +66,24 @@ _ADD_CELLS = _upsert(
         "changed": "excluded.changed",
     },
 )
-_ADD_TOTALS = _upsert("$2", "telemetry_total", _KEY, _MORE, _ENERGY)
-_ADD_DEVICE_SUMS = _upsert(
-    "$3",
+_TOTALS = _upsert(1 + len(_CELL_SUMS.given), "telemetry_total", _KEY, _MORE, _ENERGY)
+_DEVICE_SUMS = _upsert(
+    1 + len(_CELL_SUMS.given) + len(_TOTALS.given),
     "telemetry_device_sum",
     ("device_id", "content_digest", "device_class", "site"),
     _SUMMED,
     {"first_at": "least(held.first_at, excluded.first_at)", "last_at": "greatest(held.last_at, excluded.last_at)"},
 )
-_ADD = f"with totals as ({_ADD_TOTALS}), devices as ({_ADD_DEVICE_SUMS}) {_ADD_CELLS}"
+_MARKS = 1 + len(_CELL_SUMS.given) + len(_TOTALS.given) + len(_DEVICE_SUMS.given)
+_ACKNOWLEDGE = f"""
+    update telemetry_stream s set acknowledged_seq = n.seq
+    from unnest(${_MARKS}::text[], ${_MARKS + 1}::text[], ${_MARKS + 2}::bigint[]) as n (device, stream, seq)
+    where s.device_id = n.device and s.stream_id = n.stream
+"""  # noqa: S608 - only numbers of arguments are put in
+_ADD = f"""
+    with marks as ({_ACKNOWLEDGE}), totals as ({_TOTALS.statement}), devices as ({_DEVICE_SUMS.statement})
+    {_CELL_SUMS.statement}
+"""
 _CELLS = """
 with mark as materialized (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen)
 select mark.seen, c.site, c.device_class, c.content_digest, c.starts_at, c.distance_mm, c.duration_ms, c.windows,
@@ -73,21 +97,16 @@ _CHANGED_CELLS = _CELLS + "and c.changed >= $4"
 _COUNTS = 1 + CellLine._fields.index("counts")
 
 
-async def add(
-    session: Session,
+def prepared(
     width_s: int,
     cells: Mapping[tuple[Place, int], Tally],
     totals: Mapping[Place, Tally],
     devices: Mapping[tuple[str, Place], Tally],
-) -> None:
-    """Add to all three in one statement: rows in order, and tables in the one order that the statement has."""
+) -> list[list[Any]]:
+    """Return what `add` takes: columns of all three tables, with rows in the one order in which they are locked."""
     cell_lines = [
         _line(place, held)
-        | {
-            "starts_at": datetime.fromtimestamp(start_s, UTC),
-            "width_s": width_s,
-            "first_window_at": held.first_at,
-        }
+        | {"starts_at": datetime.fromtimestamp(start_s, UTC), "width_s": width_s, "first_window_at": held.first_at}
         for (place, start_s), held in sorted(cells.items(), key=lambda item: item[0])
     ]
     total_lines = [_line(place, totals[place]) for place in sorted(totals)]
@@ -95,11 +114,16 @@ async def add(
         _line(place, held) | {"device_id": device_id, "first_at": held.first_at, "last_at": held.last_at}
         for (device_id, place), held in sorted(devices.items(), key=lambda item: item[0])
     ]
-    await driver_fetch(session, _ADD, _json(cell_lines), _json(total_lines), _json(device_lines))
+    return [*_CELL_SUMS.columns(cell_lines), *_TOTALS.columns(total_lines), *_DEVICE_SUMS.columns(device_lines)]
 
 
-def _json(lines: Sequence[Mapping[str, Any]]) -> str:
-    return msgspec.json.encode(lines).decode()
+NOTHING = prepared(0, {}, {}, {})
+
+
+async def add(session: Session, columns: Sequence[Sequence[Any]], marks: Mapping[tuple[str, str], int]) -> None:
+    """Add to all three and acknowledge, by device and stream; one statement, whose order of tables all have."""
+    devices, streams = [device_id for device_id, _ in marks], [stream_id for _, stream_id in marks]
+    await driver_fetch(session, _ADD, *columns, devices, streams, list(marks.values()))
 
 
 def _line(place: Place, held: Tally) -> dict[str, Any]:
@@ -112,7 +136,7 @@ def _line(place: Place, held: Tally) -> dict[str, Any]:
         "decisions": bounded(held.decisions),
         "energy_mj": None if held.energy_mj is None else bounded(held.energy_mj),
         "windows": held.windows,
-        "counts": bounded_counts(held.counts),
+        "counts": msgspec.json.encode(bounded_counts(held.counts)).decode() if held.counts else "{}",
     }
 
 

@@ -32,6 +32,11 @@ async def roll_up(session: Session, start: datetime, stop: datetime) -> int:
     )
 
 
+async def summarize_cells(session: Session) -> None:
+    """Let the index know what pages hold, also those written since autovacuum was last here: others are all read."""
+    await execute(session, "select brin_summarize_new_values('ix_telemetry_cell_changed')")
+
+
 async def forget_cells(session: Session, cutoff: datetime) -> int:
     return await execute(session, "delete from telemetry_cell where starts_at < :cutoff", cutoff=cutoff)
 
