@@ -27,6 +27,7 @@ from control_plane.telemetry.domain.exposure import (
     in_panel,
     tally,
 )
+from control_plane.telemetry.domain.pacing import SHORTEST_S, look_s, paced
 from control_plane.telemetry.domain.reading import read_plain
 from control_plane.telemetry.domain.recording import RecordingError, inspect_recording
 
@@ -34,6 +35,7 @@ __all__ = [
     "AMOUNT_MOST",
     "LATEST_ARRIVAL",
     "PANEL_BITS",
+    "SHORTEST_S",
     "CellKey",
     "CellLine",
     "DeviceSum",
@@ -52,8 +54,10 @@ __all__ = [
     "in_panel",
     "incidents",
     "inspect_recording",
+    "look_s",
     "out_of_order",
     "out_of_time",
+    "paced",
     "read_plain",
     "tally",
     "why_decline",

@@ -14,6 +14,7 @@ from control_plane.kit.errors import Invalid, Refused
 from control_plane.lineage import service as lineage
 from control_plane.lineage.domain import Edge, Kind, Node
 from control_plane.telemetry.domain import (
+    SHORTEST_S,
     Place,
     Tally,
     add_to,
@@ -28,8 +29,6 @@ from control_plane.telemetry.domain import (
 from control_plane.telemetry.store import intake as store
 from control_plane.telemetry.store import sums
 from control_plane.telemetry.store.binary import Sender, Window, packed
-
-NEXT_BATCH_S = 1.0
 
 
 class Event(Protocol):
@@ -132,7 +131,9 @@ async def take_batch(
     return reply
 
 
-async def take(session: Session, batches: Sequence[Batch], cell_s: int) -> list[wire.TelemetryReply | None]:
+async def take(
+    session: Session, batches: Sequence[Batch], cell_s: int, next_batch_s: float = SHORTEST_S
+) -> list[wire.TelemetryReply | None]:
     """Make batches durable, each once and in the order they came, whatever of them came before.
 
     None stands for one that is not taken, for its device's row says that it is not heard.
@@ -149,15 +150,18 @@ async def take(session: Session, batches: Sequence[Batch], cell_s: int) -> list[
         taken = rest.judged(held[batch.stream].said)
         new.append(taken)
         marks[batch.stream] = taken.highest(marks[batch.stream])
-        replies.append(_reply(marks[batch.stream], taken.items, batch.items - rest.items))
+        replies.append(
+            wire.TelemetryReply(
+                acknowledged_seq=marks[batch.stream],
+                accepted=taken.items,
+                duplicates=batch.items - rest.items,
+                next_batch_s=next_batch_s,
+            )
+        )
     moved = {stream: mark for stream, mark in marks.items() if mark > held[stream].acknowledged_seq}
     if moved:
         await _write(session, new, Sums(cell_s, halvings), moved)
     return replies
-
-
-def _reply(mark: int, taken: int, duplicates: int) -> wire.TelemetryReply:
-    return wire.TelemetryReply(acknowledged_seq=mark, accepted=taken, duplicates=duplicates, next_batch_s=NEXT_BATCH_S)
 
 
 async def _write(

@@ -1,6 +1,7 @@
 """Batches on their way to the database: those that come while one transaction runs go together into the next."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,6 +11,7 @@ from control_plane.fleet.domain import Identity
 from control_plane.fleet.service.identities import must_stand
 from control_plane.kit.db import Database, Row, is_outage
 from control_plane.kit.errors import Problem, Unavailable
+from control_plane.telemetry.domain import SHORTEST_S, look_s, paced
 from control_plane.telemetry.service.intake import Batch, take
 from control_plane.telemetry.store import intake as store
 
@@ -35,6 +37,21 @@ class Waiting:
             self.answer.set_result(answer)
 
 
+class Pace:
+    """How often devices are to send, by how many of them do."""
+
+    def __init__(self) -> None:
+        self.seconds = SHORTEST_S
+        self._since_s, self._requests = time.monotonic(), 0
+
+    def count(self) -> None:
+        self._requests += 1
+        passed_s = time.monotonic() - self._since_s
+        if passed_s >= look_s(self.seconds):
+            self.seconds = round(paced(self.seconds, self._requests / passed_s), 1)
+            self._since_s, self._requests = time.monotonic(), 0
+
+
 class Intake:
     """The queue of one process."""
 
@@ -42,6 +59,7 @@ class Intake:
         self._database, self._cell_s = database, cell_s
         self._waiting: deque[Waiting] = deque()
         self._items = 0
+        self._pace = Pace()
         self._writers: set[asyncio.Task[None]] = set()
 
     async def take(self, batch: Batch) -> wire.TelemetryReply:
@@ -50,6 +68,7 @@ class Intake:
         Raises:
             Unavailable: too much waits already. Problem: the device is not heard any more, says its row.
         """
+        self._pace.count()
         if self._items > WAITING_ITEMS:
             raise Unavailable("more telemetry waits than can be written; send it again later", code="busy")
         waiting = Waiting(batch)
@@ -92,7 +111,7 @@ class Intake:
 
     async def _commit(self, group: Sequence[Waiting]) -> None:
         async with self._database.transaction() as session:
-            replies = await take(session, [waiting.batch for waiting in group], self._cell_s)
+            replies = await take(session, [waiting.batch for waiting in group], self._cell_s, self._pace.seconds)
             unheard = [waiting for waiting, reply in zip(group, replies, strict=True) if reply is None]
             rows = await store.standing(session, [waiting.batch.who.id for waiting in unheard]) if unheard else {}
         for waiting, reply in zip(group, replies, strict=True):
