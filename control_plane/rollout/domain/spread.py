@@ -1,8 +1,9 @@
 """What sums per device say: how much devices differ, and each one's own past. A panel of devices stands for all."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from control_plane.kit.statistics import UnitMoments, unit_moments
 from control_plane.rollout.domain.values import ArmSpread, History, Stratum
@@ -27,8 +28,30 @@ class Arms:
         return sum(done.counts.get(kind, 0) for kind in self.kinds)
 
 
+def compared(arms: Arms, sums: Sequence[DeviceSum]) -> list[DeviceSum]:
+    """Return what devices did with the canary, and what each did with the last thing it had beside it.
+
+    What it had before that drove better or worse for reasons of its own: as a second unit it would make devices look
+    as different as releases are, and as a device's past it would be the wrong one.
+    """
+    last: dict[str, DeviceSum] = {}
+    for done in sums:
+        held = last.get(done.device_id)
+        if done.content_digest in arms.control and (held is None or _order(done) > _order(held)):
+            last[done.device_id] = done
+    return [done for done in sums if done.content_digest == arms.canary or _is_of(done, last.get(done.device_id))]
+
+
+def _order(done: DeviceSum) -> tuple[datetime, str]:
+    return done.last_at, done.content_digest
+
+
+def _is_of(done: DeviceSum, last: DeviceSum | None) -> bool:
+    return last is not None and done.content_digest == last.content_digest
+
+
 def spreads_of(
-    arms: Arms, sums: Iterable[DeviceSum], driven: Mapping[Stratum, tuple[float, float]]
+    arms: Arms, sums: Sequence[DeviceSum], driven: Mapping[Stratum, tuple[float, float]]
 ) -> tuple[ArmSpread, ...]:
     """Describe both arms of every stratum by its panel, scaled to what the arm has driven in this rollout.
 
@@ -36,9 +59,7 @@ def spreads_of(
     months, which says much about how it differs, and nothing about how much of it is in this comparison.
     """
     points: dict[Stratum, tuple[Points, Points]] = defaultdict(lambda: (([], []), ([], [])))
-    for done in sums:
-        if done.content_digest != arms.canary and done.content_digest not in arms.control:
-            continue
+    for done in compared(arms, sums):
         events, exposures = points[Stratum(done.site, done.device_class)][done.content_digest != arms.canary]
         events.append(arms.events(done))
         exposures.append(arms.exposure(done))
@@ -75,11 +96,10 @@ def histories_of(arms: Arms, sums: Sequence[DeviceSum]) -> tuple[History, ...]:
     """Pair what each device did before it switched with what it has done since; who never switched is left out."""
     past: dict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
     since: dict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
-    for done in sums:
-        side = since if done.content_digest == arms.canary else past if done.content_digest in arms.control else None
-        if side is not None:
-            exposure, events = side[done.device_id]
-            side[done.device_id] = (exposure + arms.exposure(done), events + arms.events(done))
+    for done in compared(arms, sums):
+        side = since if done.content_digest == arms.canary else past
+        exposure, events = side[done.device_id]
+        side[done.device_id] = (exposure + arms.exposure(done), events + arms.events(done))
     return tuple(
         History(device, *past[device], *since[device]) for device in sorted(since) if device in past and past[device][0]
     )

@@ -171,6 +171,29 @@ def test_a_devices_past_is_what_it_did_with_anything_else() -> None:
     )
 
 
+def older(sum_: DeviceSum, content: str, events: int) -> DeviceSum:
+    """What the same device did the day before with another release."""
+    at = T0 - timedelta(days=1)
+    return sum_._replace(content_digest=content, counts={"hit": events}, first_at=at, last_at=at)
+
+
+def test_releases_that_differ_do_not_make_devices_differ() -> None:
+    """Devices that are all alike had a release three times as bad before the one that canaries are compared with."""
+    rng, arms = np.random.default_rng(4), Arms("new", {"old", "oldest"}, "distance_m", {"hit"})
+    sums = [done(f"d{i}", "old", 3000.0, int(rng.poisson(15))) for i in range(60)]
+    before = [older(each, "oldest", int(rng.poisson(45))) for each in sums]
+    [spread] = spreads_of(arms, [*before, *sums], {HALL: (0.0, 60 * 3000.0)})
+    assert spread.control.units == 60
+    assert frailty([spread.control]) < 0.03
+
+
+def test_a_devices_past_is_the_last_thing_it_had() -> None:
+    arms = Arms("new", {"old", "oldest"}, "distance_m", {"hit"})
+    past = [done("a", "old", 100, 3), done("a", "old", 20, 1, site="cold")]
+    [only] = histories_of(arms, [older(past[0], "oldest", 40), *past, done("a", "new", 10, 1)])
+    assert (only.exposure_before, only.events_before) == (120, 4)
+
+
 def test_how_devices_differ_does_not_depend_on_how_long_they_drove_before() -> None:
     rng = np.random.default_rng(3)
     rates = rng.gamma(2, 0.5, 400)
