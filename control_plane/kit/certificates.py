@@ -6,7 +6,6 @@ authority is the same file with its key and (intermediate) certificate in it.
 """
 
 import hashlib
-import os
 import re
 import secrets
 from collections import OrderedDict
@@ -37,6 +36,7 @@ from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from control_plane.kit.errors import Invalid, Unauthenticated
+from control_plane.kit.private_files import make_once
 
 DEVICE_LIFE = timedelta(days=30)
 SERVER_LIFE = timedelta(days=90)
@@ -168,7 +168,7 @@ def load_authority(path: Path, trust_domain: str, now: datetime) -> Authority:
         Invalid: the file can be read by others than its owner, or does not hold a P-256 key and its certificate.
     """
     if not path.exists():
-        _make_once(path, _new_authority(now))
+        make_once(path, _new_authority(now))
     if path.stat().st_mode & 0o077:
         raise Invalid(f"{path} can be read by others than its owner; chmod 600 it")
     data = path.read_bytes()
@@ -261,18 +261,3 @@ def _host(name: str) -> x509.GeneralName:
         return x509.IPAddress(ip_address(name))
     except ValueError:
         return x509.DNSName(name)
-
-
-def _make_once(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(temporary, path)  # fails if another process was first: then its authority is ours too
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink()

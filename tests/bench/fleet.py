@@ -5,12 +5,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from socket import create_connection
 from ssl import SSLContext
 
 from control_plane.cli.processes import free_port
@@ -19,6 +18,7 @@ from control_plane.cli.simulated_load import Connect, Speaker, by_socket, by_tls
 from control_plane.cli.stack import Stack
 from tests.bench.figure import say
 from tests.bench.rounds import cpu_s
+from tests.bench.stage import listens, wait_until
 
 READY_S = 120.0
 IN_MEMORY = "devices are in memory"
@@ -99,7 +99,7 @@ def api(stack: Stack, name: str) -> Iterator[Target]:
         subprocess.Popen(command, env=os.environ | stack.environment(), stdout=file, stderr=file) as process,
     ):
         try:
-            _wait(lambda: IN_MEMORY in log.read_text() and socket.exists(), name)
+            wait_until(lambda: IN_MEMORY in log.read_text() and socket.exists(), name, READY_S)
             yield Target(name, process.pid, socket, port)
         finally:
             process.terminate()
@@ -112,23 +112,7 @@ def bare(stack: Stack, kind: str, size: int) -> Iterator[Target]:
     where = str(socket) if kind == "proxied" else f"{port}:{authority_file(stack.home)}"
     with subprocess.Popen([sys.executable, "-m", "tests.bench.bare", kind, str(size), where]) as process:
         try:
-            _wait(lambda: socket.exists() or (kind == "tls" and _listens(port)), "bare")
+            wait_until(lambda: socket.exists() or (kind == "tls" and listens(port)), "bare", READY_S)
             yield Target("bare", process.pid, socket, port)
         finally:
             process.terminate()
-
-
-def _listens(port: int) -> bool:
-    try:
-        create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return False
-    return True
-
-
-def _wait(true: Callable[[], bool], name: str) -> None:
-    give_up_s = time.monotonic() + READY_S
-    while not true():
-        if time.monotonic() > give_up_s:
-            raise RuntimeError(f"{name} does not become ready")
-        time.sleep(0.05)

@@ -1,15 +1,14 @@
 """A static file server that is not ours: nginx on one folder, so that no Python is on the sending side."""
 
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from control_plane.cli.processes import free_port
+from tests.bench.stage import listens, wait_until
 
 PROGRAM: Final = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
 _CONF: Final = """
@@ -35,19 +34,7 @@ def static_files(files: Path, home: Path) -> Iterator[str]:
     (home / "nginx.conf").write_text(_CONF.format(home=home, files=files, port=port))
     with subprocess.Popen([PROGRAM, "-p", home, "-c", home / "nginx.conf"]) as process:
         try:
-            _wait(port)
+            wait_until(lambda: listens(port), "nginx", 10)
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
-
-
-def _wait(port: int) -> None:
-    give_up_s = time.monotonic() + 10
-    while time.monotonic() < give_up_s:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError("nginx does not listen")

@@ -7,10 +7,8 @@ disturb. What it costs to verify the device's own signature is in `identity`.
 """
 
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -19,7 +17,7 @@ from control_plane.cli.stack import Stack
 from tests.bench.check_in import lanes_of, one_round
 from tests.bench.figure import Figure, rate, say
 from tests.bench.rounds import rounds_of
-from tests.bench.stage import enrol, installation
+from tests.bench.stage import enrol, installation, listens, wait_until
 
 DEVICES, AHEAD = 32, 900
 ROUNDS, SECONDS = 5, 2.0
@@ -31,22 +29,10 @@ def unsigned_api(stack: Stack, port: int) -> Iterator[int]:
     command = [sys.executable, "-m", "tests.bench.unsigned_api", "--port", str(port)]
     with subprocess.Popen(command, env=os.environ | stack.environment()) as process:
         try:
-            _wait(port)
+            wait_until(lambda: listens(port), "the unsigned API", 30)
             yield process.pid
         finally:
             process.kill()
-
-
-def _wait(port: int) -> None:
-    give_up_s = time.monotonic() + 30
-    while time.monotonic() < give_up_s:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError("the unsigned API does not listen")
 
 
 def bench() -> Iterable[Figure]:

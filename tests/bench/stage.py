@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from socket import create_connection
 from typing import Any
 from uuid import uuid4
 
@@ -43,6 +45,27 @@ def installation(*, worker: bool = False, **options: Any) -> Iterator[Stack]:
 
 def client_of(stack: Stack, role: str = "admin") -> Client:
     return Client(stack.url, stack.tokens[role])
+
+
+def listens(port: int) -> bool:
+    try:
+        create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def wait_until(true: Callable[[], bool], name: str, seconds: float) -> None:
+    """Return once it is true.
+
+    Raises:
+        RuntimeError: it does not come true in time.
+    """
+    give_up_s = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > give_up_s:
+            raise RuntimeError(f"{name} does not become ready")
+        time.sleep(0.05)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from control_plane.kit.errors import Invalid, Refused
+from control_plane.kit.private_files import make_once
 
 MAX_KEY_FILE_BYTES = 64 << 10
 
@@ -46,7 +47,7 @@ def load_signer(folder: Path, name: str) -> Signer:
     """Return the key NAME of a folder, making it if it is not there; two makers at once end with one key."""
     path = folder / f"{name}.pem"
     fresh = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    _make(path, fresh)
+    make_once(path, fresh)
     return read_signer(path)
 
 
@@ -73,23 +74,6 @@ def read_signer(path: Path) -> Signer:
 
 def load_secret(folder: Path, name: str) -> bytes:
     path = folder / name
-    _make(path, secrets.token_bytes(32))
+    make_once(path, secrets.token_bytes(32))
     check_private(path)
     return path.read_bytes()
-
-
-def _make(path: Path, fresh: bytes) -> None:
-    if path.exists():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(fresh)
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(temporary, path)  # fails if another process was first: then its key is ours too
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink()

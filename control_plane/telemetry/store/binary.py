@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequen
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
+from control_plane.telemetry.domain import Measured
+
 CHUNK_ROWS = 250
 HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 TRAILER = struct.pack(">h", -1)
@@ -44,25 +46,11 @@ WINDOW_COLUMNS = (
 """In the order of a packed row: what many rows share, then what is of fixed size, then the rest."""
 
 
-class Window(Protocol):
+class Window(Measured, Protocol):
     @property
     def seq(self) -> int: ...
     @property
-    def content_digest(self) -> str: ...
-    @property
     def started_at(self) -> datetime: ...
-    @property
-    def ended_at(self) -> datetime: ...
-    @property
-    def distance_m(self) -> float: ...
-    @property
-    def duration_s(self) -> float: ...
-    @property
-    def decisions(self) -> int: ...
-    @property
-    def energy_j(self) -> float | None: ...
-    @property
-    def counts(self) -> Mapping[str, int]: ...
     @property
     def latency_p50_ms(self) -> float: ...
     @property
