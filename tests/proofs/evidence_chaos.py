@@ -33,6 +33,8 @@ ROUND_S = 300.0
 WHY = "a proof"
 GOOD, BAD, USUAL = 0.05, 1.2, 0.10  # incidents in a window
 PLAN = {
+    # A harmless release may be halted in `alpha` of cases; of fifty rollouts none is to be, so that any is a fault.
+    "alpha": 1e-4,
     "stages": [
         {"fraction": 0.25, "min_exposure": 4000, "max_exposure": 1e9, "must_prove": False},
         {"fraction": 1.0, "must_prove": False},
@@ -51,6 +53,7 @@ class Fleet:
     contents: dict[str, str] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
     outcome: list[tuple[str, str, str]] = field(default_factory=list)
+    because: list[str] = field(default_factory=list)
     scale: float = 2.0
 
     async def version(self, rate: float) -> str:
@@ -102,6 +105,7 @@ class Fleet:
                 raise TimeoutError(f"{name}: devices do not come to what they should run")
             await self.live()
         self.outcome.append((name, item["phase"], "all where they belong"))
+        self.because.append(item["because"])
 
     async def round(self) -> None:
         good = await self.version(GOOD)
@@ -131,6 +135,7 @@ async def play(folder: Path, seconds: float, *, kill: bool) -> dict[str, Any]:
             "rounds": rounds,
             "seconds": lived,
             "outcome": fleet.outcome,
+            "because": fleet.because,
             "plant": await look(fleet),
             "killed": plant.killed,
         }
@@ -195,9 +200,10 @@ def lines(calm: dict[str, Any], wild: dict[str, Any]) -> Iterator[dict[str, Any]
         "processes killed", "each of four", len(wild["killed"]) == 4, kills=kills, seconds=seconds, rounds=rounds
     )
     expected = calm["outcome"][:1] + calm["outcome"][1:3] * rounds
-    yield line(
-        "every rollout ends as it does undisturbed", "equal", wild["outcome"] == expected, rollouts=len(expected)
-    )
+    ends = zip(wild["outcome"], expected, wild["because"], strict=True)
+    others = [f"{what[0]}: {because}" for what, wanted, because in ends if what != wanted]
+    figures = {"rollouts": len(expected), "otherwise": others}
+    yield line("every rollout ends as it does undisturbed", "equal", not others, **figures)
     plant = wild["plant"]
     told = plant["told"]
     same = {
