@@ -3,7 +3,7 @@
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from control_plane.training.schemas import TrainingCreate, TrainingFinish
 from flows.runners.attest import attest_training
 from flows.runners.session import RunSession
 from flows.steps.select import Recorded, group_of, select_clips
-from flows.steps.shards import shards_of
+from flows.steps.shards import shards_of, side_by_side, waves_of
 from flows.steps.split import split_groups
 
 INGEST_WAIT_S = 30.0
@@ -39,8 +39,6 @@ POLL_S = 0.5
 REPRODUCTION = "reproduction"
 FROM_INCIDENTS = ("regression", REPRODUCTION)
 """Kinds of suite that are made of recordings of incidents that training never sees."""
-LONGEST_SHARD = 8  # times the workload's shard_scenarios
-WAVE_PART = 4  # a wave adds at most a quarter to what is known
 
 
 def ingest(run: RunSession) -> list[Recorded]:
@@ -294,7 +292,8 @@ def _simulate_suite(
     """Simulate until the last suite of the question is settled; all before it are."""
     missing = sorted({place for evaluation in asked for place in evaluation.missing})
     answer = run.client.ask_stop(question)[-1]
-    for wave in waves_of(missing, run.workload.spec.shard_scenarios, max(1, run.cluster.slots // len(sides))):
+    waves = waves_of(missing, run.workload.spec.shard_scenarios, max(1, run.cluster.slots // len(sides)))
+    for wave in side_by_side(waves, [evaluation.missing for evaluation in asked]):
         if answer.enough:
             break
         work = [(evaluation, side, shard) for shard in wave for evaluation, side in zip(asked, sides, strict=True)]
@@ -357,23 +356,6 @@ def _driven_again(run: RunSession, suite: SuiteItem, guilty: VersionItem) -> dic
         failed = case.status is CaseStatus.OK and case.metrics.get(metric) == 1
         outcomes.setdefault(case.cluster, []).append(failed)
     return dict(sorted(outcomes.items()))
-
-
-def waves_of(missing: Sequence[int], size: int, jobs: int) -> Iterator[list[tuple[int, int]]]:
-    """Cut what is missing into waves of at most `jobs` shards for each side, so that every slot has something to do.
-
-    The first are small and none adds more than a quarter to the evidence, so that little is simulated beyond the
-    answer; in a long suite later jobs are long enough that starting their processes costs little. Where a shard begins
-    depends on nothing that is missing, so that its job's key never varies.
-    """
-    begin = 0
-    while missing and begin <= max(missing):
-        each = size * min(LONGEST_SHARD, max(1, begin // (WAVE_PART * size * jobs)))
-        shards = [(start, start + each) for start in range(begin, begin + each * jobs, each)]
-        wave = [(start, stop) for start, stop in shards if any(start <= place < stop for place in missing)]
-        if wave:
-            yield wave
-        begin += each * jobs
 
 
 def _submit_shard(run: RunSession, suite: SuiteItem, side: VersionItem, shard: tuple[int, int]) -> JobItem:

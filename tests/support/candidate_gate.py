@@ -16,7 +16,7 @@ from control_plane.evaluation.domain import (
     parse_policy,
     stopping,
 )
-from flows.runners.stages import waves_of
+from flows.steps.shards import waves_of
 from flows.workloads.kit import noise
 from flows.workloads.kit.bundle import Policy
 from flows.workloads.kit.suites import Entry

@@ -1,6 +1,5 @@
 """How the flow simulates: until every suite is settled, and what it does with incidents."""
 
-from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -131,20 +130,3 @@ def test_a_first_model_has_no_incidents_to_drive_again() -> None:
     server = Server({A: 6, B: 10}, {B: 10})
     stages.evaluate(run_of(server), version(2), None, [suite(server, A, "reproduction"), suite(server, B)])
     assert server.checks == {}
-
-
-def test_waves_cover_what_is_missing_and_add_a_quarter_at_most() -> None:
-    waves = list(stages.waves_of(range(2000), 10, 2))
-    ends = [max(stop for _, stop in wave) for wave in waves]
-    assert [place for wave in waves for start, stop in wave for place in range(start, stop)][:2000] == list(range(2000))
-    assert ends[:4] == [20, 40, 60, 80]
-    assert all(after - before <= max(20, before // 4) for before, after in pairwise(ends))
-    assert len(ends) < 30
-
-
-def test_a_shard_begins_where_it_does_whatever_is_missing() -> None:
-    whole = {shard for wave in stages.waves_of(range(300), 10, 2) for shard in wave}
-    some = list(stages.waves_of([5, 131, 299], 10, 2))
-    assert {shard for wave in some for shard in wave} <= whole
-    assert [len(wave) for wave in some] == [1, 1, 1]
-    assert list(stages.waves_of([], 10, 2)) == []

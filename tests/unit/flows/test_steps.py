@@ -1,7 +1,9 @@
 """The flows' pure decisions."""
 
+from itertools import pairwise
+
 from flows.steps.select import Recorded, group_of, select_clips
-from flows.steps.shards import shards_of
+from flows.steps.shards import shards_of, side_by_side, waves_of
 from flows.steps.split import is_held_out, split_groups
 
 
@@ -44,3 +46,31 @@ def test_few_groups_still_stand_on_both_sides() -> None:
             assert set(split_groups(["a", "b", "a"], share, salt).values()) == {"train", "holdout"}
     assert split_groups(["a"], 0.5, "s").keys() == {"a"}
     assert set(split_groups(["a", "b"], 0.0, "s").values()) == {"train"}
+
+
+def test_waves_cover_what_is_missing_and_add_a_quarter_at_most() -> None:
+    waves = list(waves_of(range(2000), 10, 2))
+    ends = [max(stop for _, stop in wave) for wave in waves]
+    assert [place for wave in waves for start, stop in wave for place in range(start, stop)][:2000] == list(range(2000))
+    assert ends[:4] == [20, 40, 60, 80]
+    assert all(after - before <= max(20, before // 4) for before, after in pairwise(ends))
+    assert len(ends) < 30
+
+
+def test_a_shard_begins_where_it_does_whatever_is_missing() -> None:
+    whole = {shard for wave in waves_of(range(300), 10, 2) for shard in wave}
+    some = list(waves_of([5, 131, 299], 10, 2))
+    assert {shard for wave in some for shard in wave} <= whole
+    assert [len(wave) for wave in some] == [1, 1, 1]
+    assert list(waves_of([], 10, 2)) == []
+
+
+def test_slots_of_a_side_that_has_all_work_for_the_other() -> None:
+    waves = [[(0, 10)], [(10, 20)], [(20, 30)], [(30, 40)], [(40, 50)]]
+    whole, from_20 = list(range(50)), list(range(20, 50))
+    assert list(side_by_side(waves, [whole, whole])) == waves
+    assert list(side_by_side(waves, [whole])) == waves
+    joined = [[(0, 10), (10, 20)], [(20, 30)], [(30, 40)], [(40, 50)]]
+    assert list(side_by_side(waves, [from_20, whole])) == joined
+    ends_alone = [[(0, 10), (10, 20)], [(20, 30), (30, 40)], [(40, 50)]]
+    assert list(side_by_side(waves, [[], whole])) == ends_alone
