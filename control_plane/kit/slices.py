@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-CACHED = 30_000
+CACHED = 30_000  # numbers that fit in a processor's cache beside what is made of them
 Places = NDArray[np.intp]
 
 
