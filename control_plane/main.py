@@ -21,7 +21,7 @@ from control_plane.factory.api import api as factory_api
 from control_plane.fleet.api import api as fleet_api
 from control_plane.fleet.device_api import device_api as fleet_device_api
 from control_plane.fleet.domain import AuthMode
-from control_plane.fleet.service import Identities, Quiet, Rules, Said
+from control_plane.fleet.service import Callers, Identities, Quiet, Rules, Said
 from control_plane.kit import clock, tls
 from control_plane.kit.certificates import load_authority
 from control_plane.kit.context import Context
@@ -35,6 +35,7 @@ from control_plane.kit.objects import LocalStore, ObjectStore, S3Settings, S3Sto
 from control_plane.kit.observability import log_to_stderr
 from control_plane.kit.settings import Settings
 from control_plane.kit.signing import BesideSigner, Keyring, load_secret, load_signer
+from control_plane.kit.tls import Shortcuts
 from control_plane.lineage.api import api as lineage_api
 from control_plane.pipelines.api import api as pipelines_api
 from control_plane.registry import service as registry
@@ -47,6 +48,7 @@ from control_plane.rollout.device_api import device_api as rollout_device_api
 from control_plane.rollout.service import Board, Director, Offers, touch
 from control_plane.telemetry import service as telemetry
 from control_plane.telemetry.api import api as telemetry_api
+from control_plane.telemetry.device_api import QuickTelemetry
 from control_plane.telemetry.device_api import device_api as telemetry_device_api
 from control_plane.training.api import api as training_api
 from control_plane.web import web_routes
@@ -108,9 +110,9 @@ def open_context(settings: Settings, *, pool_size: int = 10) -> Context:
 
 
 class Api(FastAPI):
-    """The application, and what answers the one route that every device calls all the time in front of it."""
+    """The application, and what answers the two routes that every device calls all the time in front of it."""
 
-    shortcut: QuickCheckIns
+    shortcuts: Shortcuts
 
 
 def create_app(settings: Settings, *, max_body_s: float = MAX_DEVICE_BODY_S) -> FastAPI:
@@ -143,6 +145,8 @@ def _fill(app: Api, context: Context) -> None:
     settings, state = context.settings, app.state
     rules = Rules(AuthMode(settings.device_auth), context.device_ca, settings.device_rate_per_s)
     state.context, state.identities, state.board, state.signer = context, Identities(rules), Board(), BesideSigner()
+    secret = settings.proxy_secret
+    state.callers = Callers(state.identities, secret.get_secret_value() if secret else None)
     state.offers, state.director = Offers(state.board), Director(context, state.board)
     state.intake = telemetry.Intake(context.database, settings.evidence_cell_s)
     state.trust_root = _trust_root  # the fleet hands out what the registry, which it does not know, keeps
@@ -152,7 +156,7 @@ def _fill(app: Api, context: Context) -> None:
         await touch(context.database, state.board, told)
 
     state.quiet = Quiet(context.database, state.identities, also)
-    app.shortcut = QuickCheckIns(state, context)
+    app.shortcuts = {QuickCheckIns.path: QuickCheckIns(state, context), QuickTelemetry.path: QuickTelemetry(state)}
 
 
 async def _trust_root(session: Session) -> str | None:

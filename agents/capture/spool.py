@@ -13,6 +13,7 @@ from agents.sdk.spool import EVENT, WINDOW, Item, Spool
 
 _BATCH_ITEMS: Final = 500
 _IDLE_S: Final = 2.0
+"""How often to look whether an event waits, however long the server lets a device gather windows."""
 _TIDY_S: Final = 600.0
 
 
@@ -24,9 +25,18 @@ class TelemetrySender:
         self._backoff = Backoff(1.0, 300.0)
         self._period_s = _IDLE_S
         self._batch_items = _BATCH_ITEMS
-        self._tidied_at_s = float("-inf")
+        self._tidied_at_s = self._due_at_s = float("-inf")
         self.last_error: str | None = None
         self.behind = False
+
+    async def look(self) -> float:
+        """Send if it is time to, or at once if an event waits; return the seconds until the next look."""
+        left_s = self._due_at_s - time.monotonic()
+        if left_s > 0 and (self.last_error or not await asyncio.to_thread(self._spool.holds, EVENT)):
+            return min(left_s, _IDLE_S)
+        wait_s = await self.send_once()
+        self._due_at_s = time.monotonic() + wait_s
+        return min(wait_s, _IDLE_S)
 
     async def send_once(self) -> float:
         """Send one batch if there is one; return the seconds until the next look."""

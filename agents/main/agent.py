@@ -100,7 +100,7 @@ class Agent:
                 self._updating(),
                 _repeated(self._trusting.once, self._check_ins.trust_outdated),
                 _repeated(self._checked_in, self._check_ins.hurry),
-                _repeated(self._telemetry.send_once),
+                _repeated(self._telemetry.look),
                 _repeated(self._recordings.send_once),
                 _repeated(self._reports.send_once, self._reports.made),
                 _repeated(self._renewal.once),

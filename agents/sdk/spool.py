@@ -112,6 +112,11 @@ class Spool:
                 db.execute("UPDATE counts SET value = max(value, ?) WHERE name = 'sent_through'", (items[-1].seq,))
         return items
 
+    def holds(self, kind: str) -> bool:
+        """Say whether an item of this kind waits."""
+        with self._transaction(write=False) as db:
+            return db.execute("SELECT 1 FROM items WHERE kind = ? LIMIT 1", (kind,)).fetchone() is not None
+
     def take_back(self) -> None:
         """Say that what was taken last never left the device, so that it may be merged while the server is away."""
         with self._transaction() as db:

@@ -56,8 +56,8 @@ class Voice:
     def speaker(self, *, proxied: bool) -> Speaker:
         begin, tail = self.body()
         size = len(begin) + len(str(FIRST_SEQ)) + len(b',"nonce":"') + 32 + len(tail)
-        head = f"{self._head('check-in', proxied=proxied)}Content-Length: {size}\r\n\r\n"
-        return Speaker(head.encode() + begin, tail, FIRST_SEQ)
+        head = b"%bContent-Length: %d\r\n\r\n" % (self.head("check-in", proxied=proxied), size)
+        return Speaker(head + begin, tail, FIRST_SEQ)
 
     def teller(self, *, proxied: bool) -> Teller:
         now = clock.now()
@@ -74,13 +74,14 @@ class Voice:
         )
         batch = wire.TelemetryBatch(stream_id=f"sim-{now.timestamp():.0f}", windows=(window,))
         before, after = batch.model_dump_json().encode().split(str(FIRST_SEQ).encode(), 1)
-        return Teller(self._head("telemetry", proxied=proxied).encode(), before, after)
+        return Teller(self.head("telemetry", proxied=proxied), before, after)
 
-    def _head(self, route: str, *, proxied: bool) -> str:
+    def head(self, route: str, *, proxied: bool) -> bytes:
+        """Return the head of a request to a device route, but for its length and its end."""
         head = f"POST /device/v1/{route} HTTP/1.1\r\nHost: simulated\r\nContent-Type: application/json\r\n"
         if proxied:
             head += f"X-Real-IP: 127.0.0.1\r\nFleetloop-Client-Cert: {urllib.parse.quote(self.certificate_pem)}\r\n"
-        return head
+        return head.encode()
 
 
 def shares(voices: Sequence[Voice], lanes: int, windows: float, *, proxied: bool) -> list[list[Speaker | Teller]]:

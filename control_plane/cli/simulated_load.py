@@ -13,11 +13,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Protocol
 
 READ_BYTES = 1 << 16
 WAIT_S = 0.05
 PATIENCE_S = 10.0
 Connect = Callable[[], socket.socket]
+
+
+class Speaks(Protocol):
+    def request(self, nonce: int, /) -> bytes:
+        """Return the next request whole."""
 
 
 @dataclass(slots=True)
@@ -73,7 +79,7 @@ class Tally:
 class _Lane:
     """One connection; its speakers take turns, the next when the last has its whole answer."""
 
-    def __init__(self, connection: socket.socket, speakers: Sequence[Speaker | Teller], nonces: Iterator[int]) -> None:
+    def __init__(self, connection: socket.socket, speakers: Sequence[Speaks], nonces: Iterator[int]) -> None:
         self.connection, self._speakers, self._nonces = connection, speakers, nonces
         self._turn, self._buffer, self._sent_s, self.idle = 0, b"", 0.0, True
         self._speaker = speakers[0]
@@ -117,7 +123,7 @@ class _Lane:
 
 def drive(
     connect: Connect,
-    shares: Sequence[Sequence[Speaker | Teller]],
+    shares: Sequence[Sequence[Speaks]],
     seconds: float,
     *,
     rate_per_s: float | None = None,

@@ -39,22 +39,27 @@ class Seat:
         self.expires_at_s = 0.0
 
 
-Respond = Callable[[bytes], None]
+Respond = Callable[[bytes | None], None]
 
 
 class Shortcut(Protocol):
     """Answers some requests to one path before there is an ASGI application in the game."""
 
-    path: str
-
     def take(self, scope: Mapping[str, Any], body: bytes, respond: Respond) -> bool:
-        """Say whether this request is answered here: `respond` is then called once, with the JSON of a 200."""
+        """Say whether this request is answered here.
+
+        `respond` is then called once: with the JSON of a 200, or with None to let the application answer after all.
+        """
+
+
+Shortcuts = Mapping[str, Shortcut]
+"""By path."""
 
 
 class DeviceProtocol(HttpToolsProtocol):
     """HTTP/1.1 that remembers the certificate of its TLS connection; b"" where the device showed none.
 
-    A request whose body came together with its head is shown to the application's shortcut first. What that does not
+    A request whose body came together with its head is shown to the application's shortcuts first. What they do not
     take, and every other request, goes the way uvicorn knows.
     """
 
@@ -66,7 +71,7 @@ class DeviceProtocol(HttpToolsProtocol):
 
     def __init__(self, config: uvicorn.Config, *arguments: Any, **named: Any) -> None:
         super().__init__(config, *arguments, **named)
-        self._shortcut: Shortcut | None = getattr(config.app, "shortcut", None)
+        self._shortcuts: Shortcuts = getattr(config.app, "shortcuts", {})
 
     def data_received(self, data: bytes) -> None:
         self._reading = True
@@ -76,18 +81,18 @@ class DeviceProtocol(HttpToolsProtocol):
             self._let_go(self._held)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        if self._shortcut is None or cycle.scope["path"] != self._shortcut.path:
+        if cycle.scope["path"] not in self._shortcuts:
             super()._start_asgi_task(cycle, app)
         elif cycle.more_body and self._reading:
             self._held = cycle  # its body may be among the bytes that are being read
-        elif cycle.more_body or not self._is_taken(cycle, self._shortcut):
+        elif cycle.more_body or not self._is_taken(cycle):
             super()._start_asgi_task(cycle, app)
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
         held = self._held
         if held is not None and not held.more_body:
-            if self._shortcut is not None and self._is_taken(held, self._shortcut):
+            if self._is_taken(held):
                 self._held = None
             else:
                 self._let_go(held)
@@ -96,14 +101,18 @@ class DeviceProtocol(HttpToolsProtocol):
         self._held = None
         super()._start_asgi_task(cycle, self.app)
 
-    def _is_taken(self, cycle: RequestResponseCycle, shortcut: Shortcut) -> bool:
+    def _is_taken(self, cycle: RequestResponseCycle) -> bool:
         if cycle.waiting_for_100_continue or self.flow.write_paused or cycle.disconnected:
             return False
+        shortcut = self._shortcuts[cycle.scope["path"]]
         return shortcut.take(cycle.scope, bytes(cycle.body), partial(self._respond, cycle))
 
-    def _respond(self, cycle: RequestResponseCycle, body: bytes) -> None:
+    def _respond(self, cycle: RequestResponseCycle, body: bytes | None) -> None:
         """Answer as uvicorn does."""
         if cycle.disconnected:
+            return
+        if body is None:
+            super()._start_asgi_task(cycle, self.app)
             return
         cycle.response_started = cycle.response_complete = True
         close = b"" if cycle.keep_alive else b"connection: close\r\n"
@@ -262,7 +271,7 @@ class _OnlyDevices:
 
     def __init__(self, app: Any) -> None:
         self._app = app
-        self.shortcut: Shortcut | None = getattr(app, "shortcut", None)
+        self.shortcuts: Shortcuts = getattr(app, "shortcuts", {})
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and not scope["path"].startswith(("/device/", "/objects/", "/healthz")):

@@ -69,6 +69,7 @@ class FleetServer:
     order: ReleaseOrder | None = None
     orders: dict[str, ReleaseOrder | None] = field(default_factory=dict)
     period_s: float = 0.2
+    next_batch_s: float = 0.1
     life_s: float = 3600.0
     cut_after: int = 1000
     recording_state: str = "wanted"
@@ -244,14 +245,14 @@ class FleetServer:
             return 422
         self.batches.append(batch)
         if "ack_nothing" in self.faults:
-            return {"acknowledged_seq": -1, "accepted": 0, "duplicates": 0, "next_batch_s": 0.1}
+            return {"acknowledged_seq": -1, "accepted": 0, "duplicates": 0, "next_batch_s": self.next_batch_s}
         fresh = [each for each in items if (batch.stream_id, each.seq) not in self.seen]
         self.seen.update({(batch.stream_id, each.seq): each for each in fresh})
         if "lose_answer" in self.faults:
             return 500
         return {
             "acknowledged_seq": items[-1].seq, "accepted": len(fresh),
-            "duplicates": len(items) - len(fresh), "next_batch_s": 0.1,
+            "duplicates": len(items) - len(fresh), "next_batch_s": self.next_batch_s,
         }  # fmt: skip
 
     def _announce(self, body: bytes) -> dict[str, Any] | int:

@@ -1,4 +1,4 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -6,7 +6,7 @@ from agents.capture import Bounds, CaptureRule, CaptureRules, Outbox, RecordingS
 from agents.capture.triggers import Waiting, choose
 from agents.link import DeviceClient, Uploader
 from agents.protocol.v1 import sha256_hex
-from agents.sdk import Event, Recorder, Robot, StateDir
+from agents.sdk import Event, Recorder, Robot, StateDir, Window
 from agents.sdk.spool import EVENT, Spool
 from tests.agent.server import FleetServer
 
@@ -39,6 +39,10 @@ def recordings(client: DeviceClient, outbox: Outbox) -> RecordingSender:
     return RecordingSender(Uploader(client), outbox)
 
 
+def driven() -> Window:
+    return Window(DIGEST, NOW, NOW + timedelta(seconds=10), 10.0, 10.0, 100, 5.0, {}, 1.0, 2.0)
+
+
 def record(robot: Robot, kind: str = "collision", number: int = 0) -> str:
     recorder: Recorder = robot.recorder()
     recorder.add_channel("/scan", "Scan")
@@ -56,6 +60,32 @@ async def test_telemetry_is_forgotten_when_the_server_has_it(
     assert spool.counts()["rows"] == 0
     await telemetry.send_once()
     assert len(server.batches) == 1
+
+
+async def test_windows_wait_for_the_pace_and_an_event_does_not(
+    server: FleetServer, robot: Robot, telemetry: TelemetrySender
+) -> None:
+    server.next_batch_s = 300.0
+    robot.report_window(driven())
+    await telemetry.look()
+    for _ in range(3):
+        robot.report_window(driven())
+        assert await telemetry.look() <= 2.0
+    assert [len(batch.windows) for batch in server.batches] == [1]
+    robot.report_event(Event("collision", DIGEST, NOW))
+    await telemetry.look()
+    assert [(len(batch.windows), len(batch.events)) for batch in server.batches] == [(1, 0), (3, 1)]
+
+
+async def test_an_event_waits_while_the_server_does_not_take_it(
+    server: FleetServer, robot: Robot, telemetry: TelemetrySender
+) -> None:
+    robot.report_event(Event("collision", DIGEST, NOW))
+    server.faults.add("500")
+    await telemetry.look()
+    tried = len(server.requests)
+    await telemetry.look()
+    assert len(server.requests) == tried
 
 
 async def test_a_lost_answer_makes_a_duplicate_not_a_loss(

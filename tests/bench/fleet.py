@@ -14,7 +14,7 @@ from ssl import SSLContext
 
 from control_plane.cli.processes import free_port
 from control_plane.cli.simulated_fleet import Plan, Voice, make, tls_contexts
-from control_plane.cli.simulated_load import Connect, Speaker, by_socket, by_tls, drive
+from control_plane.cli.simulated_load import Connect, Speaks, by_socket, by_tls, drive
 from control_plane.cli.stack import Stack
 from tests.bench.figure import say
 from tests.bench.rounds import cpu_s
@@ -36,7 +36,7 @@ class Speaking:
     """Who speaks on which connection, and with which certificates where each has its own."""
 
     kind: str
-    shares: Sequence[Sequence[Speaker]]
+    shares: Sequence[Sequence[Speaks]]
     contexts: Sequence[SSLContext]
 
 
@@ -50,7 +50,7 @@ class Target:
     port: int
 
     def run(self, speak: Speaking, seconds: float) -> Round:
-        """Let devices check in for some seconds.
+        """Let devices speak for some seconds.
 
         Raises:
             RuntimeError: one of them was refused.
@@ -58,7 +58,7 @@ class Target:
         before = cpu_s(self.pid)
         tally = drive(self._connect(speak), speak.shares, seconds)
         if tally.bad or not tally.done:
-            raise RuntimeError(f"{tally.bad} check-ins were refused, the first with {tally.first_bad}")
+            raise RuntimeError(f"{tally.bad} requests were refused, the first with {tally.first_bad}")
         say(f"{self.name}: {tally.per_s:.0f}/s")
         spent_s = cpu_s(self.pid) - before
         return Round(tally.per_s, tally.done / spent_s, tally.quantile_ms(0.99))

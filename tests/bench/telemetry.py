@@ -1,31 +1,37 @@
-"""Telemetry rows per second through one API process.
+"""Telemetry rows per second through one API process, from devices behind a proxy.
 
-Measured: signed batches of exposure windows, from one device and from several, each answered after its commit, with
-cells, totals and sums by device kept in the same transaction. Ceiling: COPY of the same rows, each batch committed,
-into the same partitioned table over one asyncpg connection, with the records ready as tuples: what PostgreSQL takes.
-Ours must also parse and check every field of the JSON, verify a signature, and keep the stream's place and the sums.
-Where many devices send little each, the ceiling is given the larger batches that a group of them makes.
+Measured: batches of exposure windows of one device and of several, each of which proves itself by its certificate and
+is answered after the commit, with cells, totals and sums by device kept in the same transaction. Ceiling: COPY of the
+same rows, each batch committed, into the same partitioned table over one asyncpg connection, with the records ready as
+tuples: what PostgreSQL takes. Ours must also parse and check every field of the JSON, and keep the stream's place and
+the sums. Where many devices send little each, the ceiling is given the larger batches that a group of them makes.
+A fleet that is large is asked to send every five minutes (`telemetry.domain.pacing`): 30 windows a batch.
 """
 
 import asyncio
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from statistics import median
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
 
+from control_plane.cli.simulated_fleet import Plan, Voice
 from control_plane.cli.stack import Stack
+from control_plane.fleet.service import SAYS
 from control_plane.telemetry.store.binary import WINDOW_COLUMNS
 from tests.bench.figure import Figure, rate, say
-from tests.bench.rounds import rounds_of
-from tests.bench.stage import CLASS, CONTENT, Device, dumps, enrol, installation
+from tests.bench.fleet import Round, Speaking, Target, api, made
+from tests.bench.stage import CLASS, dumps, installation
 
+RUNS = SAYS.active.content_digest if SAYS.active else ""
 ROUNDS, SECONDS = 4, 2.0
-CASES = ((1, 1000, 1000), (8, 500, 500), (200, 5, 1000))  # devices, rows in a batch, rows in a COPY
-WARM_UP = 120  # batches in all; the warm-up says how many the rounds will need
+CASES = ((1, 1000, 1000), (8, 500, 500), (200, 30, 1000), (200, 5, 1000))  # devices, rows in a batch, rows in a COPY
+MOST_ROWS_PER_S = 200_000  # more than can come, while it is not known how many the rounds will need
 COPIED_BATCHES = 60
 
 
@@ -35,7 +41,7 @@ def windows(first: int, count: int) -> list[dict[str, Any]]:
     return [
         {
             "seq": first + i,
-            "content_digest": CONTENT,
+            "content_digest": RUNS,
             "started_at": (start + timedelta(seconds=10 * i)).isoformat(),
             "ended_at": (start + timedelta(seconds=10 * i + 10)).isoformat(),
             "distance_m": 8.25 + i % 7,
@@ -50,31 +56,42 @@ def windows(first: int, count: int) -> list[dict[str, Any]]:
     ]
 
 
-def lanes_of(devices: list[Device], rows: int, batches: int) -> list[list[bytes]]:
-    """Sign batches of a new stream for each device, which has a lane of its own."""
-    say(f"telemetry: signing {batches * len(devices)} batches of {rows} rows ahead")
+@dataclass(slots=True)
+class Reporter:
+    """A device that sends batches made ahead, which all devices share: a stream is named within its device."""
+
+    head: bytes
+    bodies: Sequence[bytes]
+    at: int = 0
+
+    def request(self, _nonce: int) -> bytes:
+        body = self.bodies[self.at]
+        self.at += 1
+        return b"%bContent-Length: %d\r\n\r\n%b" % (self.head, len(body), body)
+
+
+def bodies_of(rows: int, batches: int) -> list[bytes]:
     stream = f"s-{uuid4().hex[:12]}"
-    bodies = [dumps({"stream_id": stream, "windows": windows(n * rows, rows)}) for n in range(batches)]
-    return [[device.request("POST", "/device/v1/telemetry", body) for body in bodies] for device in devices]
+    return [dumps({"stream_id": stream, "windows": windows(n * rows, rows)}) for n in range(batches)]
 
 
-def _records(device: Device, rows: int) -> list[list[tuple[Any, ...]]]:
+def _records(device_id: str, rows: int) -> list[list[tuple[Any, ...]]]:
     stream, at = f"raw-{uuid4().hex[:12]}", datetime.now(UTC)
 
     def record(w: dict[str, Any]) -> tuple[Any, ...]:
         times = (datetime.fromisoformat(w["started_at"]), datetime.fromisoformat(w["ended_at"]))
         amounts = (w["distance_m"], w["duration_s"], w["decisions"])
         latencies = (w["latency_p50_ms"], w["latency_p99_ms"])
-        head = (device.id, stream, at, "north", CLASS, CONTENT, True, w["seq"])
+        head = (device_id, stream, at, "north", CLASS, RUNS, True, w["seq"])
         return (*head, *times, *amounts, *latencies, w["energy_j"], json.dumps(w["counts"]))
 
     return [[record(w) for w in windows(n * rows, rows)] for n in range(COPIED_BATCHES)]
 
 
-async def copied(url: str, device: Device, rows: int) -> float:
+async def copied(url: str, device_id: str, rows: int) -> float:
     """Return rows per second of plain COPY."""
     connection = await asyncpg.connect(url)
-    batches = _records(device, rows)
+    batches = _records(device_id, rows)
     begun = time.perf_counter()
     for batch in batches:
         await connection.copy_records_to_table("telemetry_window", records=batch, columns=WINDOW_COLUMNS)
@@ -84,20 +101,29 @@ async def copied(url: str, device: Device, rows: int) -> float:
 
 
 def bench() -> Iterable[Figure]:
+    most = max(count for count, _, _ in CASES)
     with installation() as stack:
-        known = enrol(stack, max(count for count, _, _ in CASES))
-        for count, rows, copied_rows in CASES:
-            yield _case(stack, known[:count], rows, copied_rows)
+        voices = made(stack, Plan(most, most, [CLASS], ["north"]))
+        with api(stack, "telemetry") as target:
+            for count, rows, copied_rows in CASES:
+                yield from _case(stack, target, voices[:count], rows, copied_rows)
 
 
-def _case(stack: Stack, devices: list[Device], rows: int, copied_rows: int) -> Figure:
-    with rounds_of(lanes_of(devices, rows, max(20, WARM_UP // len(devices)))) as rounds:
-        warm = max(rounds.rate(stack.port, 1.0) for _ in range(2))  # the first time much is done once for all
-    needed = max(40, int(2.5 * warm * ROUNDS * SECONDS / len(devices)))
-    ours, raw, name = [], [], f"telemetry_{len(devices)}x{rows}"
-    with rounds_of(lanes_of(devices, rows, needed)) as rounds:
-        for number in range(ROUNDS):
-            raw.append(asyncio.run(copied(str(stack.database_url), devices[0], copied_rows)))
-            ours.append(rounds.rate(stack.port, SECONDS) * rows)
-            say(f"{name}: round {number + 1}: {ours[-1]:.0f} rows/s, COPY {raw[-1]:.0f} rows/s")
-    return rate(name, ours, raw, "rows/s", f"{len(devices)} device(s), {rows} rows a batch, {copied_rows} a COPY")
+def _speaking(voices: Sequence[Voice], rows: int, batches: int) -> Speaking:
+    bodies = bodies_of(rows, batches)
+    return Speaking("proxied", [[Reporter(voice.head("telemetry", proxied=True), bodies)] for voice in voices], [])
+
+
+def _case(stack: Stack, target: Target, voices: Sequence[Voice], rows: int, copied_rows: int) -> Iterable[Figure]:
+    name, count = f"telemetry_{len(voices)}x{rows}", len(voices)
+    trying = _speaking(voices, rows, max(30, MOST_ROWS_PER_S * 2 // rows // count))
+    warm = max(target.run(trying, 1.0).per_s for _ in range(2))  # the first time much is done once for all
+    speaking = _speaking(voices, rows, max(40, int(2.5 * warm * ROUNDS * SECONDS / count)))
+    ours, raw = list[Round](), list[float]()
+    for _ in range(ROUNDS):
+        raw.append(asyncio.run(copied(str(stack.database_url), voices[0].id, copied_rows)))
+        ours.append(target.run(speaking, SECONDS))
+        say(f"{name}: {ours[-1].per_s * rows:.0f} rows/s, COPY {raw[-1]:.0f} rows/s")
+    batches_per_s = median(each.per_s for each in ours)
+    note = f"{count} device(s), {rows} rows a batch, {copied_rows} a COPY, {batches_per_s:.0f} batches/s"
+    yield rate(name, [each.per_s * rows for each in ours], raw, "rows/s", note)

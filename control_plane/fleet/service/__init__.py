@@ -1,5 +1,6 @@
 """Let devices in, know them again, keep what they say of themselves."""
 
+from control_plane.fleet.service.callers import Callers
 from control_plane.fleet.service.check_ins import CLONE_REVIEW, MAX_COUNTER, go_on, quarantine_clone, see
 from control_plane.fleet.service.devices import (
     get_device,
@@ -39,6 +40,7 @@ __all__ = [
     "CONFLICT_REVIEW",
     "MAX_COUNTER",
     "SAYS",
+    "Callers",
     "Identities",
     "Known",
     "MadeUp",

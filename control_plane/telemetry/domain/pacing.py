@@ -1,12 +1,15 @@
 """How often devices are to send: soon while they are few, and with fuller batches as they become many.
 
 A request costs its signature and its way through the server, whether it brings one window or hundreds. So the pace is
-set by requests: a fleet twice as large is asked to send half as often.
+set by requests: a fleet twice as large is asked to send half as often. An event does not wait for it: agents send at
+once when they have one.
 """
 
-SHORTEST_S, LONGEST_S = 1.0, 60.0
+SHORTEST_S, LONGEST_S = 1.0, 300.0
+"""At the longest a batch holds thirty windows of ten seconds: what takes such batches takes them at the speed of COPY,
+more or less (`make bench ARGS=telemetry`, 200x30), and evidence is five minutes old."""
 REQUESTS_PER_S = 400.0
-"""What one process is to be asked; it can take several times that (`make bench ARGS=telemetry`, 200x5)."""
+"""What one process is to be asked; it can take several times that (200x5)."""
 LEAST_LOOK_S = 5.0
 FASTEST = 2.0
 """By how much a pace changes at once at most: a burst is not a fleet."""

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from agents.protocol import v1 as wire
@@ -21,20 +21,21 @@ WRITERS = 2
 """While one transaction waits for the disk, another one copies."""
 
 
+Answer = wire.TelemetryReply | BaseException
+Tell = Callable[[Answer], None]
+
+
 class Waiting:
-    """A batch and whoever waits for its answer."""
+    """A batch and whoever waits for its answer, which is told once."""
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: Batch, tell: Tell) -> None:
         self.batch = batch
-        self.answer: asyncio.Future[wire.TelemetryReply] = asyncio.get_running_loop().create_future()
+        self._tell: Tell | None = tell
 
-    def tell(self, answer: wire.TelemetryReply | BaseException) -> None:
-        if self.answer.done():
-            return  # whoever asked has gone away
-        if isinstance(answer, BaseException):
-            self.answer.set_exception(answer)
-        else:
-            self.answer.set_result(answer)
+    def tell(self, answer: Answer) -> None:
+        tell, self._tell = self._tell, None
+        if tell is not None:
+            tell(answer)
 
 
 class Pace:
@@ -68,17 +69,28 @@ class Intake:
         Raises:
             Unavailable: too much waits already. Problem: the device is not heard any more, says its row.
         """
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.put(batch, lambda told: None if answer.done() else answer.set_result(told))
+        told = await answer
+        if isinstance(told, BaseException):
+            raise told
+        return told
+
+    def put(self, batch: Batch, tell: Tell) -> None:
+        """Line a batch up; `tell` hears once that it is durable, or why it is not.
+
+        Raises:
+            Unavailable: too much waits already.
+        """
         self._pace.count()
         if self._items > WAITING_ITEMS:
             raise Unavailable("more telemetry waits than can be written; send it again later", code="busy")
-        waiting = Waiting(batch)
-        self._waiting.append(waiting)
+        self._waiting.append(Waiting(batch, tell))
         self._items += batch.items
         if len(self._writers) < WRITERS:
             writer = asyncio.create_task(self._write_all())
             self._writers.add(writer)
             writer.add_done_callback(self._writers.discard)
-        return await waiting.answer
 
     async def _write_all(self) -> None:
         while self._waiting:
