@@ -51,7 +51,7 @@ from control_plane.telemetry.api import api as telemetry_api
 from control_plane.telemetry.device_api import QuickTelemetry
 from control_plane.telemetry.device_api import device_api as telemetry_device_api
 from control_plane.training.api import api as training_api
-from control_plane.web import web_routes
+from control_plane.web import CHANNEL, Pulse, web_routes
 
 log = logging.getLogger("fleetloop.api")
 
@@ -149,6 +149,7 @@ def _fill(app: Api, context: Context) -> None:
     state.callers = Callers(state.identities, secret.get_secret_value() if secret else None)
     state.offers, state.director = Offers(state.board), Director(context, state.board)
     state.intake = telemetry.Intake(context.database, settings.evidence_cell_s)
+    state.pulse = Pulse()
     state.trust_root = _trust_root  # the fleet hands out what the registry, which it does not know, keeps
 
     async def also(written: Sequence[Said]) -> None:
@@ -210,6 +211,7 @@ async def _listen(app: FastAPI) -> None:
     url = app.state.context.settings.database_url
     channels = {
         "fleetloop_rollout": lambda _: app.state.board.forget(),
+        CHANNEL: app.state.pulse.hear,
         "fleetloop_device": lambda device_id: app.state.identities.forget(device_id or None),
     }
     await listen(url, channels, lambda: _hears(app, listening=True), lambda: _hears(app, listening=False))
@@ -280,7 +282,7 @@ def main() -> None:
     gc.freeze()  # what is here by now stays: nobody need look through it again
     gc.set_threshold(*GARBAGE)
     with asyncio.Runner(loop_factory=listeners[0].config.get_loop_factory()) as runner:
-        runner.run(tls.serve(app, listeners))
+        runner.run(tls.serve(app, listeners, app.state.pulse.close))
 
 
 if __name__ == "__main__":

@@ -233,10 +233,11 @@ def load_server_certificate(context: ssl.SSLContext, authority: Authority, names
         context.load_cert_chain(Path(folder) / "chain.pem", Path(folder) / "key.pem")
 
 
-async def serve(app: Any, listeners: Sequence[Listener]) -> None:
-    """Serve until SIGTERM or SIGINT; the lifespan begins before the first listener and ends after the last."""
+async def serve(app: Any, listeners: Sequence[Listener], on_stop: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT, which `on_stop` hears first; the lifespan is around all listeners."""
 
     def stop() -> None:
+        on_stop()
         for each in listeners:
             each.force_exit = each.should_exit  # the second signal is in a hurry
             each.should_exit = True

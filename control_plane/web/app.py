@@ -7,6 +7,7 @@ from control_plane.kit.errors import NotFound
 from control_plane.kit.http import APIRouter, Response
 from control_plane.web.edge import SeeCall, pages
 from control_plane.web.pages import ROUTERS
+from control_plane.web.pages.live import live
 from control_plane.web.render import static_files
 
 
@@ -26,6 +27,7 @@ def web_routes() -> APIRouter:
     register_url_convertor("page", PagePath())
     routes = APIRouter(include_in_schema=False)
     routes.add_api_route("/static/{name}", _static, methods=["GET"])
+    routes.include_router(live)
     for router in ROUTERS:
         routes.include_router(router)
     rest = pages()

@@ -116,7 +116,7 @@ def pages() -> APIRouter:
     return APIRouter(route_class=PageRoute, include_in_schema=False, default_response_class=HTMLResponse)
 
 
-async def _page_call(request: Request) -> PageCall:
+async def page_call(request: Request) -> PageCall:
     desk, cookie = desk_of(request), request.cookies.get(COOKIE)
     token = desk.sealer.open(cookie, clock.now())
     if token is None or cookie is None:
@@ -152,7 +152,7 @@ async def read_form(request: Request) -> dict[str, str]:
     return {name: values[0] for name, values in fields.items()}
 
 
-async def _form_call(request: Request, call: Annotated[PageCall, Depends(_page_call)]) -> PageCall:
+async def _form_call(request: Request, call: Annotated[PageCall, Depends(page_call)]) -> PageCall:
     form = await read_form(request)
     cookie = request.cookies.get(COOKIE, "")
     if not call.desk.sealer.is_form_token(cookie, form.get("form_token", "")):
@@ -160,7 +160,7 @@ async def _form_call(request: Request, call: Annotated[PageCall, Depends(_page_c
     return PageCall(call.request, call.context, call.session, call.desk, call.principal, call.form_token, form)
 
 
-SeeCall = Annotated[PageCall, Depends(_page_call)]
+SeeCall = Annotated[PageCall, Depends(page_call)]
 FormCall = Annotated[PageCall, Depends(_form_call)]
 
 TITLES = {

@@ -1,7 +1,7 @@
 """Templates and the small words of formatting: digests, times, amounts. Everything is escaped."""
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -11,16 +11,22 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from control_plane.kit import clock
+from control_plane.web.nav import NAV
 
 NONE = "\u2013"
 HERE = Path(__file__).parent
-MEDIA = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+MEDIA = {
+    ".txt": "text/plain; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
 
 
 @cache
 def static_files() -> dict[str, tuple[bytes, str]]:
     """Return every static file by name; nothing else is ever served from the disk."""
-    return {path.name: (path.read_bytes(), MEDIA[path.suffix]) for path in sorted((HERE / "static").iterdir())}
+    return {path.name: (path.read_bytes(), MEDIA[path.suffix]) for path in sorted((HERE / "static").rglob("*.*"))}
 
 
 @cache
@@ -42,14 +48,20 @@ def ago(at: datetime | None) -> str:
 def instant(at: datetime | None) -> Markup:
     if at is None:
         return Markup('<span class="quiet">never</span>')
-    return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(f"{at:%Y-%m-%d %H:%M:%S} UTC", ago(at))
+    return _time(at, " data-ago", ago(at))
 
 
 def clock_time(at: datetime | None) -> Markup:
     if at is None:
         return Markup('<span class="quiet">never</span>')
+    return _time(at, "", f"{at:%m-%d %H:%M:%S}")
+
+
+def _time(at: datetime, kind: str, words: str) -> Markup:
+    """Give UTC; `shell.js` tells it in the reader's zone, and keeps "ago" up to date."""
+    made = Markup('<time datetime="{at}"{kind} title="{full}">{words}</time>')
     full = f"{at:%Y-%m-%d %H:%M:%S} UTC"
-    return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(full, f"{at:%m-%d %H:%M:%S}")
+    return made.format(at=f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}", kind=Markup(kind), full=full, words=words)  # noqa: S704 - ours
 
 
 def amount(value: float | None, digits: int = 3) -> str:
@@ -132,7 +144,7 @@ def environment() -> Environment:
     )
     filters = (instant, clock_time, amount, whole, seconds, size, energy, words, pretty, fact, digest, short_id)
     made.filters.update({function.__name__: function for function in filters})
-    made.globals["static_version"] = static_version
+    made.globals |= {"static_version": static_version, "nav": NAV}
     return made
 
 

@@ -35,12 +35,6 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-SERVE = """
-import sys, uvicorn
-from control_plane.kit.settings import Settings
-from control_plane.main import create_app
-uvicorn.run(create_app(Settings()), host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")
-"""
 
 
 @dataclass
@@ -81,7 +75,9 @@ async def live(database_url: str, tmp_path: Path) -> AsyncIterator[Live]:
 
 
 def _serve(port: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", SERVE, str(port)], cwd=ROOT, env=environment)
+    return subprocess.Popen(
+        [sys.executable, "-m", "control_plane.main", "--port", str(port)], cwd=ROOT, env=environment
+    )
 
 
 def _wait(url: str) -> None:

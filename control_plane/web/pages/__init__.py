@@ -4,6 +4,7 @@ from control_plane.web.pages.doors import doors
 from control_plane.web.pages.events import events
 from control_plane.web.pages.evidence import evidence
 from control_plane.web.pages.fleet import fleet
+from control_plane.web.pages.live import found
 from control_plane.web.pages.models import models
 from control_plane.web.pages.overview import overview
 from control_plane.web.pages.records import records
@@ -12,6 +13,6 @@ from control_plane.web.pages.replays import replays
 from control_plane.web.pages.rollouts import rollouts
 from control_plane.web.pages.runs import runs
 
-ROUTERS = (doors, overview, fleet, events, runs, evidence, replays, rollouts, models, releases, records)
+ROUTERS = (doors, overview, fleet, events, runs, evidence, replays, rollouts, models, releases, records, found)
 
 __all__ = ["ROUTERS"]

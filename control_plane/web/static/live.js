@@ -1,52 +1,56 @@
-// Keeps the page live: fetches it again every two seconds and patches <main> in place, so that focus, scroll, open
-// details, selections and half-filled forms stay. Pauses while the page is hidden.
+// Keeps a page live: the server says what changed (server-sent events), htmx fetches the page again and morphs <main> in
+// place, so that focus, scroll, open details and half-filled forms stay. Rests while the page is hidden.
 "use strict";
 (() => {
-  const EVERY_MS = 2000;
-  const main = document.querySelector("main[data-live]");
+  const main = document.querySelector("main[data-topics]");
   const sign = document.getElementById("live");
+  if (!main || !sign) return;
+  const PATIENCE_MS = 12000;
+  const topics = new Set(main.dataset.topics.split(" ").filter(Boolean));
+  let source = null, due = false, busy = false, watch = 0;
 
-  document.addEventListener("click", (event) => {
-    const button = event.target.closest("[data-copy]");
-    if (button) copy(button);
-  });
-
-  async function copy(button) {
-    try {
-      await navigator.clipboard.writeText(button.dataset.copy);
-      say(button, "copied");
-    } catch {
-      say(button, "not allowed");
-    }
+  function open() {
+    source = new EventSource("/live");
+    source.addEventListener("open", () => heard());
+    source.addEventListener("beat", () => heard());
+    source.addEventListener("changed", (event) => {
+      heard();
+      const changed = event.data.split(" ");
+      if (topics.has("any") || changed.some((topic) => topics.has(topic))) refresh();
+    });
+    source.addEventListener("error", () => show(false));
   }
 
-  function say(button, words) {
-    button.dataset.said = words;
-    setTimeout(() => delete button.dataset.said, 1200);
+  function heard() {
+    show(true);
+    clearTimeout(watch);
+    watch = setTimeout(() => show(false), PATIENCE_MS);
   }
 
-  if (!main) return;
-  let timer = 0;
-  document.addEventListener("visibilitychange", () => {
-    clearTimeout(timer);
-    if (!document.hidden) look();
-  });
-  timer = setTimeout(look, EVERY_MS);
+  // One request at a time; what changes meanwhile asks for one more.
+  async function refresh() {
+    if (busy) { due = true; return; }
+    busy = true;
+    do {
+      due = false;
+      await fetchMain();
+    } while (due);
+    busy = false;
+  }
 
-  async function look() {
-    if (document.hidden) return;
+  async function fetchMain() {
     try {
-      const answer = await fetch(location.href, { signal: AbortSignal.timeout(8000), cache: "no-store" });
-      if (answer.redirected) return location.reload();
+      const answer = await fetch(location.href, { signal: AbortSignal.timeout(8000), cache: "no-store", headers: { "HX-Request": "true" } });
+      if (answer.redirected && new URL(answer.url).pathname === "/login") return location.reload();
       if (!answer.ok) throw new Error(answer.status);
-      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main");
-      if (fresh) patchChildren(main, fresh);
+      const text = await answer.text();
+      await htmx.swap({ text, target: main, swap: "outerMorph", select: "main", sourceElement: main });
+      fleetloop.tellTimes();
+      document.dispatchEvent(new Event("refreshed"));
       show(true);
     } catch {
       show(false);
     }
-    clearTimeout(timer);
-    timer = setTimeout(look, EVERY_MS);
   }
 
   function show(connected) {
@@ -55,50 +59,13 @@
     sign.classList.toggle("lost", !connected);
   }
 
-  function patchChildren(old, fresh) {
-    let place = old.firstChild;
-    for (const wanted of Array.from(fresh.childNodes)) {
-      const held = wanted.id ? old.querySelector(`:scope > #${CSS.escape(wanted.id)}`) : null;
-      if (held && held !== place) old.insertBefore(held, place);
-      const current = held || place;
-      if (!current) old.append(document.importNode(wanted, true));
-      else place = patch(current, wanted).nextSibling;
-    }
-    while (place) {
-      const next = place.nextSibling;
-      if (!isBusy(place)) place.remove();
-      place = next;
-    }
-  }
-
-  function patch(old, fresh) {
-    if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName || (old.id || "") !== (fresh.id || "")) {
-      const made = document.importNode(fresh, true);
-      if (isBusy(old)) old.before(made);
-      else old.replaceWith(made);
-      return made;
-    }
-    if (old.nodeType !== Node.ELEMENT_NODE) {
-      if (old.data !== fresh.data) old.data = fresh.data;
-      return old;
-    }
-    if (old.matches("input:not([type=hidden]), textarea, select")) return old;
-    patchAttributes(old, fresh);
-    patchChildren(old, fresh);
-    return old;
-  }
-
-  function patchAttributes(old, fresh) {
-    for (const { name } of Array.from(old.attributes)) {
-      if (!fresh.hasAttribute(name) && name !== "open" && name !== "data-said") old.removeAttribute(name);
-    }
-    for (const { name, value } of Array.from(fresh.attributes)) {
-      if (old.getAttribute(name) !== value) old.setAttribute(name, value);
-    }
-  }
-
-  // What somebody is writing in stays until they are done with it, whatever the server now says.
-  function isBusy(node) {
-    return node.nodeType === Node.ELEMENT_NODE && node.contains(document.activeElement) && !!node.querySelector("form");
-  }
+  document.addEventListener("visibilitychange", () => {
+    source?.close();
+    clearTimeout(watch);
+    if (document.hidden) return;
+    open();
+    refresh();
+  });
+  addEventListener("pagehide", () => source?.close());
+  if (!document.hidden) open();
 })();

@@ -49,7 +49,7 @@
     scrub.addEventListener("input", () => { pause(); seek(Number(scrub.value) * dt); });
     follow.addEventListener("change", draw);
     document.addEventListener("keydown", onKey);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+    document.addEventListener("themed", draw);
     const resized = new ResizeObserver(() => { drawCurves(); draw(); });
     for (const { canvas } of drives) resized.observe(canvas);
     for (const { node } of curves) {
@@ -115,7 +115,7 @@
     return place;
   }
 
-  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  const colour = fleetloop.colour;
   const missing = (value) => value === null || value === undefined;
 
   function draw() {
