@@ -9,7 +9,7 @@ from control_plane.kit.settings import Settings
 from control_plane.main import open_context
 from control_plane.review import service as review
 from control_plane.rollout import service as rollout
-from tests.browser.conftest import Live
+from tests.browser.site import Live
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from control_plane.evaluation.schemas import FileRef, GateReplayPut
 from control_plane.kit.settings import Settings
 from control_plane.main import open_context
 from control_plane.registry import service as registry
-from tests.browser.conftest import Live
+from tests.browser.site import Live
 from tests.browser.test_pages import open_page
 from tests.support.gatework import onnx_of
 from tests.support.replaywork import replay_body

@@ -10,9 +10,13 @@ from control_plane.web.pages.overview import overview
 from control_plane.web.pages.records import records
 from control_plane.web.pages.releases import releases
 from control_plane.web.pages.replays import replays
+from control_plane.web.pages.reviews import reviews
 from control_plane.web.pages.rollouts import rollouts
 from control_plane.web.pages.runs import runs
+from control_plane.web.pages.wizard import wizard
 
-ROUTERS = (doors, overview, fleet, events, runs, evidence, replays, rollouts, models, releases, records, found)
+FIELD = (doors, overview, fleet, events)
+JUDGEMENT = (evidence, replays, wizard, rollouts, reviews, models, releases)
+ROUTERS = (*FIELD, *JUDGEMENT, runs, records, found)
 
 __all__ = ["ROUTERS"]

@@ -1,0 +1,125 @@
+"""The rollout wizard's form, read: from what a person filled in to a plan, and to what the plan reaches."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from control_plane.fleet.domain import StratumSize
+from control_plane.kit.errors import Invalid
+from control_plane.registry.schemas import ModelItem
+from control_plane.rollout.domain import Control, counted_in
+from control_plane.rollout.schemas import PlanBody, StageBody, WindowBody
+from control_plane.web.names import SCALE
+
+DAY_S = 86_400.0
+USUAL = {"stages": "10, 50, 100", "days": "7", "most": "20", "margin": "100", "control": Control.CONCURRENT.value}
+MOST_STAGES = 20
+FIELDS = (*USUAL, "sites", "safe_state", "site_budget", "cell_budget", "window")
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What a plan reaches in one stratum: its devices, and how many of them by the end of each stage."""
+
+    site: str
+    device_class: str
+    devices: int
+    by_stage: list[int]
+
+
+def filled(given: Mapping[str, str], model: ModelItem) -> dict[str, str]:
+    """Return the form's fields: as given, or as the model's own default plan has them."""
+    usual = dict.fromkeys(FIELDS, "") | USUAL | _of_model(model)
+    return {name: given.get(name, usual[name]).strip()[:500] for name in FIELDS}
+
+
+def _of_model(model: ModelItem) -> dict[str, str]:
+    stages = model.rollout.get("stages") or []
+    scale, _ = SCALE[model.exposure]
+    found = {name: str(model.rollout[name]) for name in ("safe_state", "site_budget") if model.rollout.get(name)}
+    if stages:
+        found["stages"] = ", ".join(f"{stage['fraction'] * 100:g}" for stage in stages)
+        found["days"] = f"{stages[0].get('deadline_s', 7 * DAY_S) / DAY_S:g}"
+        found["most"] = f"{stages[0].get('max_exposure', 20 * scale) / scale:g}"
+    if model.rollout.get("margin"):
+        found["margin"] = f"{model.rollout['margin'] * 100:g}"
+    return found
+
+
+def plan_of(fields: Mapping[str, str], model: ModelItem) -> PlanBody:
+    """Return the plan that a form asks for; what the form does not name is as the model's own plan has it.
+
+    Raises:
+        Invalid: a field cannot be read; the words say which and why.
+    """
+    scale, _ = SCALE[model.exposure]
+    fractions = [share / 100 for share in _numbers("stages", fields["stages"])]
+    stages = _stages(fractions, _number("most", fields["most"]) * scale, _number("days", fields["days"]) * DAY_S)
+    asked: dict[str, Any] = {"stages": stages, "margin": _number("margin", fields["margin"]) / 100}
+    asked |= {"control": fields["control"], "safe_state": fields["safe_state"], "windows": _windows(fields["window"])}
+    asked |= {name: int(_number(name, fields[name])) for name in ("site_budget", "cell_budget") if fields[name]}
+    try:
+        body = PlanBody.model_validate(model.rollout | asked)
+        body.to_plan(0)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise Invalid(f"{' '.join(map(str, first['loc']))}: {first['msg']}", code="bad_plan") from error
+    except ValueError as error:
+        raise Invalid(str(error), code="bad_plan") from error
+    return body
+
+
+def _stages(fractions: Sequence[float], most: float, seconds: float) -> list[StageBody]:
+    """The first stage must prove that the release is no worse; those after it widen what was proved."""
+    try:
+        return [
+            StageBody(fraction=share, max_exposure=most, deadline_s=seconds, must_prove=n == 0 and share < 1)
+            for n, share in enumerate(fractions)
+        ]
+    except ValidationError as error:
+        raise Invalid("a stage is a share of the fleet: above 0 and at most 100 %", code="bad_plan") from error
+
+
+def _numbers(name: str, text: str) -> list[float]:
+    parts = [part for part in text.replace("%", " ").replace(",", " ").split() if part]
+    if not 1 <= len(parts) <= MOST_STAGES:
+        raise Invalid(f"{name}: name 1 to {MOST_STAGES} shares in percent, such as 10, 50, 100", code="bad_plan")
+    return [_number(name, part) for part in parts]
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value < 1e9:
+        raise Invalid(f"{name.replace('_', ' ')}: {text[:40]!r} is no number from 0 on", code="bad_plan")
+    return value
+
+
+def _windows(text: str) -> list[WindowBody]:
+    """Read "ZONE HH:MM-HH:MM [DAYS]", several with a semicolon between."""
+    found = []
+    for each in filter(None, (part.strip() for part in text.split(";"))):
+        zone, _, rest = each.partition(" ")
+        hours, _, days = rest.strip().partition(" ")
+        start, dash, end = hours.partition("-")
+        if not dash:
+            raise Invalid('window: write it as "Europe/Berlin 22:00-05:00 mon,tue"', code="bad_plan")
+        named = {"days": [day.strip() for day in days.split(",")]} if days.strip() else {}
+        found.append(WindowBody(zone=zone, start=start, end=end, **named))
+    return found
+
+
+def sites_of(text: str) -> list[str] | None:
+    return [site.strip() for site in text.split(",") if site.strip()] or None
+
+
+def reach_of(sizes: Sequence[StratumSize], plan: PlanBody) -> list[Reach]:
+    """Say how many devices of each stratum each stage holds."""
+    return [
+        Reach(size.site, size.device_class, size.devices, [counted_in(size.devices, s.fraction) for s in plan.stages])
+        for size in sorted(sizes, key=lambda size: (size.site, size.device_class))
+    ]
