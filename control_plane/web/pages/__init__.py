@@ -1,5 +1,6 @@
 """One module per part of the loop; each has a router of pages."""
 
+from control_plane.web.pages.compare import compare
 from control_plane.web.pages.doors import doors
 from control_plane.web.pages.events import events
 from control_plane.web.pages.evidence import evidence
@@ -16,7 +17,7 @@ from control_plane.web.pages.runs import runs
 from control_plane.web.pages.wizard import wizard
 
 FIELD = (doors, overview, fleet, events)
-JUDGEMENT = (evidence, replays, wizard, rollouts, reviews, models, releases)
+JUDGEMENT = (evidence, replays, wizard, rollouts, reviews, models, compare, releases)
 ROUTERS = (*FIELD, *JUDGEMENT, runs, records, found)
 
 __all__ = ["ROUTERS"]

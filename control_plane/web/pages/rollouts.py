@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
+from fastapi.responses import JSONResponse
 from markupsafe import Markup
 
 from control_plane.evaluation import service as evaluation
@@ -70,6 +71,27 @@ async def show_rollout(rollout_id: str, call: SeeCall) -> Response:
     )
 
 
+@rollouts.get("/rollouts/{rollout_id}/evidence.json")
+async def evidence_series(rollout_id: str, call: SeeCall) -> Response:
+    """Give the e-values since the first stage began, for the chart that can be zoomed."""
+    begun = _weighed(await service.list_decisions(call.session, rollout_id, 500))
+    needed = {_positive(d.figures.get(f"{name}_e_needed")) for d in begun[-1:] for name in ("harm", "safe")}
+    lines = [("harm", "s3", False), ("safe", "s2", True)]
+    return JSONResponse(
+        {
+            "x": [d.at.timestamp() for d in begun],
+            "log": True,
+            "unit": "e-value",
+            "lines": [
+                {"name": n, "series": s, "dashed": dashed, "y": [_positive(d.figures.get(f"{n}_e")) for d in begun]}
+                for n, s, dashed in lines
+            ],
+            "levels": [{"y": value, "words": f"{value:.3g} decides"} for value in needed if value],
+            "marks": [{"x": d.at.timestamp(), "words": f"stage {d.stage + 1}"} for d in _stage_starts(begun)],
+        }
+    )
+
+
 @rollouts.post("/rollouts/{rollout_id}/wishes")
 async def wish(rollout_id: str, call: FormCall) -> Response:
     """Take a person's wish; reconcilers make it so."""
@@ -125,8 +147,7 @@ def _standings(lines: Sequence[TallyItem]) -> list[tuple[str, int]]:
 
 def _evidence(decisions: Sequence[DecisionItem]) -> Markup | None:
     """Draw the e-values since the first stage began."""
-    weighed = [d for d in decisions if _positive(d.figures.get("harm_e"))]
-    begun = [d for d in weighed if d.phase not in (Phase.DRAFT, Phase.WAITING_APPROVAL)]
+    begun = _weighed(decisions)
     if len(begun) < 2:
         return None
     zero = begun[0].at
@@ -134,12 +155,18 @@ def _evidence(decisions: Sequence[DecisionItem]) -> Markup | None:
         _line(begun, zero, "harm", "s3", "the release goes back"),
         _line(begun, zero, "safe", "s2", "the stage may widen"),
     ]
-    stages = [
-        ((d.at - zero).total_seconds(), f"stage {d.stage + 1}")
-        for i, d in enumerate(begun)
-        if i == 0 or d.stage != begun[i - 1].stage
-    ]
+    stages = [((d.at - zero).total_seconds(), f"stage {d.stage + 1}") for d in _stage_starts(begun)]
     return evidence_picture("Evidence of harm and of safety over time", lines, stages)
+
+
+def _weighed(decisions: Sequence[DecisionItem]) -> list[DecisionItem]:
+    """Keep the decisions of which evidence was weighed, from the first stage on."""
+    weighed = [d for d in decisions if _positive(d.figures.get("harm_e"))]
+    return [d for d in weighed if d.phase not in (Phase.DRAFT, Phase.WAITING_APPROVAL)]
+
+
+def _stage_starts(decisions: Sequence[DecisionItem]) -> list[DecisionItem]:
+    return [d for i, d in enumerate(decisions) if i == 0 or d.stage != decisions[i - 1].stage]
 
 
 def _positive(value: object) -> float | None:

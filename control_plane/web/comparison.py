@@ -1,0 +1,111 @@
+"""Two versions side by side, as rows of one table: what is the same, what differs, and which way is better."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from control_plane.evaluation.schemas import EvaluationItem
+from control_plane.registry.schemas import VersionItem
+from control_plane.telemetry.schemas import Rate, RateLine
+from control_plane.web.figures import rate_words
+from control_plane.web.render import NONE, amount, size, whole
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`change` is the second over the first, where both are numbers; `differs` marks what is worth a look."""
+
+    name: str
+    first: str
+    second: str
+    differs: bool
+    change: str = ""
+
+
+def identity(a: VersionItem, b: VersionItem) -> list[Row]:
+    """What they are: where they come from and how large they are."""
+    asked: list[tuple[str, Callable[[VersionItem], object]]] = [
+        ("label", lambda v: v.label or NONE),
+        ("made by", lambda v: v.created_by),
+        ("parent", lambda v: (v.parent or NONE)[:12]),
+        ("dataset version", lambda v: (v.dataset or NONE)[:12]),
+        ("training", lambda v: v.training or NONE),
+    ]
+    rows = [_row(name, str(read(a)), str(read(b))) for name, read in asked]
+    rows.append(numbers("size of the bundle", _bytes(a), _bytes(b), size))
+    names = sorted(set(a.card) | set(b.card))
+    return rows + [_card(name, a.card.get(name), b.card.get(name)) for name in names]
+
+
+def _bytes(version: VersionItem) -> float:
+    return float(sum(file["size_bytes"] for file in version.content["files"]))
+
+
+def _card(name: str, a: object, b: object) -> Row:
+    words = name.replace("_", " ")
+    if _number(a) is not None and _number(b) is not None:
+        return numbers(words, _number(a), _number(b), lambda value: amount(value, 4))
+    return _row(words, NONE if a is None else str(a)[:60], NONE if b is None else str(b)[:60])
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _row(name: str, first: str, second: str) -> Row:
+    return Row(name, first, second, first != second)
+
+
+def numbers(name: str, a: float | None, b: float | None, words: Callable[[float], str]) -> Row:
+    """Set two numbers side by side, with the second in terms of the first."""
+    first, second = (NONE if value is None else words(value) for value in (a, b))
+    change = ""
+    if a is not None and b is not None and a != b and a > 0:
+        change = f"{(b / a - 1) * 100:+.0f} %"
+    return Row(name, first, second, first != second, change)
+
+
+def simulated(a: str, b: str, evaluations: Iterable[EvaluationItem]) -> list[Row]:
+    """Means of both in the newest evaluation of each suite that both were driven in."""
+    newest: dict[tuple[str, str], EvaluationItem] = {}
+    for item in evaluations:  # newest first
+        newest.setdefault((item.suite_name, item.content_digest), item)
+    rows = []
+    for suite in sorted({suite for suite, _ in newest}):
+        first, second = newest.get((suite, a)), newest.get((suite, b))
+        if first is not None and second is not None:
+            rows += _means(suite, first, second)
+    return rows
+
+
+def _means(suite: str, a: EvaluationItem, b: EvaluationItem) -> list[Row]:
+    names = sorted(set(a.means) | set(b.means))
+    rows = [_row(f"{suite}: scenarios", f"{a.done} of {a.scenarios}", f"{b.done} of {b.scenarios}")]
+    return rows + [
+        numbers(f"{suite}: mean {name.replace('_', ' ')}", a.means.get(name), b.means.get(name), amount)
+        for name in names
+    ]
+
+
+def in_the_field(rates: Sequence[Rate], sums: Mapping[str, Sequence[RateLine]]) -> list[Row]:
+    """Incidents, exposure and energy of both, from what devices reported."""
+    a, b = (_driven(sums.get(rate.content_digest, ())) for rate in rates)
+    return [
+        _row("incident rate (95 %)", *(rate_words(rate) for rate in rates)),
+        _row("devices", *(whole(rate.devices) for rate in rates)),
+        numbers("kilometres", a["km"], b["km"], amount),
+        numbers("hours", a["hours"], b["hours"], amount),
+        numbers("energy per km, J", a["joules_per_km"], b["joules_per_km"], amount),
+        numbers("energy per decision, mJ", a["mj_per_decision"], b["mj_per_decision"], amount),
+    ]
+
+
+def _driven(lines: Sequence[RateLine]) -> dict[str, Any]:
+    km, joules = sum(line.distance_m for line in lines) / 1000, [line.energy_j for line in lines if line.energy_j]
+    decisions, spent = sum(line.decisions for line in lines), sum(joules)
+    return {
+        "km": km,
+        "hours": sum(line.duration_s for line in lines) / 3600,
+        "joules_per_km": spent / km if km and joules else None,
+        "mj_per_decision": 1000 * spent / decisions if decisions and joules else None,
+    }
