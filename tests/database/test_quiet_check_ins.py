@@ -11,6 +11,7 @@ import pytest
 
 from agents.protocol import v1 as wire
 from control_plane.kit import clock
+from control_plane.rollout.domain import ReleaseRef
 from tests.support.device import CONTENT, report
 from tests.support.fleetwork import Fleet
 from tests.support.identity import client_context, device_port, enrol_with_certificate, tls_client
@@ -279,3 +280,18 @@ async def test_a_process_that_starts_knows_who_spoke_lately(quiet: Quiet, tmp_pa
         assert (await there.row())["last_seq"] == before
         await there.flush()
         assert (await there.row())["last_seq"] == quiet.device.seq
+
+
+async def test_nobody_is_sent_back_from_memory(quiet: Quiet) -> None:
+    """A process that has just begun may not have heard of the rollout by which a device has what it runs."""
+    await quiet.check_in(active=ACTIVE, counter_floor=7)
+    state = quiet.server.app.state
+    known = state.identities.known(quiet.device.id)
+    body = quiet.message(active=ACTIVE, counter_floor=7).model_dump_json().encode()
+    assert state.offers.holds(known, body) is not None
+    known.offer, known.offered_at = None, -1
+    older = ReleaseRef("e" * 64, 100, 8, "f" * 64)
+    state.board.baseline = {(known.device_class, ""): [older]}
+    assert state.offers.holds(known, body) is None
+    state.board.baseline = {(known.device_class, ""): [ReleaseRef("e" * 64, 100, 8, CONTENT)]}
+    assert state.offers.holds(known, body) is not None

@@ -299,3 +299,35 @@ async def test_a_plan_that_does_not_widen_is_refused(server: Server, fleet: Flee
         body = {"release": made["digest"], "plan": {"stages": stages}, "override_reason": "x"}
         assert (await server.call("POST", "/rollouts", json=body)).status_code == 422, stages
     assert await count(server, "rollout") == 0
+
+
+async def test_a_process_that_has_not_heard_of_a_rollout_sends_nobody_back(server: Server, fleet: Fleet) -> None:
+    """A device that was offered a release elsewhere takes it quickly, and comes here before the news of it does."""
+    old, new = await fleet.version(2.0), await fleet.version(3.0)
+    await fleet.settle(old)
+    board = server.app.state.board
+    before = (board.live, board.baseline)
+    made = await fleet.cut(new["content_digest"])
+    await fleet.roll(made["digest"])
+    await fleet.answer(made["digest"])
+    for _ in range(2):
+        await fleet.tick()
+    await fleet.live()
+    [quick, *_] = [device for device in fleet.devices if device.active and device.active["counter"] == made["counter"]]
+    board.live = before[0]
+    board.read_at = asyncio.get_running_loop().time()
+    order = (await quick.check_in()).order
+    assert order is not None
+    assert order.release_digest == made["digest"]
+
+
+async def test_a_device_whose_counter_is_ahead_of_the_fleet_hears_why_it_is_ordered_nothing(
+    server: Server, fleet: Fleet
+) -> None:
+    version = await fleet.version(2.0)
+    await fleet.settle(version)
+    device = fleet.devices[0]
+    device.floor = 99
+    assert (await device.check_in()).order is None
+    said = " ".join((await server.ok("GET", f"/devices/{device.id}/explanation"))["lines"])
+    assert "it has run counter 99 and takes none below" in said

@@ -1,5 +1,6 @@
 """The check-in with all its rules; `quick.py` answers what was let in here and brings nothing new."""
 
+import asyncio
 from typing import Any
 
 from agents.protocol import v1 as wire
@@ -51,11 +52,16 @@ async def _order(request: Request, who: Identity, message: wire.CheckIn) -> tupl
     """Return what the device should run, once its word is committed; and whether saying the same again is no news."""
     database, state = context_of(request).database, request.app.state
     board: service.Board = state.board
+    came_at = asyncio.get_running_loop().time()
     if not board.is_fresh:
         async with database.transaction() as session:
             await board.fresh(session, context_of(request).objects)
     running = message.active.content_digest if message.active else None
     order = board.order(who, message.counter_floor, running)
+    if board.sends_back(order, running):
+        async with database.transaction() as session:
+            await board.since(session, context_of(request).objects, came_at)
+        order = board.order(who, message.counter_floor, running)
     ready = service.asks_for_site(order, message)
     quiet = not ready and not service.tells_news(board, who, message, order)
     if quiet and await fleet.go_on(database, state.identities, who, message):

@@ -88,6 +88,13 @@ class Board:
                 await self._read(session, objects)
         return self
 
+    async def since(self, session: Session, objects: ObjectStore, at: float) -> "Board":
+        """Read again unless it was read after an instant (of the loop's clock); one reads for all who wait."""
+        async with self.reading:
+            if self.read_at < at:
+                await self._read(session, objects)
+        return self
+
     async def ahead(self, session: Session, objects: ObjectStore) -> None:
         """Read again, before it has to be."""
         async with self.reading:
@@ -107,18 +114,32 @@ class Board:
         known = [] if who.id in self.apart else self.live.get(who.device_class, [])
         return self._order(who, floor, [each for each in known if self._reaches(each.rollout_id, who.site)], running)
 
+    def sends_back(self, order: Order | None, running: str | None) -> bool:
+        """Say whether a device is told to leave what it runs for the fleet's own release.
+
+        Another process may have offered it what it runs a moment ago. Its counter floor then lets it take only a later
+        re-release of the old bytes, and never again what it was offered; so this is told by a board read after it came.
+        """
+        return order is not None and order.rollout_id is None and running not in {None, order.release.content_digest}
+
     def baseline_order(self, who: Identity, floor: int) -> Order | None:
         """Return what a device should run if there were no rollout."""
         return self._order(who, floor, [], None)
 
     def _order(self, who: Identity, floor: int, live: list[Live], running: str | None) -> Order | None:
         stratum = Stratum(who.site, who.device_class)
-        everywhere = self.baseline.get((who.device_class, ""), [])
-        baseline = self.baseline.get((who.device_class, who.site), everywhere)
-        order = order_for(who.id, stratum, floor, live, baseline, running)
+        order = order_for(who.id, stratum, floor, live, self._baseline(who), running)
         rule = self.class_rules.get(who.device_class)
         # What the class asks for holds for every release, the fleet's own as well.
         return replace(order, safe_state=all_of([rule, order.safe_state])) if order and rule else order
+
+    def _baseline(self, who: Identity) -> list[ReleaseRef]:
+        everywhere = self.baseline.get((who.device_class, ""), [])
+        return self.baseline.get((who.device_class, who.site), everywhere)
+
+    def highest_counter(self, who: Identity) -> int | None:
+        """Return the highest counter under which a device may have the fleet's own release, if there is one."""
+        return max((release.counter for release in self._baseline(who)), default=None)
 
     def _reaches(self, rollout_id: str, site: str) -> bool:
         sites = self.sites.get(rollout_id)

@@ -74,7 +74,7 @@ async def explain_device(session: Session, board: Board, device_id: str) -> Expl
     order = board.order(who, device.counter_floor, device.active_content)
     lines = [await _runs(session, device)]
     if order is None:
-        lines.append("It is ordered nothing: its class has no release yet.")
+        lines.append(_nothing(board, who, device.counter_floor))
     else:
         source = f"rollout {order.rollout_id}" if order.rollout_id else "the fleet's own release"
         same = order.release.content_digest == device.active_content
@@ -85,6 +85,16 @@ async def explain_device(session: Session, board: Board, device_id: str) -> Expl
     for row in await store.reaching(session, device.device_class, device.site):
         lines += await _reached(session, row, device, order.rollout_id if order else None)
     return Explanation(subject=device_id, lines=lines)
+
+
+def _nothing(board: Board, who: Identity, floor: int) -> str:
+    highest = board.highest_counter(who)
+    if highest is None:
+        return "It is ordered nothing: its class has no release yet."
+    return (
+        f"It is ordered nothing: it has run counter {floor} and takes none below, and the fleet's own release has "
+        f"{highest}. Release the same content again, and it will take that."
+    )
 
 
 async def _runs(session: Session, device: DeviceItem) -> str:

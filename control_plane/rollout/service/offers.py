@@ -62,7 +62,10 @@ class Offers:
         if not self._board.is_fresh:
             return None
         if known.offered_at != generation:
-            now = self.of(self._board.order(known.identity, known.floor, _running(body)))
+            running = _running(body)
+            now = self.of(self._board.order(known.identity, known.floor, running))
+            if self._board.sends_back(now.order, running):
+                return None
             if offer is None and not self._board.tracked and (now.order is None or now.order.rollout_id is None):
                 known.offer = offer = now
             if now is not offer:
