@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -46,7 +46,7 @@ async def replayed(live: Live, database_url: str, tmp_path: Path) -> str:
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 380)])
 async def test_a_person_plays_and_scrubs(
-    live: Live, replayed: str, browser_page: Any, scheme: str, width: int, tmp_path: Path
+    live: Live, replayed: str, browser_page: Any, scheme: Literal["light", "dark"], width: int, tmp_path: Path
 ) -> None:
     async with open_page(browser_page, live, scheme) as (page, complaints):
         await page.set_viewport_size({"width": width, "height": 900})

@@ -46,6 +46,8 @@ class Either:
 
     async def request(self, method: str, target: str, **values: Any) -> httpx.Response:
         give_up = time.monotonic() + PATIENCE_S
+        if method == "POST":  # whoever does not know whether it was done asks again by the same key
+            values["headers"] = {"Idempotency-Key": uuid4().hex} | values.get("headers", {})
         while True:
             try:
                 answer = await self._rng.choice(self._clients).request(method, target, **values)

@@ -29,11 +29,12 @@ def joined(parts: Sequence[Markup]) -> Markup:
 
 
 def picture(width: float, height: float, title: str, *children: Markup, class_: str = "chart") -> Markup:
-    """Frame a picture; the title is what a screen reader says of it."""
+    """Frame a picture; the title is what a screen reader says of it, as one image unless there are links in it."""
+    role = "group" if any("<a " in child for child in children) else "img"
     label = element("title", title)
     box = f"0 0 {_plain(float(width))} {_plain(float(height))}"
     return element(
-        "svg", label, *children, class_=class_, viewBox=box, width=float(width), height=float(height), role="img"
+        "svg", label, *children, class_=class_, viewBox=box, width=float(width), height=float(height), role=role
     )
 
 

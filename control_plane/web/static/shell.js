@@ -32,6 +32,14 @@ const fleetloop = (() => {
     }
   }
 
+  // What is wider than its card scrolls; whoever has no mouse must be able to get there.
+  function makeReachable() {
+    for (const card of document.querySelectorAll(".card, .picture, .scroll")) {
+      if (card.scrollWidth > card.clientWidth + 1) card.tabIndex = 0;
+      else if (!card.classList.contains("scroll")) card.removeAttribute("tabindex");
+    }
+  }
+
   async function copy(button) {
     let words = "copied";
     try {
@@ -68,6 +76,9 @@ const fleetloop = (() => {
   const menu = document.getElementById("menu");
   if (menu && matchMedia("(max-width: 1000px)").matches) menu.open = false;
   tellTimes();
+  makeReachable();
+  addEventListener("resize", makeReachable);
+  document.addEventListener("refreshed", makeReachable);
   setInterval(tellTimes, 1000);
   return { colour, tellTimes };
 })();
