@@ -320,6 +320,17 @@ class ReplayItem(Schema):
     differences: list[str]
 
 
+class PathItem(Schema):
+    """How the evidence of one part grew: e-values by name after so many scenarios, and where each decides."""
+
+    suite: str
+    rule: str
+    metric: str
+    seen: list[int]
+    e_values: dict[str, list[float | None]]
+    needed: dict[str, float]
+
+
 class BacktestCreate(Schema):
     policy: dict[str, Any]
     model: str | None = None

@@ -2,7 +2,7 @@
 
 from control_plane.evaluation.domain.attest import gate_statement, result_of
 from control_plane.evaluation.domain.coverage import Cell, Coverage, Seen, coverage
-from control_plane.evaluation.domain.dossier import decide_again, differences, dossier, plain_decision
+from control_plane.evaluation.domain.dossier import decide_again, differences, dossier, plain_decision, retrace
 from control_plane.evaluation.domain.gate import decide_gate, stopping
 from control_plane.evaluation.domain.incident import BY_PEOPLE, COUNTS, ScenarioState, state_after
 from control_plane.evaluation.domain.overlap import Trained, fingerprint, overlaps
@@ -107,6 +107,7 @@ __all__ = [
     "predicted_ratio",
     "questions",
     "result_of",
+    "retrace",
     "state_after",
     "stopping",
     "trust_of",

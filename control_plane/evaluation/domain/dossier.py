@@ -3,11 +3,12 @@
 Figures are rounded to nine digits, so that another machine's last bit is no difference.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from control_plane.evaluation.domain.gate import decide_gate
+from control_plane.evaluation.domain.gate import decide_gate, prefix_of
 from control_plane.evaluation.domain.policy import parse_policy
 from control_plane.evaluation.domain.values import (
     CaseResult,
@@ -24,6 +25,7 @@ from control_plane.evaluation.domain.values import (
     Verdict,
 )
 
+HOLDOUT: Final = "holdout"
 SCHEMA: Final = "fleetloop.gate_evidence/v1"
 DIGITS: Final = 9
 MOST_DIFFERENCES: Final = 50
@@ -74,6 +76,22 @@ def decide_again(kept: Mapping[str, Any], policy: Mapping[str, Any] | None = Non
     return decide_gate(
         parse_policy(policy if policy is not None else kept["policy"]), suites, _context(kept["context"])
     )
+
+
+def retrace(kept: Mapping[str, Any], steps: int) -> list[tuple[int, PartVerdict]]:
+    """Decide over growing beginnings of what a gate saw: (scenarios seen of a suite, what each part said then).
+
+    It is the gate's own decision, so its figures are the path that the evidence took. Hidden suites tell nobody
+    how they were looked at, and are left out.
+    """
+    policy, context = parse_policy(kept["policy"]), _context(kept["context"])
+    suites = [suite for suite in map(_suite, kept["suites"]) if suite.kind != HOLDOUT]
+    found = []
+    for step in range(1, steps + 1):
+        seen = {suite.suite: math.ceil(len(suite.scenarios) * step / steps) for suite in suites}
+        decision = decide_gate(policy, [prefix_of(suite, seen[suite.suite]) for suite in suites], context)
+        found += [(seen[part.suite], part) for part in decision.parts if part.suite in seen]
+    return found
 
 
 def _suite(each: Mapping[str, Any]) -> PairedSuite:

@@ -83,7 +83,7 @@ def _findings(
 ) -> list[tuple[Part, Finding]]:
     parts = [part for part in _parts(policy, suites) if part.suite == suite.suite and _applies(part, context)]
     counted = _counted(suite, context)
-    prefix = _prefix(counted, len(in_order(counted)))
+    prefix = prefix_of(counted, len(in_order(counted)))
     return [(part, _judge(policy, part, prefix, context)[0]) for part in parts]
 
 
@@ -124,8 +124,8 @@ def _counted(suite: PairedSuite, context: Context) -> PairedSuite:
     return _only(replace(suite, scenarios=kept), {p.scenario for p in suite.scenarios} - {p.scenario for p in kept})
 
 
-def _prefix(suite: PairedSuite, seen: int) -> PairedSuite:
-    """Leave out results beyond the unbroken beginning; shards may come back in any order."""
+def prefix_of(suite: PairedSuite, seen: int) -> PairedSuite:
+    """Leave out results beyond the beginning: shards may come back in any order."""
     return _only(suite, {planned.scenario for planned in suite.scenarios[seen:]})
 
 

@@ -1,6 +1,6 @@
 """Take suites and results in, let the gate decide over them, keep what decided, and set it against the field."""
 
-from control_plane.evaluation.service.dossiers import backtest, replay
+from control_plane.evaluation.service.dossiers import backtest, paths, replay
 from control_plane.evaluation.service.evaluations import (
     add_results,
     create_evaluation,
@@ -45,6 +45,7 @@ __all__ = [
     "list_replays",
     "list_scenarios",
     "list_suites",
+    "paths",
     "plan",
     "put_replay",
     "put_scenario",

@@ -1,5 +1,6 @@
 """Keep all that decided as one file named by its digest; decide over it again, by the same policy or another."""
 
+import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -18,9 +19,10 @@ from control_plane.evaluation.domain import (
     dossier,
     parse_policy,
     plain_decision,
+    retrace,
 )
 from control_plane.evaluation.models import Gate
-from control_plane.evaluation.schemas import Backtest, BacktestCreate, BacktestLine, ReplayItem, ShareItem
+from control_plane.evaluation.schemas import Backtest, BacktestCreate, BacktestLine, PathItem, ReplayItem, ShareItem
 from control_plane.evaluation.service.field import releases_of
 from control_plane.kit.db import Row, Session
 from control_plane.kit.errors import Invalid, NotFound
@@ -32,6 +34,7 @@ from control_plane.registry import service as registry
 MAX_BYTES = 256 << 20
 NO_CHANGE = 1.0
 ONE_SIDED = 0.975
+PATH_STEPS = 30
 
 
 @cache
@@ -78,6 +81,34 @@ async def replay(session: Session, objects: ObjectStore, gate_id: str) -> Replay
     if not found and canonical_json(kept["decision"]) != canonical_json(again):
         found.append("the bytes differ")
     return _replayed(gate, kept, again["verdict"], found)
+
+
+async def paths(session: Session, objects: ObjectStore, gate_id: str) -> list[PathItem]:
+    """Say how the evidence of each part grew with the scenarios; nothing for a gate from before evidence was kept."""
+    gate = await store.find_gate(session, gate_id)
+    if gate is None:
+        raise NotFound(f"there is no gate {gate_id}")
+    if not gate.evidence_sha256:
+        return []
+    kept = await _read(objects, gate.id, gate.evidence_sha256)
+    traced: dict[tuple[str, str, str], list[tuple[int, Mapping[str, Any]]]] = {}
+    for seen, part in await asyncio.to_thread(retrace, kept, PATH_STEPS):
+        traced.setdefault((part.suite, part.rule, part.metric), []).append((seen, part.figures))
+    found = [_path(*key, points) for key, points in traced.items()]
+    return [item for item in found if item.e_values]
+
+
+def _path(suite: str, rule: str, metric: str, points: Sequence[tuple[int, Mapping[str, Any]]]) -> PathItem:
+    names = {name.removesuffix("_e") for _, figures in points for name in figures if name.endswith("_e")}
+    last = points[-1][1]
+    return PathItem(
+        suite=suite,
+        rule=rule,
+        metric=metric,
+        seen=[seen for seen, _ in points],
+        e_values={name: [figures.get(f"{name}_e") for _, figures in points] for name in sorted(names)},
+        needed={name: last[f"{name}_needed"] for name in sorted(names) if last.get(f"{name}_needed")},
+    )
 
 
 def _replayed(gate: Gate, kept: Mapping[str, Any], verdict: str | None, found: list[str]) -> ReplayItem:

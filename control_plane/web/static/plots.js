@@ -1,6 +1,6 @@
 // Time series with a cursor and zoom: takes the place of the picture that the server drew, which stays without scripts.
 // A figure names its data: <figure class="plot" data-plot="/path.json"><div class="picture">…</div></figure>
-// The data: {"x": [seconds since 1970…], "log": true, "unit": "…", "lines": [{"name", "series", "dashed", "y": […]}],
+// The data: {"x": [seconds since 1970…, or steps], "steps": true, "log": true, "unit": "…", "lines": [{"name", "series", "dashed", "y": […]}],
 // "levels": [{"y", "words"}], "marks": [{"x", "words"}]}.
 "use strict";
 (() => {
@@ -29,7 +29,7 @@
       height: HEIGHT,
       cursor: { drag: { x: true, y: false } },
       legend: { live: true },
-      scales: { x: { time: true }, y: data.log ? { distr: 3 } : {} },
+      scales: { x: { time: !data.steps }, y: data.log ? { distr: 3 } : {} },
       axes: [axis, { ...axis, size: 60, label: data.unit, labelSize: 16, labelFont: "11px sans-serif" }],
       series: [{}, ...data.lines.map(lineOf)],
       hooks: { draw: [(plot) => marks(plot, data)] },
