@@ -42,7 +42,8 @@ class Live:
 
 
 @asynccontextmanager
-async def open_site(database_url: str, home: Path) -> AsyncIterator[Live]:
+async def open_site(database_url: str, home: Path, *, proxied: bool = False) -> AsyncIterator[Live]:
+    """`proxied`: devices can speak to it through `proxied.sock` in its home."""
     settings = Settings(home=home, database_url=database_url, check_in_s=1.0)
     context = open_context(settings)
     await context.objects.start()
@@ -53,7 +54,7 @@ async def open_site(database_url: str, home: Path) -> AsyncIterator[Live]:
     await context.database.close()
     port = _free_port()
     environment = os.environ | {"FLEETLOOP_HOME": str(home), "FLEETLOOP_DATABASE_URL": database_url}
-    process = _serve(port, environment)
+    process = _serve(port, environment, home / "proxied.sock" if proxied else None)
     try:
         await asyncio.to_thread(_wait, f"http://127.0.0.1:{port}/healthz")
         yield Live(f"http://127.0.0.1:{port}", token, made, process)
@@ -68,8 +69,9 @@ def _free_port() -> int:
         return int(held.getsockname()[1])
 
 
-def _serve(port: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+def _serve(port: int, environment: dict[str, str], proxied: Path | None) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "control_plane.main", "--port", str(port)]
+    command += ["--proxied-socket", str(proxied)] if proxied else []
     return subprocess.Popen(command, cwd=ROOT, env=environment)
 
 

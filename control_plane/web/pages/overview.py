@@ -12,12 +12,13 @@ from control_plane.kit.roles import Role
 from control_plane.pipelines import service as pipelines
 from control_plane.pipelines.domain import ENDS as RUN_ENDS
 from control_plane.pipelines.schemas import RunItem
+from control_plane.registry import service as registry
 from control_plane.registry.schemas import VersionItem
 from control_plane.review import service as review
 from control_plane.review.domain import ReviewState
 from control_plane.review.schemas import ReviewAnswerCreate
 from control_plane.rollout import service as rollout
-from control_plane.rollout.domain import ENDS
+from control_plane.rollout.domain import ENDS, Phase
 from control_plane.rollout.schemas import RolloutItem
 from control_plane.telemetry import service as telemetry
 from control_plane.telemetry.schemas import Rate, RateLine
@@ -58,6 +59,7 @@ async def show_overview(call: SeeCall) -> Response:
         rates=rate_picture(names, rates),
         simulated=await is_simulated(call),
         devices=sum(line.devices for line in fleet_lines),
+        alarms=await _alarms(call, rollouts),
     )
 
 
@@ -71,6 +73,20 @@ async def answer_review(review_id: str, call: FormCall) -> Response:
     body = ReviewAnswerCreate(approves=said == "approve", reason=call.reason())
     await review.answer(call.session, call.principal, review_id, body)
     return call.back(local(call.form.get("back", "/")))
+
+
+async def _alarms(call: PageCall, rollouts: list[RolloutItem]) -> list[tuple[str, str, str]]:
+    """Return (where to look, what, why) of what is wrong just now, the gravest first."""
+    trust = await registry.trust_status(call.session, call.context.keyring)
+    found = [("/settings", f"trust: {alarm.subject}", alarm.because) for alarm in trust.alarms]
+    halting = [r for r in rollouts if r.phase in (Phase.HALTING, Phase.HELD)]
+    found += [(f"/rollouts/{r.id}", f"rollout {r.model} is {r.phase}", r.because) for r in halting]
+    runs = (await pipelines.list_runs(call.session, limit=1)).items
+    failed = [run for run in runs if run.failure]
+    return found + [
+        (f"/runs/{run.id}", f"the newest run of {run.pipeline} failed", (run.failure or "").splitlines()[-1])
+        for run in failed
+    ]
 
 
 async def is_simulated(call: PageCall) -> bool:

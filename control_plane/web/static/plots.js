@@ -30,10 +30,18 @@
       cursor: { drag: { x: true, y: false } },
       legend: { live: true },
       scales: { x: { time: !data.steps }, y: data.log ? { distr: 3 } : {} },
-      axes: [axis, { ...axis, size: 60, label: data.unit, labelSize: 16, labelFont: "11px sans-serif" }],
-      series: [{}, ...data.lines.map(lineOf)],
+      axes: [{ ...axis, label: data.steps ? "scenarios" : undefined, labelSize: 14, labelFont: "11px sans-serif" }, { ...axis, size: 60, values: (_, splits) => splits.map(short), label: data.unit, labelSize: 16, labelFont: "11px sans-serif" }],
+      series: [{ label: data.steps ? "scenarios" : "time" }, ...data.lines.map(lineOf)],
       hooks: { draw: [(plot) => marks(plot, data)] },
     };
+  }
+
+  // Powers of ten where a number would be long; nothing where the chart wants no word.
+  function short(value) {
+    if (value === null || value === undefined) return "";
+    const power = Math.log10(Math.abs(value));
+    if (value !== 0 && (power >= 4 || power < -3)) return Number.isInteger(power) ? `1e${power}` : value.toExponential(1);
+    return String(value);
   }
 
   function lineOf(line) {
@@ -46,6 +54,8 @@
     pen.save();
     pen.strokeStyle = pen.fillStyle = fleetloop.colour("quiet");
     pen.font = `${11 * devicePixelRatio}px sans-serif`;
+    pen.textAlign = "left";
+    pen.textBaseline = "alphabetic";
     pen.setLineDash([5, 4]);
     for (const { y, words } of data.levels || []) {
       const at = plot.valToPos(y, "y", true);
