@@ -6,6 +6,7 @@ as `field`.
 """
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator
 
@@ -14,6 +15,8 @@ FIELD = "field"
 BEAT_S = 5.0
 GAP_S = 1.0
 """Between two words to one page at least: many changes make one."""
+SPREAD_S = 1.0
+"""Pages are told of a change within this time, each at a moment of its own: they would all come back at once."""
 LIFE_S = 300.0
 """Then a page connects again, and is asked again who it is."""
 MOST_OPEN = 500
@@ -66,7 +69,7 @@ class Pulse:
         """Give server-sent events: `changed` with topics, or `beat`."""
         watcher = Watcher()
         self._open.add(watcher)
-        ends_at_s, beat_at_s = time.monotonic() + LIFE_S, time.monotonic() + BEAT_S
+        ends_at_s, beat_at_s = time.monotonic() + LIFE_S, time.monotonic() + BEAT_S * random.uniform(0.5, 1)
         try:
             yield b"retry: 2000\nevent: beat\ndata: \n\n"
             while not self.closing and time.monotonic() < ends_at_s:
@@ -74,6 +77,7 @@ class Pulse:
                 if time.monotonic() >= beat_at_s:
                     topics, beat_at_s = [*topics, FIELD], time.monotonic() + BEAT_S
                 if topics:
+                    await asyncio.sleep(0 if self.closing else random.uniform(0, SPREAD_S))
                     yield f"event: changed\ndata: {' '.join(topics)}\n\n".encode()
                 await asyncio.sleep(0 if self.closing else GAP_S)
         finally:

@@ -12,6 +12,7 @@ from control_plane.web.pulse import Pulse
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulse, "GAP_S", 0.05)
+    monkeypatch.setattr(pulse, "SPREAD_S", 0.0)
     monkeypatch.setattr(pulse, "BEAT_S", 0.3)
 
 
