@@ -20,6 +20,7 @@ SPREAD_S = 1.0
 LIFE_S = 300.0
 """Then a page connects again, and is asked again who it is."""
 MOST_OPEN = 500
+_CHANCE = random.SystemRandom()
 
 
 class Watcher:
@@ -69,7 +70,7 @@ class Pulse:
         """Give server-sent events: `changed` with topics, or `beat`."""
         watcher = Watcher()
         self._open.add(watcher)
-        ends_at_s, beat_at_s = time.monotonic() + LIFE_S, time.monotonic() + BEAT_S * random.uniform(0.5, 1)
+        ends_at_s, beat_at_s = time.monotonic() + LIFE_S, time.monotonic() + BEAT_S * _CHANCE.uniform(0.5, 1)
         try:
             yield b"retry: 2000\nevent: beat\ndata: \n\n"
             while not self.closing and time.monotonic() < ends_at_s:
@@ -77,7 +78,7 @@ class Pulse:
                 if time.monotonic() >= beat_at_s:
                     topics, beat_at_s = [*topics, FIELD], time.monotonic() + BEAT_S
                 if topics:
-                    await asyncio.sleep(0 if self.closing else random.uniform(0, SPREAD_S))
+                    await asyncio.sleep(0 if self.closing else _CHANCE.uniform(0, SPREAD_S))
                     yield f"event: changed\ndata: {' '.join(topics)}\n\n".encode()
                 await asyncio.sleep(0 if self.closing else GAP_S)
         finally:
