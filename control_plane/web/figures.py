@@ -5,11 +5,12 @@ from datetime import datetime
 
 from markupsafe import Markup
 
+from control_plane.evaluation.schemas import CellItem, CoverageItem
 from control_plane.kit import clock
 from control_plane.pipelines.schemas import RunItem, StepItem
 from control_plane.registry.schemas import VersionItem
 from control_plane.telemetry.schemas import Rate
-from control_plane.web.charts import WIDE, Share, SharedBar, Whisker, shared_bars, whiskers
+from control_plane.web.charts import WIDE, Field, Share, SharedBar, Whisker, heat, shared_bars, whiskers
 from control_plane.web.names import SCALE, Names
 from control_plane.web.render import amount, seconds, whole
 
@@ -48,6 +49,29 @@ def rate_picture(names: Names, rates: Iterable[tuple[VersionItem, Rate]], width:
         if rate.unit == found[0][1].unit
     ]
     return whiskers(f"Incidents per {unit} by version, with 95 % intervals", items, f"per {unit}, 95 %", width=width)
+
+
+def coverage_picture(coverage: CoverageItem) -> Markup | None:
+    """Draw the declared domain: what is driven and not simulated stands out."""
+    fields = [
+        Field(
+            cell.tags[0],
+            cell.tags[-1],
+            _state(cell),
+            whole(cell.scenarios) if cell.scenarios else "",
+            f"{' and '.join(cell.tags)}: {whole(cell.scenarios)} scenarios, {whole(cell.events)} field events, "
+            f"{amount(cell.exposure)} of exposure",
+        )
+        for cell in coverage.cells
+    ]
+    return heat("The operating domain: driven and simulated", fields)
+
+
+def _state(cell: CellItem) -> str:
+    driven = cell.events > 0 or cell.exposure > 0
+    if driven:
+        return "both" if cell.scenarios else "gap"
+    return "simulated" if cell.scenarios else "neither"
 
 
 def steps_of(run: RunItem) -> list[tuple[str, StepItem]]:

@@ -37,6 +37,10 @@ async def test_every_page_is_accessible_fits_and_keeps_to_itself(
                 faults.append(f"{path}: {found.generate_report()}")
             if not await fits(visit.page):
                 faults.append(f"{path}: wider than the window")
+        await visit.page.keyboard.press("Control+k")
+        await visit.page.wait_for_selector("#found a")
+        found = await Axe().run(visit.page, options={"runOnly": {"type": "tag", "values": RULES}})
+        faults += [f"the palette: {found.generate_report()}"] if found.response["violations"] else []
         assert faults + visit.complaints == []
     assert {"loop", "fleet", "rollouts", "rollouts-new", "reviews", "compare", "gates-one", "audit"} <= set(kinds)
 

@@ -98,6 +98,7 @@ async def test_every_page_of_a_seeded_installation_is_there_and_escapes(site: Si
         "fleetloop gate replay",
         "looks at",
         "Driven and not simulated",
+        "site:hall and floor:dry: 0 scenarios",
         "from 3 on predictions are judged",
     ):
         assert words in seen, words

@@ -3,6 +3,7 @@
 from control_plane.web.charts.bars import Column, Share, SharedBar, columns, shared_bars
 from control_plane.web.charts.evidence import Line, Point, evidence
 from control_plane.web.charts.graph import GraphEdge, GraphNode, graph
+from control_plane.web.charts.heat import Field, heat
 from control_plane.web.charts.loop import Station, loop
 from control_plane.web.charts.svg import HALF, WIDE
 from control_plane.web.charts.whiskers import Whisker, whiskers
@@ -11,6 +12,7 @@ __all__ = [
     "HALF",
     "WIDE",
     "Column",
+    "Field",
     "GraphEdge",
     "GraphNode",
     "Line",
@@ -22,6 +24,7 @@ __all__ = [
     "columns",
     "evidence",
     "graph",
+    "heat",
     "loop",
     "shared_bars",
     "whiskers",

@@ -17,7 +17,7 @@ from control_plane.registry.schemas import ModelItem
 from control_plane.rollout import service as rollout
 from control_plane.web.charts import HALF
 from control_plane.web.edge import PageCall, SeeCall, pages
-from control_plane.web.figures import rate_picture
+from control_plane.web.figures import coverage_picture, rate_picture
 from control_plane.web.kinship import draw
 from control_plane.web.names import load_names, rate_of
 from control_plane.web.pages.overview import field_sums, version_rates
@@ -58,10 +58,12 @@ async def _against_the_field(call: PageCall, model: ModelItem) -> dict[str, Any]
 
     async def make() -> dict[str, Any]:
         declared = bool(model.gate.get("domain"))
+        coverage = await evaluation.get_coverage(call.session, model.name) if declared else None
         incidents = await evaluation.list_scenarios(call.session, model.name)
         return {
             "shown_gaps": SHOWN_GAPS,
-            "coverage": await evaluation.get_coverage(call.session, model.name) if declared else None,
+            "coverage": coverage,
+            "coverage_picture": coverage_picture(coverage) if coverage else None,
             "prediction": await evaluation.get_prediction(call.session, model.name),
             "incidents": Counter(item.state.value for item in incidents),
         }
