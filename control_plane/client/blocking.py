@@ -23,7 +23,7 @@ class Client(Calls, Files, Blocking):
     `patience_s` is over, so a restarted API or database only delays; what is created carries an idempotency key.
 
     >>> with Client(server, token) as client:
-    ...     sorted(device.serial for device in client.list_devices(site="hall"))
+    ...     sorted(device.serial for device in client.list_devices(device_class="cart"))
     ['sn-0', 'sn-1']
 
     A failure is one of the kinds of `ClientError`:
@@ -53,7 +53,7 @@ class Client(Calls, Files, Blocking):
         self, method: str, path: str, *, body: BaseModel | None = None, key: str | None = None, **query: Any
     ) -> Any:
         """Call `/api/v1PATH` and return the JSON of its answer, for routes that have no method here."""
-        return self.make(Ask[Any](object, method, path, body, query, key))
+        return self.make(Ask(object, method, path, body, query, key))
 
     def make(self, ask: Ask[T]) -> T:
         url, content = f"{self.server}/api/v1{ask.path}", ask.content()

@@ -31,6 +31,7 @@ PROOFS: dict[str, Callable[[], Iterator[Line]]] = {
     "real": real.prove,
     "device": lambda: modules("device"),
     "evidence": lambda: modules("evidence"),
+    "console": lambda: modules("console"),
 }
 
 
