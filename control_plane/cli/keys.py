@@ -9,13 +9,16 @@ import typer
 from rich.table import Table
 
 from agents.protocol.v1.trust import POLICY_BYTES
-from control_plane.cli.commands import client
-from control_plane.cli.output import console, guarded
+from control_plane.cli.answers import Answer, Change, Raw, Report
+from control_plane.cli.command import DryRun, Verb
+from control_plane.cli.connection import client
+from control_plane.cli.output import Format, View, chosen, console, say, show_one
 from control_plane.cli.stack import default_home
+from control_plane.client import post
 from control_plane.kit import clock
 from control_plane.kit.errors import Invalid
 from control_plane.kit.signing import KeyEntry, Keyring, read_public
-from control_plane.registry.schemas import OfflineCreate
+from control_plane.registry.schemas import OfflineCreate, Revision
 from control_plane.registry.service import ceremony as ceremonies
 from control_plane.registry.service import keymaking, proposal
 from control_plane.registry.service.offline import SIGNED, versions_in
@@ -86,17 +89,18 @@ def _approver(text: str) -> tuple[str, str]:
     return name, public
 
 
-@keys.command("show")
-def show(home: Home = None, as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
+@Verb(keys)("show")
+def show(home: Home = None) -> Answer:
     """Show which key does what, where it lives, and until when what it signed holds.
 
     Example: fleetloop keys show --json
     """
     folder = _folder(home)
     seen = _state(folder)
-    if as_json:
-        typer.echo(json.dumps(seen))
-        return
+    return Report([Raw(seen)], lambda: _tell(seen))
+
+
+def _tell(seen: dict[str, Any]) -> None:
     table = Table(header_style="bold")
     for column in ("role", "key", "lives at", "in use", "here"):
         table.add_column(column)
@@ -229,51 +233,53 @@ def _finish(folder: Path) -> bool:
     return True
 
 
-@keys.command("publish")
-def publish(home: Home = None) -> None:
+@Verb(keys)("publish", changes=True)
+def publish(home: Home = None) -> Answer:
     """Send what is signed to the control plane of FLEETLOOP_SERVER, as admin.
 
     Example: FLEETLOOP_SERVER=https://fleet.example FLEETLOOP_TOKEN=... fleetloop keys publish
     """
     folder = _folder(home)
-    base = ceremonies.base_of(folder)
-    guarded(lambda: _send(folder, base))
+    body = _unpublished(folder, ceremonies.base_of(folder))
+    if body is None:
+        return Report([], lambda: say("the control plane has all of this"))
+    return Change("admin", [post(Revision, "/trust/offline", body)], status=lambda made: _signed(made, "published"))
 
 
-def _send(folder: Path, base: ceremonies.Base) -> None:
-    server = client("admin")
-    held = {each["role"]: each["version"] for each in server.request("GET", "/trust")["roles"]}
+def _unpublished(folder: Path, base: ceremonies.Base) -> OfflineCreate | None:
+    """Return what the control plane does not have yet, if there is anything."""
+    held = {each.role: each.version for each in client("admin").get_trust().roles}
     roots = [path.read_bytes() for number, path in versions_in(folder / SIGNED, "root") if number > held.get("root", 0)]
     fresh = base.targets.signed.version > held.get("targets", 0)
     if not roots and not fresh:
-        console.print("the control plane has all of this")
-        return
+        return None
     targets = versions_in(folder / SIGNED, "targets")[-1][1].read_bytes()
-    given = OfflineCreate(
+    return OfflineCreate(
         roots=[b64encode(each) for each in roots],
         targets=b64encode(targets) if fresh else None,
         policy=b64encode(base.policy_data) if fresh else None,
     )
-    answer = server.request("POST", "/trust/offline", body=given)
-    console.print(f"published; the timestamp is at version {answer['revision']}")
 
 
-@keys.command("resume-after-restore")
-def resume(yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False) -> None:
+def _signed(made: Revision, what: str) -> int:
+    if chosen.get() in (Format.TABLE, Format.WIDE):
+        say(f"{what}; the timestamp is at version {made.revision}")
+    else:
+        show_one(made, View("revision", ()))
+    return 0
+
+
+@Verb(keys)("resume-after-restore", changes=True)
+def resume(yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False, dry_run: DryRun = False) -> Answer:
     """After a backup of the database was restored: sign again, above everything that was published before.
 
     Revocations and releases published after the backup are lost; look for them first, and publish them again.
 
     Example: fleetloop keys resume-after-restore
     """
-    if not yes:
+    if not yes and not dry_run:
         typer.confirm("Revocations published after the backup are lost. Have you listed them, and go on?", abort=True)
-    guarded(_resume)
-
-
-def _resume() -> None:
-    answer = client("admin").request("POST", "/trust/resume")
-    console.print(f"signing goes on; the timestamp is at version {answer['revision']}")
+    return Change("admin", [post(Revision, "/trust/resume")], status=lambda made: _signed(made, "signing goes on"))
 
 
 @ceremony.command("export")

@@ -16,7 +16,8 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from control_plane.cli import simulated_fleet
-from control_plane.cli.output import console, errors
+from control_plane.cli.answers import Answer, Raw, Report
+from control_plane.cli.output import console, errors, say
 from control_plane.cli.simulated_fleet import Plan, Voice
 from control_plane.cli.simulated_load import Connect, Tally, by_socket, by_tls, drive
 from control_plane.cli.stack import default_home
@@ -66,8 +67,7 @@ def simulate(
     remove: Annotated[
         bool, typer.Option("--remove", help="take the simulated devices out again, not their telemetry")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
-) -> None:
+) -> Answer:
     """Rehearse a large fleet on this machine: make devices up and let some of them check in.
 
     For example: fleetloop simulate --devices 1000000 --speakers 500 --seconds 30; later fleetloop simulate --remove
@@ -76,21 +76,12 @@ def simulate(
     database = _database_of(where, database_url)
     if remove:
         removed = asyncio.run(_remove(database))
-        typer.echo(json.dumps({"removed": removed}) if as_json else f"{removed} simulated devices are gone")
-        return
+        return Report([Raw({"removed": removed})], lambda: say(f"{removed} simulated devices are gone"))
     plan = Plan(devices, min(speakers, devices), _names(classes), _names(sites))
     connection = _connection(where, server, socket, plan.speakers)
     voices = _made(where, database, trust_domain, plan, must_be_alone=not yes)
     result = _driven(where, connection, voices, plan, seconds, rate, windows)
-    if as_json:
-        typer.echo(json.dumps(asdict(result)))
-    else:
-        _print(result)
-    if result.errors:
-        raise typer.Exit(1)
-
-
-COMMANDS = (simulate,)
+    return Report([Raw(asdict(result))], lambda: _print(result), status=1 if result.errors else 0)
 
 
 def _names(text: str) -> list[str]:

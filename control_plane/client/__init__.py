@@ -4,8 +4,10 @@
 `calls`. They share the server's schemas and carry no server.
 """
 
+from control_plane.client.ask import Ask, post
 from control_plane.client.awaiting import AsyncClient
 from control_plane.client.blocking import Client
+from control_plane.client.calls import Calls
 from control_plane.client.errors import (
     ClientError,
     Conflict,
@@ -22,7 +24,9 @@ from control_plane.client.files import PART_BYTES, Told, file_digest
 
 __all__ = [
     "PART_BYTES",
+    "Ask",
     "AsyncClient",
+    "Calls",
     "Client",
     "ClientError",
     "Conflict",
@@ -36,4 +40,5 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "file_digest",
+    "post",
 ]

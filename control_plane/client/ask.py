@@ -98,6 +98,10 @@ class Call(Generic[P, T]):
         self.define = define
         self.__doc__, self.__name__ = define.__doc__, define.__name__
 
+    def ask(self, *args: P.args, **values: P.kwargs) -> Ask[T]:
+        """Return what would be asked; nothing is sent."""
+        return self.define(None, *args, **values)
+
     @overload
     def __get__(self, client: Blocking, owner: type | None = None) -> Callable[P, T]: ...
     @overload
@@ -120,6 +124,10 @@ class Walk(Generic[P, T]):
     def __init__(self, define: Callable[Concatenate[Any, P], Pages[T]]) -> None:
         self.define = define
         self.__doc__, self.__name__ = define.__doc__, define.__name__
+
+    def ask(self, *args: P.args, **values: P.kwargs) -> Pages[T]:
+        """Return what would be asked; nothing is sent."""
+        return self.define(None, *args, **values)
 
     @overload
     def __get__(self, client: Blocking, owner: type | None = None) -> Callable[P, Iterator[T]]: ...
