@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, RootModel
 
 from control_plane.cli.connection import client
-from control_plane.cli.output import MOST, Format, View, chosen, say, show, show_one
+from control_plane.cli.output import MOST, Format, View, chosen, for_people, say, show, show_one
 from control_plane.client import Ask
 
 
@@ -24,8 +24,7 @@ class Items:
     title: str = ""
 
     def show(self) -> int:
-        people = chosen.get() in (Format.TABLE, Format.WIDE)
-        show(islice(self.items, MOST) if people else self.items, self.view, self.title)
+        show(islice(self.items, MOST) if for_people() else self.items, self.view, self.title)
         return 0
 
 
@@ -40,7 +39,7 @@ class One:
 
     def show(self) -> int:
         show_one(self.item, self.view)
-        if self.below is not None and chosen.get() in (Format.TABLE, Format.WIDE):
+        if self.below is not None and for_people():
             for items in self.below():
                 items.show()
         return self.status
@@ -61,7 +60,7 @@ class Report:
 
     def show(self) -> int:
         how = chosen.get()
-        if how in (Format.TABLE, Format.WIDE):
+        if for_people():
             self.tell()
         elif how is Format.NAME and not self.key:
             raise typer.BadParameter("-o name says nothing here: this has no names")
@@ -85,7 +84,7 @@ class Change:
         for answer in answers:
             if self.view is not None:
                 show_one(answer, self.view)
-        if self.done and chosen.get() in (Format.TABLE, Format.WIDE):
+        if self.done:
             say(self.done)
         return self.status(answers[-1])
 

@@ -219,7 +219,7 @@ def main() -> None:
     if wants_json(sys.argv[1:]):
         output.chosen.set(Format.JSON)  # also for what is wrong with the command line itself
     try:
-        raise SystemExit(app(standalone_mode=False) or 0)
+        raise SystemExit(app(prog_name="fleetloop", standalone_mode=False) or 0)
     except UsageProblem as error:
         _ended(2, "usage", _usage(error), error)
     except Problem as error:

@@ -28,7 +28,7 @@ from control_plane.cli.answers import Answer, Change, Report
 from control_plane.cli.bootstrap import people_folder
 from control_plane.cli.command import DryRun, guarded
 from control_plane.cli.connection import client
-from control_plane.cli.output import Format, View, chosen, console, errors, say, show_one
+from control_plane.cli.output import View, console, errors, for_people, say, show_one
 from control_plane.cli.stack import default_home
 from control_plane.client import Calls, Client, ClientError, Invalid, NotFound
 from control_plane.fleet.schemas import DeviceItem
@@ -205,10 +205,9 @@ def revoke(
 
 
 def _revoked(found: RevocationItem, digests: list[str], wait_s: float) -> int:
-    if chosen.get() not in (Format.TABLE, Format.WIDE):
+    if not for_people():
         show_one(found, View("revision", ()))
-    else:
-        say(f"revision {found.revision} is out; devices leave it at their next check-in")
+    say(f"revision {found.revision} is out; devices leave it at their next check-in")
     left = _follow(digests, wait_s)
     for device in left:
         seen = f"{device.last_seen_at:%Y-%m-%d %H:%M} UTC" if device.last_seen_at else "never"

@@ -12,7 +12,7 @@ from agents.protocol.v1.trust import POLICY_BYTES
 from control_plane.cli.answers import Answer, Change, Raw, Report
 from control_plane.cli.command import DryRun, Verb
 from control_plane.cli.connection import client
-from control_plane.cli.output import Format, View, chosen, console, say, show_one
+from control_plane.cli.output import View, console, for_people, say, show_one
 from control_plane.cli.stack import default_home
 from control_plane.client import post
 from control_plane.kit import clock
@@ -262,10 +262,9 @@ def _unpublished(folder: Path, base: ceremonies.Base) -> OfflineCreate | None:
 
 
 def _signed(made: Revision, what: str) -> int:
-    if chosen.get() in (Format.TABLE, Format.WIDE):
-        say(f"{what}; the timestamp is at version {made.revision}")
-    else:
+    if not for_people():
         show_one(made, View("revision", ()))
+    say(f"{what}; the timestamp is at version {made.revision}")
     return 0
 
 

@@ -40,6 +40,10 @@ class Format(StrEnum):
 chosen: ContextVar[Format] = ContextVar("chosen", default=Format.TABLE)
 
 
+def for_people() -> bool:
+    return chosen.get() in (Format.TABLE, Format.WIDE)
+
+
 def _width(file: Any) -> int | None:
     return None if file.isatty() else PIPED_WIDTH
 
@@ -63,7 +67,7 @@ class View:
 def show(items: Iterable[BaseModel], view: View, title: str = "") -> None:
     """Print items as the chosen format wants them."""
     how = chosen.get()
-    if how in (Format.TABLE, Format.WIDE):
+    if for_people():
         table(items, view.shown(how), title, whole=how is Format.WIDE)
     else:
         for item in items:
@@ -73,7 +77,7 @@ def show(items: Iterable[BaseModel], view: View, title: str = "") -> None:
 def show_one(item: BaseModel, view: View) -> None:
     """Print one item, every field of it."""
     how = chosen.get()
-    if how not in (Format.TABLE, Format.WIDE):
+    if not for_people():
         typer.echo(text_of(item, view, how))
         return
     whole = how is Format.WIDE
@@ -145,8 +149,9 @@ def printable(text: str) -> str:
 
 
 def say(line: str) -> None:
-    """Print a sentence as it is: what others wrote is no markup."""
-    console.print(escape(line), soft_wrap=True)
+    """Print a sentence to people, as it is: what others wrote is no markup."""
+    if for_people():
+        console.print(escape(line), soft_wrap=True)
 
 
 def exit_status(error: ClientError) -> int:

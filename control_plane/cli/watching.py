@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from control_plane.cli.answers import Answer, Change, Items, One, Report
-from control_plane.cli.output import Format, View, chosen, console, text_of
+from control_plane.cli.output import Format, View, chosen, console, for_people, text_of
 
 MOST_LINES = 1000
 
@@ -20,7 +20,7 @@ MOST_LINES = 1000
 def watch(look: Callable[[], Answer], every_s: float) -> int:
     """Show what `look` finds until Ctrl-C, which is how it is meant to end: exit status 0."""
     try:
-        if console.is_terminal and chosen.get() in (Format.TABLE, Format.WIDE):
+        if console.is_terminal and for_people():
             _in_place(look, every_s)
         else:
             _as_lines(look, every_s)
@@ -60,7 +60,7 @@ def lines_of(answer: Answer) -> list[tuple[str, str]]:
     if isinstance(answer, Change):
         raise typer.BadParameter("--watch is for what can be looked at")
     view = View(answer.key, ()) if isinstance(answer, Report) else answer.view
-    how = Format.JSON if chosen.get() in (Format.TABLE, Format.WIDE) else chosen.get()
+    how = Format.JSON if for_people() else chosen.get()
     items = list(islice(_models(answer), MOST_LINES))
     return [(str(getattr(item, view.key, number)), text_of(item, view, how)) for number, item in enumerate(items)]
 

@@ -16,6 +16,8 @@ from control_plane.cli import connection
 from control_plane.cli.app import app, main
 from control_plane.cli.command import COMMON
 
+COMMAND = typer.main.get_command(app)
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -31,6 +33,7 @@ def fleetloop(*words: str) -> Ended:
     status = 0
     with (
         mock.patch.object(sys, "argv", ["fleetloop", *words]),
+        mock.patch("typer.main.get_command", lambda _: COMMAND),  # made once: it takes longer than most commands
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
@@ -80,9 +83,13 @@ EXTRA = {"gates replay": ["nothing"], "gate replay": ["nothing"], "revoke": ["--
 BY_NAME = {"release": "0" * 64, "content": "0" * 64, "action": "accept", "kind": "device", "roles": "root"}
 
 
+def kind_of(parameter: Any) -> Any:
+    """Return the Python type of an option or argument."""
+    return parameter.type_descriptor.annotation
+
+
 def _value(parameter: Any, folder: Path, thing: str) -> str:
-    kind = type(parameter.type).__name__
-    if "Path" in kind or parameter.name in {"policy", "file", "statement", "exported"}:
+    if kind_of(parameter) is Path or parameter.name in {"policy", "file", "statement", "exported"}:
         made = folder / "given.yaml"
         made.write_text("parts: []\n")
         return str(made)
@@ -91,7 +98,7 @@ def _value(parameter: Any, folder: Path, thing: str) -> str:
 
 def commands() -> list[Typed]:
     """Return every command, hidden ones too."""
-    return list(_below((), typer.main.get_command(app)))
+    return list(_below((), COMMAND))
 
 
 def _below(words: tuple[str, ...], command: Any) -> Iterator[Typed]:

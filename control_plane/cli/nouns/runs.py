@@ -12,7 +12,7 @@ from control_plane.cli.connection import client
 from control_plane.cli.nouns import views
 from control_plane.cli.progress_log import Follow, follow, job_lines, run_lines
 from control_plane.client import Calls
-from control_plane.pipelines.schemas import RunCreate
+from control_plane.pipelines.schemas import RunCancel, RunCreate
 
 runs = typer.Typer(cls=Noun, help="Runs: requests to go round the loop, and what came of them.")
 jobs = typer.Typer(cls=Noun, help="Jobs: one command, run on a cluster.")
@@ -20,6 +20,7 @@ pipelines = typer.Typer(cls=Noun, help="Pipelines: what a run does, and what ask
 clusters = typer.Typer(cls=Noun, help="Clusters: places that compute, with their price and power.")
 RunId = Annotated[str, typer.Argument(help="the run's id", autocompletion=completion.runs)]
 Pipeline = Annotated[str, typer.Argument(help="the pipeline's name", autocompletion=completion.pipelines)]
+Reason = Annotated[str, typer.Option(help="why; it goes to the audit trail", prompt=True)]
 JobKey = Annotated[str, typer.Argument(help="the job's key")]
 
 
@@ -69,12 +70,12 @@ Verb(runs)("create", changes=True)(create_run)
 
 
 @Verb(runs)("cancel", changes=True)
-def cancel_run(run_id: RunId) -> Answer:
-    """Stop a run; what its jobs have finished stays.
+def cancel_run(run_id: RunId, reason: Reason) -> Answer:
+    """Stop listening to a run; what its jobs have finished stays.
 
-    For example: fleetloop runs cancel run_01
+    For example: fleetloop runs cancel run_01 --reason "the data are wrong"
     """
-    return Change("operator", [Calls.cancel_run.ask(run_id)], views.RUN)
+    return Change("operator", [Calls.cancel_run.ask(run_id, RunCancel(reason=reason))], views.RUN)
 
 
 @Verb(runs)("logs")

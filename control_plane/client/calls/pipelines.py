@@ -3,7 +3,16 @@
 from typing import Any
 
 from control_plane.client.ask import Ask, Call, Pages, Walk, create, get, post, put, segment
-from control_plane.pipelines.schemas import Heartbeat, PipelineItem, PipelinePut, RunCreate, RunFinish, RunItem, StepPut
+from control_plane.pipelines.schemas import (
+    Heartbeat,
+    PipelineItem,
+    PipelinePut,
+    RunCancel,
+    RunCreate,
+    RunFinish,
+    RunItem,
+    StepPut,
+)
 
 
 class PipelinesCalls:
@@ -53,6 +62,6 @@ class PipelinesCalls:
         return post(RunItem, f"/runs/{segment(run_id)}/finish", body)
 
     @Call
-    def cancel_run(self, run_id: str) -> Ask[RunItem]:
-        """Stop a run."""
-        return post(RunItem, f"/runs/{segment(run_id)}/cancel")
+    def cancel_run(self, run_id: str, body: RunCancel) -> Ask[RunItem]:
+        """Stop listening to a run."""
+        return post(RunItem, f"/runs/{segment(run_id)}/cancel", body)
