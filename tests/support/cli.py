@@ -33,7 +33,7 @@ def fleetloop(*words: str) -> Ended:
     status = 0
     with (
         mock.patch.object(sys, "argv", ["fleetloop", *words]),
-        mock.patch("typer.main.get_command", lambda _: COMMAND),  # made once: it takes longer than most commands
+        mock.patch("typer.main.get_command", return_value=COMMAND),  # made once: it takes longer than most commands
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
