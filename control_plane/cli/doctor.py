@@ -12,9 +12,10 @@ from pathlib import Path
 import httpx
 from pydantic import BaseModel
 
-from control_plane.cli.connection import client, resolve, running_home, stack_of
+from control_plane.cli.connection import NoServer, client, resolve, running_home, stack_of
 from control_plane.cli.stack import default_home
 from control_plane.client import ClientError, Forbidden
+from control_plane.kit.errors import Problem
 from control_plane.registry.schemas import TrustItem
 
 API_VERSION = "1"
@@ -44,12 +45,18 @@ class Check(BaseModel):
 
 def examine() -> list[Check]:
     """Look at everything that can be looked at; what needs a server is left out where none answers."""
-    url, _ = resolve("admin")
+    return [*_of_control_plane(), check_disk(running_home() or default_home()), check_prefect()]
+
+
+def _of_control_plane() -> list[Check]:
+    try:
+        url, _ = resolve("admin")
+    except (NoServer, Problem) as error:
+        advice = "start one with 'fleetloop up', or 'fleetloop context add' one that runs elsewhere"
+        return [Check(name="server", state=State.BROKEN, found=str(error), advice=advice)]
     server = check_server(url)
-    found = [server]
-    if server.state is not State.BROKEN:
-        found += [*_of_server(url), check_token(), check_trust()]
-    return [*found, check_disk(running_home() or default_home()), check_prefect()]
+    more = [] if server.state is State.BROKEN else [*_of_server(url), check_token(), check_trust()]
+    return [server, *more]
 
 
 def check_server(url: str) -> Check:

@@ -32,11 +32,11 @@ async def live(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         connection.close()
 
 
-async def start(*words: str, **streams: int) -> asyncio.subprocess.Process:
+async def start(*words: str, variables: dict[str, str] | None = None, **streams: int) -> asyncio.subprocess.Process:
     environment = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "FORCE_COLOR"}}
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "control_plane.cli.app", *words,
-        env=environment | {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color"},
+        env=environment | {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color"} | (variables or {}),
         **({"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE} | streams),
     )  # fmt: skip
 
@@ -67,6 +67,20 @@ async def test_a_terminal_is_drawn_in_place_and_ctrl_c_is_no_failure(live: Live)
     assert watching.returncode == 0
     assert b"\x1b[" in seen
     assert b'{"id"' not in seen
+
+
+async def test_no_color_is_heard(live: Live) -> None:
+    seen = {}
+    for variable in ("NO_COLOR", "ANY_COLOR"):
+        ours, theirs = pty.openpty()
+        wrong = await start("devices", "get", "nothing", stderr=theirs, variables={variable: "1"})
+        os.close(theirs)
+        seen[variable] = await asyncio.to_thread(read_until, ours, b"\n", 1)
+        await wrong.communicate()
+        os.close(ours)
+        assert wrong.returncode == 3
+    assert b"\x1b[31m" in seen["ANY_COLOR"]
+    assert b"\x1b[3" not in seen["NO_COLOR"]
 
 
 def read_until(terminal: int, word: bytes, times: int) -> bytes:

@@ -80,3 +80,9 @@ def test_a_server_that_is_away_is_broken_and_says_what_to_do(tmp_path: Path, mon
     ended = fleetloop("doctor", "--url", "http://127.0.0.1:9", "--token-file", str(tmp_path / "token"))
     assert (ended.status, ended.err) == (1, "")
     assert "fleetloop up" in ended.out
+    (tmp_path / "config").mkdir()
+    monkeypatch.setenv("FLEETLOOP_CONFIG_DIR", str(tmp_path / "config"))
+    for name in ("FLEETLOOP_SERVER", "FLEETLOOP_TOKEN", "FLEETLOOP_CONTEXT"):
+        monkeypatch.delenv(name, raising=False)
+    ended = fleetloop("doctor")
+    assert (ended.status, "context add" in ended.out) == (1, True)
