@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -33,11 +34,16 @@ class AsyncClient(Calls, Awaiting):
         self._http = httpx.AsyncClient(timeout=timeout_s)
         self._patience_s = patience_s
         self._headers = {"Authorization": f"Bearer {token}"}
-        # Files are read and hashed, which blocks anyway: that is done by a client of the other kind, in a thread.
-        self._files = Client(server, token, patience_s=patience_s, timeout_s=timeout_s)
+        self._blocking = partial(Client, server, token, patience_s=patience_s, timeout_s=timeout_s)
+
+    @cached_property
+    def _files(self) -> Client:
+        """Files are read and hashed, which blocks anyway: that is done by a client of the other kind, in a thread."""
+        return self._blocking()
 
     async def close(self) -> None:
-        self._files.close()
+        if "_files" in vars(self):
+            self._files.close()
         await self._http.aclose()
 
     async def __aenter__(self) -> Self:

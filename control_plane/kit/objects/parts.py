@@ -1,5 +1,6 @@
 """What the directory store keeps of an object that arrives in parts, until all are there."""
 
+import asyncio
 import shutil
 import time
 from collections.abc import AsyncGenerator
@@ -27,8 +28,9 @@ class PartFolder:
     async def read(self, sha256: str, layout: Layout) -> AsyncGenerator[bytes, None]:
         """Give all bytes in order; raises FileNotFoundError where a part is missing."""
         for number in range(1, layout.count + 1):
-            with self.path(sha256, layout.part, number).open("rb") as file:
-                while chunk := file.read(CHUNK):
+            file = await asyncio.to_thread(self.path(sha256, layout.part, number).open, "rb")
+            with file:
+                while chunk := await asyncio.to_thread(file.read, CHUNK):
                     yield chunk
 
     def drop(self, sha256: str, layout: Layout) -> None:
