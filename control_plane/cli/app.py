@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,15 +13,23 @@ from control_plane.cli import approvals, connection, output, simulate, verify
 from control_plane.cli.answers import Answer
 from control_plane.cli.command import ContextName, TokenFile, Url, Verb
 from control_plane.cli.connection import Where
-from control_plane.cli.demo import DemoOptions, run_demo
+from control_plane.cli.home import default_home
 from control_plane.cli.keys import keys
+from control_plane.cli.later import Later
 from control_plane.cli.nouns import context, devices, evidence, field, people, registry, rollouts, runs, short
 from control_plane.cli.nouns.gates import gates
 from control_plane.cli.output import Format, complain
-from control_plane.cli.stack import Stack, StackOptions, default_home
-from control_plane.cli.up import run_up
 from control_plane.cli.workloads import read_workload
 from control_plane.kit.errors import Problem
+
+if TYPE_CHECKING:
+    from control_plane.cli import demo as demos
+    from control_plane.cli import stack as stacks
+    from control_plane.cli import up as ups
+else:
+    demos = Later("control_plane.cli.demo")
+    stacks = Later("control_plane.cli.stack")
+    ups = Later("control_plane.cli.up")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -129,8 +137,8 @@ def up(
 
     For example: fleetloop up --home /srv/fleetloop --port 8080
     """
-    stack = Stack(
-        StackOptions(
+    stack = stacks.Stack(
+        stacks.StackOptions(
             home=home or default_home(),
             port=port,
             prefect_port=prefect_port,
@@ -139,7 +147,7 @@ def up(
             database_url=database_url,
         )
     )
-    raise typer.Exit(run_up(stack, console))
+    raise typer.Exit(ups.run_up(stack, console))
 
 
 @app.command()
@@ -158,7 +166,7 @@ def demo(
 
     For example: fleetloop demo --exit --report report.json
     """
-    options = DemoOptions(
+    options = demos.DemoOptions(
         home=home or default_home(),
         seed=seed,
         robots=robots,
@@ -169,7 +177,7 @@ def demo(
         orchestrator=orchestrator,
         port=port,
     )
-    raise typer.Exit(run_demo(options, console))
+    raise typer.Exit(demos.run_demo(options, console))
 
 
 @app.command()
@@ -194,7 +202,7 @@ def loop(
         raise typer.BadParameter(f"{workload} needs --data DIR: {spec['title']}")
     if data is not None and not data.is_dir():
         raise typer.BadParameter(f"{data} is not a folder")
-    options = DemoOptions(
+    options = demos.DemoOptions(
         home=home or default_home(),
         workload=workload,
         seed=seed,
@@ -207,7 +215,7 @@ def loop(
         data=data,
         first_recipe=first_recipe,
     )
-    raise typer.Exit(run_demo(options, console))
+    raise typer.Exit(demos.run_demo(options, console))
 
 
 UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]

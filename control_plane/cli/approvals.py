@@ -25,11 +25,10 @@ from agents.protocol.v1.statement import (
     read_statement,
 )
 from control_plane.cli.answers import Answer, Change, Report
-from control_plane.cli.bootstrap import people_folder
 from control_plane.cli.command import DryRun, guarded
 from control_plane.cli.connection import client
+from control_plane.cli.home import default_home, people_folder
 from control_plane.cli.output import View, console, errors, for_people, say, show_one
-from control_plane.cli.stack import default_home
 from control_plane.client import Calls, Client, ClientError, Invalid, NotFound
 from control_plane.fleet.schemas import DeviceItem
 from control_plane.kit.errors import Problem

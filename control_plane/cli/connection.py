@@ -13,7 +13,7 @@ from pathlib import Path
 import typer
 
 from control_plane.cli.contexts import LOCAL, Context, find, read_contexts, read_token
-from control_plane.cli.stack import default_home
+from control_plane.cli.home import default_home
 from control_plane.client import Client
 
 PATIENCE_S = 5.0

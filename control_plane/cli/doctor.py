@@ -13,7 +13,7 @@ import httpx
 from pydantic import BaseModel
 
 from control_plane.cli.connection import NoServer, client, resolve, running_home, stack_of
-from control_plane.cli.stack import default_home
+from control_plane.cli.home import default_home
 from control_plane.client import ClientError, Forbidden
 from control_plane.kit.errors import Problem
 from control_plane.registry.schemas import TrustItem

@@ -3,7 +3,7 @@
 import json
 from base64 import b64encode
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -12,16 +12,23 @@ from agents.protocol.v1.trust import POLICY_BYTES
 from control_plane.cli.answers import Answer, Change, Raw, Report
 from control_plane.cli.command import DryRun, Verb
 from control_plane.cli.connection import client
+from control_plane.cli.home import default_home
+from control_plane.cli.later import Later
 from control_plane.cli.output import View, console, for_people, say, show_one
-from control_plane.cli.stack import default_home
 from control_plane.client import post
 from control_plane.kit import clock
 from control_plane.kit.errors import Invalid
 from control_plane.kit.signing import KeyEntry, Keyring, read_public
 from control_plane.registry.schemas import OfflineCreate, Revision
-from control_plane.registry.service import ceremony as ceremonies
-from control_plane.registry.service import keymaking, proposal
-from control_plane.registry.service.offline import SIGNED, versions_in
+
+if TYPE_CHECKING:
+    from control_plane.registry.service import ceremony as ceremonies
+    from control_plane.registry.service import keymaking, offline, proposal
+else:
+    ceremonies = Later("control_plane.registry.service.ceremony")
+    keymaking = Later("control_plane.registry.service.keymaking")
+    offline = Later("control_plane.registry.service.offline")
+    proposal = Later("control_plane.registry.service.proposal")
 
 keys = typer.Typer(
     no_args_is_help=True,
@@ -141,7 +148,7 @@ def _state(folder: Path) -> dict[str, Any]:
 
 @keys.command("rotate")
 def rotate(
-    role: Annotated[str, typer.Argument(help=f"one of: {', '.join(keymaking.ROLES)}")],
+    role: Annotated[str, typer.Argument(help="a role, as 'keys show' lists them")],
     home: Home = None,
     drop: Annotated[str | None, typer.Option(help="start of the id of the key that goes, if there are several")] = None,
     keep_old: Annotated[
@@ -227,7 +234,7 @@ def _finish(folder: Path) -> bool:
     if not ceremonies.finish(folder, clock.now()):
         return False
     console.print(
-        f"signed and put into {folder / SIGNED}; a server with this home publishes it within seconds, "
+        f"signed and put into {folder / offline.SIGNED}; a server with this home publishes it within seconds, "
         "for another one run: fleetloop keys publish"
     )
     return True
@@ -246,14 +253,15 @@ def publish(home: Home = None) -> Answer:
     return Change("admin", [post(Revision, "/trust/offline", body)], status=lambda made: _signed(made, "published"))
 
 
-def _unpublished(folder: Path, base: ceremonies.Base) -> OfflineCreate | None:
+def _unpublished(folder: Path, base: "ceremonies.Base") -> OfflineCreate | None:
     """Return what the control plane does not have yet, if there is anything."""
     held = {each.role: each.version for each in client("admin").get_trust().roles}
-    roots = [path.read_bytes() for number, path in versions_in(folder / SIGNED, "root") if number > held.get("root", 0)]
+    signed = folder / offline.SIGNED
+    roots = [path.read_bytes() for number, path in offline.versions_in(signed, "root") if number > held.get("root", 0)]
     fresh = base.targets.signed.version > held.get("targets", 0)
     if not roots and not fresh:
         return None
-    targets = versions_in(folder / SIGNED, "targets")[-1][1].read_bytes()
+    targets = offline.versions_in(signed, "targets")[-1][1].read_bytes()
     return OfflineCreate(
         roots=[b64encode(each) for each in roots],
         targets=b64encode(targets) if fresh else None,

@@ -11,9 +11,9 @@ from control_plane.cli import contexts
 from control_plane.cli.answers import Answer, Items, One
 from control_plane.cli.command import DryRun, Noun, TokenFile, Url, Verb
 from control_plane.cli.contexts import LOCAL, Context, Contexts, contexts_file, read_contexts, write_contexts
+from control_plane.cli.home import default_home
 from control_plane.cli.nouns import views
 from control_plane.cli.output import say
-from control_plane.cli.stack import default_home
 
 
 class ContextNoun(Noun):
