@@ -3,11 +3,12 @@
 import asyncio
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from control_plane.cli.answers import Answer, Raw, Report
+from control_plane.cli.command import DryRun
 from control_plane.cli.home import default_home
 from control_plane.cli.later import Later
 from control_plane.cli.output import say
@@ -40,12 +41,15 @@ def simulate(
     remove: Annotated[
         bool, typer.Option("--remove", help="take the simulated devices out again, not their telemetry")
     ] = False,
+    dry_run: DryRun = False,
 ) -> Answer:
     """Rehearse a large fleet on this machine: make devices up and let some of them check in.
 
     For example: fleetloop simulate --devices 1000000 --speakers 500 --seconds 30; later fleetloop simulate --remove
     """
     where = (home or default_home()).resolve()
+    if dry_run:
+        return _would(where, devices=devices, speakers=min(speakers, devices), seconds=seconds, remove=remove)
     database = rehearsal.database_of(where, database_url)
     if remove:
         removed = asyncio.run(rehearsal.remove(database))
@@ -55,3 +59,8 @@ def simulate(
     voices = rehearsal.made(where, database, trust_domain, plan, must_be_alone=not yes)
     result = rehearsal.driven(where, connection, voices, plan, seconds, rate, windows)
     return Report([Raw(asdict(result))], lambda: rehearsal.tell(result), status=1 if result.errors else 0)
+
+
+def _would(home: Path, **plan: Any) -> Report:
+    what = "take the simulated devices out of" if plan["remove"] else f"put {plan['devices']} devices into"
+    return Report([Raw({"home": str(home)} | plan)], lambda: say(f"would {what} the database of {home}"))

@@ -48,7 +48,6 @@ RELEASE = View(
     ("content_digest", "reason", "waits_for", "way_back_of"),
 )
 REVIEW = View("id", ("id", "kind", "state", "question", "needed", "asked_at"), ("subject", "asked_by"))
-REVOCATION = View("revision", ("revision", "epoch"))
 ROLLOUT = View(
     "id",
     ("id", "model", "phase", "stage", "override_reason", "because"),

@@ -71,6 +71,7 @@ def test_rehearsals_write_nothing() -> None:
     words = ("context", "add", "plant", "--url", "https://x", "--token-file", "plant.token", "--dry-run")
     assert fleetloop(*words).out.startswith("would write ")
     assert fleetloop("init", "--dry-run").out.startswith("would make ")
+    assert fleetloop("simulate", "--devices", "7", "--dry-run").out.startswith("would put 7 devices into ")
     assert not contexts_file().exists()
     assert not Path(".fleetloop").exists()
 
