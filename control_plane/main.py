@@ -22,7 +22,7 @@ from control_plane.fleet.api import api as fleet_api
 from control_plane.fleet.device_api import device_api as fleet_device_api
 from control_plane.fleet.domain import AuthMode
 from control_plane.fleet.service import Callers, Identities, Quiet, Rules, Said
-from control_plane.kit import clock, tls
+from control_plane.kit import clock, statistics, tls
 from control_plane.kit.certificates import load_authority
 from control_plane.kit.context import Context
 from control_plane.kit.db import DATABASE_ERRORS, Database, Session
@@ -276,6 +276,7 @@ def main() -> None:
     parser.add_argument("--proxied-port", type=int, help="the same as a port, with FLEETLOOP_PROXY_SECRET")
     arguments = parser.parse_args()
     log_to_stderr()
+    statistics.warm()
     app = create_app(Settings())
     listeners = listeners_of(app, arguments)
     gc.collect()

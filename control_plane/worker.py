@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from control_plane.evaluation import service as evaluation
-from control_plane.kit import outbox
+from control_plane.kit import outbox, statistics
 from control_plane.kit.context import Context
 from control_plane.kit.db import Session, execute, is_outage
 from control_plane.kit.listen import listen
@@ -105,6 +105,7 @@ async def _main() -> None:
 
 def main() -> None:
     log_to_stderr()
+    statistics.warm()
     asyncio.run(_main())
 
 

@@ -10,10 +10,10 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel
 
 from agents.protocol.v1 import Envelope, ReleaseManifest, seal_envelope, sha256_hex
 from agents.protocol.v1.statement import (
@@ -24,19 +24,22 @@ from agents.protocol.v1.statement import (
     StatementError,
     read_statement,
 )
-from control_plane.cli.bootstrap import people_folder
-from control_plane.cli.commands import client
-from control_plane.cli.output import console, errors, guarded
-from control_plane.cli.stack import default_home
-from control_plane.client import Client, ClientError
+from control_plane.cli.answers import Answer, Change, Report
+from control_plane.cli.command import DryRun, guarded
+from control_plane.cli.connection import client
+from control_plane.cli.home import default_home, people_folder
+from control_plane.cli.output import View, console, errors, for_people, say, show_one
+from control_plane.client import Calls, Client, ClientError, Invalid, NotFound
 from control_plane.fleet.schemas import DeviceItem
 from control_plane.kit.errors import Problem
 from control_plane.kit.signing import Signer, load_signer, read_signer
 from control_plane.registry.domain import Terms, approval_statement
-from control_plane.registry.schemas import AttestationCreate, ReleaseItem, RevocationCreate
+from control_plane.registry.schemas import AttestationCreate, ReleaseItem, RevocationCreate, RevocationItem
+from control_plane.review.domain import ReviewState
 from control_plane.review.schemas import ReviewAnswerCreate, ReviewItem
 
 KEY_VARIABLE = "FLEETLOOP_APPROVER_KEY"
+KeyFile = Annotated[Path | None, typer.Option(help=f"your key; default {KEY_VARIABLE}, HOME or ~/.config")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +100,17 @@ def find_review(client: Client, subject: str) -> ReviewItem | None:
     return next(found, None)
 
 
+class Signed(BaseModel):
+    """What was signed about a release, and how the question about it stands; None if nobody asks."""
+
+    release: str
+    state: ReviewState | None
+    signed: list[dict[str, Any]]
+
+
 def approve(
     subject: Annotated[str, typer.Argument(help="a release, or the review or rollout that asks about it")],
-    key: Annotated[Path | None, typer.Option(help=f"your key; default {KEY_VARIABLE}, HOME or ~/.config")] = None,
+    key: KeyFile = None,
     name: Annotated[str, typer.Option(help="your name, as it goes into the statement")] = "",
     reason: Annotated[str, typer.Option(help="why")] = "",
     days: Annotated[float, typer.Option(help="how long it may be begun")] = 30.0,
@@ -107,71 +118,67 @@ def approve(
     *,
     accept_warning: Annotated[bool, typer.Option(help="although the gate did not see the claimed benefit")] = False,
     reject: Annotated[bool, typer.Option("--reject", help="say no instead; nothing is signed")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would be signed, and stop")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
-) -> None:
-    """Sign for a release with your own key, and answer the question about it.
+    dry_run: DryRun = False,
+) -> Answer:
+    """Sign for a release with your own key, and answer the question about it. --dry-run shows what would be signed.
 
     For example: fleetloop approve ROLLOUT --key ada.pem --name ada --reason "looked at the flips"
     """
-    wish = Wish(name or (key or default_key()).stem, reason, days, widest_stage, accept_warning)
-    guarded(lambda: _approve(subject, key or default_key(), wish, reject=reject, dry_run=dry_run, as_json=as_json))
-
-
-def _approve(subject: str, key: Path, wish: Wish, *, reject: bool, dry_run: bool, as_json: bool) -> None:
+    path = key or default_key()
+    wish = Wish(name or path.stem, reason, days, widest_stage, accept_warning)
     c = client("approver")
     review = find_review(c, subject)
     if review is None and len(subject) != 64:
-        raise ClientError(404, "not_found", f"no open question is about {subject}")
+        raise NotFound(404, "not_found", f"no open question is about {subject}")
     release = c.get_release(review.subject if review is not None else subject)
     if dry_run:
         manifest = ReleaseManifest.model_validate_json(c.get_release_manifest(release.digest))
-        console.print_json(manifest.model_dump_json(by_alias=True))
-        return
-    statements = [] if reject else sign_approvals(c, release, _signer(key), wish)
+        return Report([manifest], lambda: console.print_json(manifest.model_dump_json(by_alias=True)))
+    statements = [] if reject else sign_approvals(c, release, _signer(path), wish)
     state = None
     if review is not None:
         state = c.answer_review(review.id, ReviewAnswerCreate(approves=not reject, reason=wish.reason)).state
-    if as_json:
-        said = [json.loads(each) for each in statements]
-        typer.echo(json.dumps({"release": release.digest, "state": state, "signed": said}))
-        return
-    for statement in statements:
-        console.print_json(statement.decode())
-    if state is not None:
-        console.print(f"the question about {release.model} {release.version} is {state}")
+    signed = Signed(release=release.digest, state=state, signed=[json.loads(each) for each in statements])
+    return Report([signed], lambda: _tell_signed(signed, release), key="release")
+
+
+def _tell_signed(signed: Signed, release: ReleaseItem) -> None:
+    for statement in signed.signed:
+        console.print_json(json.dumps(statement))
+    if signed.state is not None:
+        say(f"the question about {release.model} {release.version} is {signed.state}")
 
 
 def _signer(key: Path) -> Signer:
     if not key.exists():
-        raise ClientError(422, "no_key", f"there is no key {key}; make one with: fleetloop approver-key --key {key}")
+        raise Invalid(422, "no_key", f"there is no key {key}; make one with: fleetloop approver-key --key {key}")
     try:
         return read_signer(key)
     except Problem as error:
-        raise ClientError(422, error.code, error.detail) from error
+        raise Invalid(422, error.code, error.detail) from error
 
 
 def sign(
-    statement: Annotated[Path, typer.Argument(help="a statement that a release's page offers")],
-    key: Annotated[Path | None, typer.Option(help=f"your key; default {KEY_VARIABLE}, HOME or ~/.config")] = None,
+    statement: Annotated[Path, typer.Argument(help="a statement that a release's page offers")], key: KeyFile = None
 ) -> None:
     """Show what a statement says, sign it, and print the envelope to hand in. Needs no network.
 
     For example: fleetloop sign statement.json --key ada.pem > signed.json
     """
-    guarded(lambda: _sign(statement, key or default_key()))
+    raise typer.Exit(guarded(lambda: _sign(statement, key or default_key())))
 
 
-def _sign(path: Path, key: Path) -> None:
+def _sign(path: Path, key: Path) -> int:
     try:
         data = path.read_bytes()[:STATEMENT_BYTES]
         said = read_statement(data)
     except (OSError, StatementError) as error:
-        raise ClientError(422, "not_a_statement", str(error)) from error
+        raise Invalid(422, "not_a_statement", str(error)) from error
     if not isinstance(said.predicate, Approval):
-        raise ClientError(422, "not_an_approval", f"{path} is a statement of another kind; people sign approvals")
+        raise Invalid(422, "not_an_approval", f"{path} is a statement of another kind; people sign approvals")
     errors.print_json(data.decode())
     typer.echo(_text(seal_envelope(STATEMENT_PAYLOAD, data, [_signer(key).private])))
+    return 0
 
 
 def revoke(
@@ -182,30 +189,29 @@ def revoke(
     *,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask again")] = False,
     wait_s: Annotated[float, typer.Option("--wait", help="follow for so many seconds, and list who is left")] = 0.0,
-) -> None:
+    dry_run: DryRun = False,
+) -> Answer:
     """Emergency stop: every device that can be reached leaves what is revoked at its next check-in.
 
     Only the offline keys can take it back.
     For example: fleetloop revoke --content DIGEST --reason "drives into docks" --wait 60
     """
-    if not yes:
+    body = RevocationCreate(release_digests=release or [], content_digests=content or [], keys=key or [], reason=reason)
+    if not yes and not dry_run:
         typer.confirm("This reaches the whole fleet and only the offline keys take it back. Go on?", abort=True)
-    guarded(lambda: _revoke(release or [], content or [], key or [], reason, wait_s))
+    digests = [*body.release_digests, *body.content_digests]
+    return Change("operator", [Calls.revoke.ask(body)], status=lambda found: _revoked(found, digests, wait_s))
 
 
-def _revoke(releases: list[str], contents: list[str], keys: list[str], reason: str, wait_s: float) -> None:
-    try:
-        body = RevocationCreate(release_digests=releases, content_digests=contents, keys=keys, reason=reason)
-    except ValidationError as error:
-        raise ClientError(422, "malformed", f"give digests of 64 hex digits and a reason: {error}") from error
-    found = client("operator").revoke(body)
-    console.print(f"revision {found.revision} is out; devices leave it at their next check-in", highlight=False)
-    left = _follow([*releases, *contents], wait_s)
+def _revoked(found: RevocationItem, digests: list[str], wait_s: float) -> int:
+    if not for_people():
+        show_one(found, View("revision", ()))
+    say(f"revision {found.revision} is out; devices leave it at their next check-in")
+    left = _follow(digests, wait_s)
     for device in left:
         seen = f"{device.last_seen_at:%Y-%m-%d %H:%M} UTC" if device.last_seen_at else "never"
-        console.print(f"still on it: {device.serial} at {device.site}, last seen {seen}", highlight=False)
-    if left and wait_s:
-        raise typer.Exit(1)
+        typer.echo(f"still on it: {device.serial} at {device.site}, last seen {seen}", err=True)
+    return 1 if left and wait_s else 0
 
 
 def _follow(digests: list[str], wait_s: float) -> list[DeviceItem]:
@@ -215,13 +221,11 @@ def _follow(digests: list[str], wait_s: float) -> list[DeviceItem]:
         left = {d.id: d for digest in digests for d in client("viewer").list_devices(running=digest)}
         if not left or time.monotonic() >= give_up:
             return sorted(left.values(), key=lambda each: each.serial)
-        console.print(f"{len(left)} devices still run it", highlight=False)
+        typer.echo(f"{len(left)} devices still run it", err=True)
         time.sleep(min(2.0, max(0.1, give_up - time.monotonic())))
 
 
-def approver_key(
-    key: Annotated[Path | None, typer.Option(help=f"where; default {KEY_VARIABLE}, HOME or ~/.config")] = None,
-) -> None:
+def approver_key(key: KeyFile = None) -> None:
     """Make your approver's key and print its public part, for the trust policy.
 
     For example: fleetloop approver-key --key ada.pem
@@ -230,6 +234,3 @@ def approver_key(
     if path.exists():
         errors.print(f"{path} exists; this is its public key", highlight=False)
     typer.echo(load_signer(path.parent, path.stem).public_hex)
-
-
-COMMANDS = (approve, sign, revoke, approver_key)

@@ -5,6 +5,7 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
+from control_plane.cli.home import people_folder
 from control_plane.kit.auth import create_token
 from control_plane.kit.db import Database
 from control_plane.kit.errors import Conflict
@@ -66,7 +67,3 @@ def make_keys(home: Path) -> None:
     people = {name: load_signer(people_folder(home), name).public_hex for name in APPROVERS}
     plan = KeyPlan(approvers=people, approval_threshold=1, warned_threshold=2)
     registry.init_keys(folder, datetime.now(UTC), plan)
-
-
-def people_folder(home: Path) -> Path:
-    return home / "people"

@@ -3,22 +3,32 @@
 import json
 from base64 import b64encode
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from agents.protocol.v1.trust import POLICY_BYTES
-from control_plane.cli.commands import client
-from control_plane.cli.output import console, guarded
-from control_plane.cli.stack import default_home
+from control_plane.cli.answers import Answer, Change, Raw, Report
+from control_plane.cli.command import DryRun, Verb
+from control_plane.cli.connection import client
+from control_plane.cli.home import default_home
+from control_plane.cli.later import Later
+from control_plane.cli.output import View, console, for_people, say, show_one
+from control_plane.client import post
 from control_plane.kit import clock
 from control_plane.kit.errors import Invalid
 from control_plane.kit.signing import KeyEntry, Keyring, read_public
-from control_plane.registry.schemas import OfflineCreate
-from control_plane.registry.service import ceremony as ceremonies
-from control_plane.registry.service import keymaking, proposal
-from control_plane.registry.service.offline import SIGNED, versions_in
+from control_plane.registry.schemas import OfflineCreate, Revision
+
+if TYPE_CHECKING:
+    from control_plane.registry.service import ceremony as ceremonies
+    from control_plane.registry.service import keymaking, offline, proposal
+else:
+    ceremonies = Later("control_plane.registry.service.ceremony")
+    keymaking = Later("control_plane.registry.service.keymaking")
+    offline = Later("control_plane.registry.service.offline")
+    proposal = Later("control_plane.registry.service.proposal")
 
 keys = typer.Typer(
     no_args_is_help=True,
@@ -86,17 +96,18 @@ def _approver(text: str) -> tuple[str, str]:
     return name, public
 
 
-@keys.command("show")
-def show(home: Home = None, as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
+@Verb(keys)("show")
+def show(home: Home = None) -> Answer:
     """Show which key does what, where it lives, and until when what it signed holds.
 
     Example: fleetloop keys show --json
     """
     folder = _folder(home)
     seen = _state(folder)
-    if as_json:
-        typer.echo(json.dumps(seen))
-        return
+    return Report([Raw(seen)], lambda: _tell(seen))
+
+
+def _tell(seen: dict[str, Any]) -> None:
     table = Table(header_style="bold")
     for column in ("role", "key", "lives at", "in use", "here"):
         table.add_column(column)
@@ -137,7 +148,7 @@ def _state(folder: Path) -> dict[str, Any]:
 
 @keys.command("rotate")
 def rotate(
-    role: Annotated[str, typer.Argument(help=f"one of: {', '.join(keymaking.ROLES)}")],
+    role: Annotated[str, typer.Argument(help="a role, as 'keys show' lists them")],
     home: Home = None,
     drop: Annotated[str | None, typer.Option(help="start of the id of the key that goes, if there are several")] = None,
     keep_old: Annotated[
@@ -223,57 +234,59 @@ def _finish(folder: Path) -> bool:
     if not ceremonies.finish(folder, clock.now()):
         return False
     console.print(
-        f"signed and put into {folder / SIGNED}; a server with this home publishes it within seconds, "
+        f"signed and put into {folder / offline.SIGNED}; a server with this home publishes it within seconds, "
         "for another one run: fleetloop keys publish"
     )
     return True
 
 
-@keys.command("publish")
-def publish(home: Home = None) -> None:
+@Verb(keys)("publish", changes=True)
+def publish(home: Home = None) -> Answer:
     """Send what is signed to the control plane of FLEETLOOP_SERVER, as admin.
 
     Example: FLEETLOOP_SERVER=https://fleet.example FLEETLOOP_TOKEN=... fleetloop keys publish
     """
     folder = _folder(home)
-    base = ceremonies.base_of(folder)
-    guarded(lambda: _send(folder, base))
+    body = _unpublished(folder, ceremonies.base_of(folder))
+    if body is None:
+        return Report([], lambda: say("the control plane has all of this"))
+    return Change("admin", [post(Revision, "/trust/offline", body)], status=lambda made: _signed(made, "published"))
 
 
-def _send(folder: Path, base: ceremonies.Base) -> None:
-    server = client("admin")
-    held = {each["role"]: each["version"] for each in server.request("GET", "/trust")["roles"]}
-    roots = [path.read_bytes() for number, path in versions_in(folder / SIGNED, "root") if number > held.get("root", 0)]
+def _unpublished(folder: Path, base: "ceremonies.Base") -> OfflineCreate | None:
+    """Return what the control plane does not have yet, if there is anything."""
+    held = {each.role: each.version for each in client("admin").get_trust().roles}
+    signed = folder / offline.SIGNED
+    roots = [path.read_bytes() for number, path in offline.versions_in(signed, "root") if number > held.get("root", 0)]
     fresh = base.targets.signed.version > held.get("targets", 0)
     if not roots and not fresh:
-        console.print("the control plane has all of this")
-        return
-    targets = versions_in(folder / SIGNED, "targets")[-1][1].read_bytes()
-    given = OfflineCreate(
+        return None
+    targets = offline.versions_in(signed, "targets")[-1][1].read_bytes()
+    return OfflineCreate(
         roots=[b64encode(each) for each in roots],
         targets=b64encode(targets) if fresh else None,
         policy=b64encode(base.policy_data) if fresh else None,
     )
-    answer = server.request("POST", "/trust/offline", body=given)
-    console.print(f"published; the timestamp is at version {answer['revision']}")
 
 
-@keys.command("resume-after-restore")
-def resume(yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False) -> None:
+def _signed(made: Revision, what: str) -> int:
+    if not for_people():
+        show_one(made, View("revision", ()))
+    say(f"{what}; the timestamp is at version {made.revision}")
+    return 0
+
+
+@Verb(keys)("resume-after-restore", changes=True)
+def resume(yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False, dry_run: DryRun = False) -> Answer:
     """After a backup of the database was restored: sign again, above everything that was published before.
 
     Revocations and releases published after the backup are lost; look for them first, and publish them again.
 
     Example: fleetloop keys resume-after-restore
     """
-    if not yes:
+    if not yes and not dry_run:
         typer.confirm("Revocations published after the backup are lost. Have you listed them, and go on?", abort=True)
-    guarded(_resume)
-
-
-def _resume() -> None:
-    answer = client("admin").request("POST", "/trust/resume")
-    console.print(f"signing goes on; the timestamp is at version {answer['revision']}")
+    return Change("admin", [post(Revision, "/trust/resume")], status=lambda made: _signed(made, "signing goes on"))
 
 
 @ceremony.command("export")

@@ -1,7 +1,6 @@
 """One installation on one machine: embedded PostgreSQL, API, worker, Prefect's server and runner."""
 
 import json
-import os
 import shutil
 import sys
 import time
@@ -178,7 +177,3 @@ def wipe(home: Path) -> None:
         EmbeddedPostgres(home / "pg").stop()
     if home.exists():
         shutil.rmtree(home)
-
-
-def default_home() -> Path:
-    return Path(os.environ.get("FLEETLOOP_HOME", ".fleetloop"))

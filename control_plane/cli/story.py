@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from control_plane.cli.approvals import Wish, find_review, sign_approvals
-from control_plane.cli.bootstrap import people_folder
 from control_plane.cli.fleet_host import FleetHost, running
+from control_plane.cli.home import people_folder
 from control_plane.cli.stack import Stack
 from control_plane.cli.workloads import add_workload
 from control_plane.client import Client

@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from agents.sdk import StateDir
-from control_plane.cli.output import console, errors
+from control_plane.cli.answers import Answer, Raw, Report
+from control_plane.cli.output import complain, console
 from control_plane.registry.domain import Chain, ChainError, Files, verify_chain
 
 MAX_FILE_BYTES = 8 << 20
@@ -22,9 +23,7 @@ def verify(
     model: Annotated[Path, typer.Argument(help="a device's state directory")],
     root: Annotated[Path | None, typer.Option(help="the root you trust, if not the device's own")] = None,
     device_class: Annotated[str | None, typer.Option(help="judge it for this class")] = None,
-    *,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
-) -> None:
+) -> Answer:
     """Check root, metadata, policy, attestations and model files of what a device runs, offline.
 
     For example: fleetloop verify /var/lib/fleetloop --root 1.root.json
@@ -32,9 +31,9 @@ def verify(
     try:
         chain = verify_chain(read_files(model, root), device_class or class_of(model), datetime.now(UTC))
     except (ChainError, OSError, ValueError) as error:
-        errors.print(f"[red]the chain does not hold:[/red] {error}", highlight=False)
+        complain("chain_broken", f"the chain does not hold: {error}", 0)
         raise typer.Exit(1) from error
-    _print(chain, as_json=as_json)
+    return Report([_said(chain)], lambda: _tell(chain))
 
 
 def read_files(folder: Path, root: Path | None = None) -> Files:
@@ -82,11 +81,12 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _print(chain: Chain, *, as_json: bool) -> None:
-    if as_json:
-        said = {"links": chain.links, "expired": chain.expired, "admission": asdict(chain.admission)}
-        typer.echo(json.dumps({"ok": True, "release": chain.release.model_dump(mode="json", by_alias=True)} | said))
-        return
+def _said(chain: Chain) -> Raw:
+    said = {"links": chain.links, "expired": chain.expired, "admission": asdict(chain.admission)}
+    return Raw({"ok": True, "release": chain.release.model_dump(mode="json", by_alias=True)} | said)
+
+
+def _tell(chain: Chain) -> None:
     for link in chain.links:
         console.print(f"[green]✓[/green] {link}", highlight=False)
     for each in chain.expired:
@@ -97,6 +97,3 @@ def _print(chain: Chain, *, as_json: bool) -> None:
         f"approved by {', '.join(who.approvers)}",
         highlight=False,
     )
-
-
-COMMANDS = (verify,)

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from control_plane.client import Client
+from control_plane.client import Ask, Calls, Client
 from control_plane.factory.schemas import ClusterPut
 from control_plane.fleet.schemas import DeviceClassPut
 from control_plane.kit.errors import Invalid
@@ -41,31 +41,40 @@ def read_workload(name: str) -> tuple[Path, dict[str, Any]]:
 
 def add_workload(client: Client, name: str, trigger: TriggerBody | None = None, *, simulated: bool = False) -> str:
     """Register everything the loop needs to know of a workload; return its pipeline's name. Safe to repeat."""
+    pipeline, asks = workload_asks(name, trigger, simulated=simulated)
+    for ask in asks:
+        client.make(ask)
+    return pipeline
+
+
+def workload_asks(
+    name: str, trigger: TriggerBody | None = None, *, simulated: bool = False
+) -> tuple[str, list[Ask[Any]]]:
+    """Return the name of a workload's pipeline, and what has to be asked of a control plane to register it."""
     folder, spec = read_workload(name)
-    client.put_cluster("local", LOCAL)
-    client.put_device_class(spec["device_class"], DeviceClassPut(title=spec["title"], facts={"simulated": simulated}))
     model = spec["model"]
-    client.put_model(
-        model["name"],
-        ModelPut.model_validate(
-            {
-                "title": spec["title"],
-                "contract": {key: model[key] for key in ("inputs", "outputs", "golden")},
-                "events": spec["events"],
-                "exposure": spec["exposure"],
-                "gate": spec["gate"],
-                "rollout": spec.get("rollout", {}),
-            }
-        ),
+    words = {
+        "title": spec["title"],
+        "contract": {key: model[key] for key in ("inputs", "outputs", "golden")},
+        "events": spec["events"],
+        "exposure": spec["exposure"],
+        "gate": spec["gate"],
+        "rollout": spec.get("rollout", {}),
+    }
+    pipeline = PipelinePut(
+        flow="loop",
+        model=model["name"],
+        trigger=trigger or TriggerBody(),
+        params={
+            "workload": str(folder.resolve()) if Path(name).is_dir() else name,
+            "recipe": "standard",
+            "seed": 1,
+        },
     )
-    workload = str(folder.resolve()) if Path(name).is_dir() else name
-    client.put_pipeline(
-        spec["name"],
-        PipelinePut(
-            flow="loop",
-            model=model["name"],
-            trigger=trigger or TriggerBody(),
-            params={"workload": workload, "recipe": "standard", "seed": 1},
-        ),
-    )
-    return str(spec["name"])
+    device_class = DeviceClassPut(title=spec["title"], facts={"simulated": simulated})
+    return str(spec["name"]), [
+        Calls.put_cluster.ask("local", LOCAL),
+        Calls.put_device_class.ask(spec["device_class"], device_class),
+        Calls.put_model.ask(model["name"], ModelPut.model_validate(words)),
+        Calls.put_pipeline.ask(spec["name"], pipeline),
+    ]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, special, stats
+import scipy
 
 from control_plane.kit.slices import Floats
 from control_plane.kit.statistics import EPath, Interval, epath
@@ -44,7 +44,7 @@ def below_path(blocks: Blocks, bound: float, high: float, alpha: float) -> EPath
     if gains.size == 0:
         return EPath((), None)
     steps = np.log1p(SHARES[None, :] * np.maximum(gains, -1.0)[:, None])
-    wealth = special.logsumexp(np.cumsum(steps, axis=0) + np.log(WEIGHTS), axis=1)
+    wealth = scipy.special.logsumexp(np.cumsum(steps, axis=0) + np.log(WEIGHTS), axis=1)
     return epath(np.asarray(wealth, dtype=np.float64), alpha)
 
 
@@ -77,7 +77,7 @@ def _upper(blocks: Blocks, low: float, high: float, alpha: float) -> float:
     top = 1 - 1e-9
     if excess(top) <= 0:
         return high
-    return high if excess(0.0) > 0 else low + span * float(optimize.brentq(excess, 0.0, top, xtol=BISECTIONS))
+    return high if excess(0.0) > 0 else low + span * float(scipy.optimize.brentq(excess, 0.0, top, xtol=BISECTIONS))
 
 
 # --- how much data a question needs ---------------------------------------------------------------------------------
@@ -86,8 +86,8 @@ def _upper(blocks: Blocks, low: float, high: float, alpha: float) -> float:
 def power_of_pairs(pairs: float, flip_rate: float, margin: float, alpha: float) -> float:
     """Say how likely equal models are shown to differ by less than `margin`; `pairs_needed` the other way round."""
     spread = flip_rate + margin * (1 - margin)
-    quantile = float(stats.norm.ppf(1 - alpha))
-    return float(stats.norm.cdf(margin * math.sqrt(max(pairs, 0.0) / spread) - quantile))
+    quantile = float(scipy.stats.norm.ppf(1 - alpha))
+    return float(scipy.stats.norm.cdf(margin * math.sqrt(max(pairs, 0.0) / spread) - quantile))
 
 
 def margin_detectable(pairs: float, flip_rate: float, alpha: float, power: float) -> float:
@@ -96,7 +96,7 @@ def margin_detectable(pairs: float, flip_rate: float, alpha: float, power: float
     def lacking(margin: float) -> float:
         return power_of_pairs(pairs, flip_rate, margin, alpha) - power
 
-    return 1.0 if lacking(1 - 1e-6) < 0 else float(optimize.brentq(lacking, 1e-6, 1 - 1e-6))
+    return 1.0 if lacking(1 - 1e-6) < 0 else float(scipy.optimize.brentq(lacking, 1e-6, 1 - 1e-6))
 
 
 def steps_to_show(changes: Sequence[float], chances: Sequence[float], height: float, power: float) -> float:
@@ -109,7 +109,7 @@ def steps_to_show(changes: Sequence[float], chances: Sequence[float], height: fl
     if drift <= 0:
         return math.inf
     spread = float(np.sum(jumps**2 * weights)) - drift**2
-    reach = float(stats.norm.ppf(power)) * math.sqrt(max(spread, 0.0))
+    reach = float(scipy.stats.norm.ppf(power)) * math.sqrt(max(spread, 0.0))
     return ((reach + math.sqrt(reach**2 + 4 * drift * height)) / (2 * drift)) ** 2
 
 

@@ -8,7 +8,7 @@ from starlette.responses import StreamingResponse
 
 from control_plane.kit.errors import Invalid
 from control_plane.kit.http import APIRouter, Request, Response, problem
-from control_plane.kit.objects import CorruptObjectError, LocalStore
+from control_plane.kit.objects import BadUrlError, CorruptObjectError, Grant, LocalStore
 
 MAX_PUT_S = 3600
 
@@ -19,12 +19,12 @@ def object_routes(store: LocalStore) -> APIRouter:
 
     async def put(request: Request) -> Response:
         sha256 = request.path_params["sha256"]
-        grant = store.verify_url("put", sha256, request.query_params, time.time())
+        grant = store.verify_url(request.path_params["op"], sha256, request.query_params, time.time())
         if grant.size is not None and int(request.headers.get("content-length", "-1")) != grant.size:
             raise Invalid(f"this URL is for exactly {grant.size} bytes; say so in Content-Length", code="wrong_size")
         try:
             async with asyncio.timeout(MAX_PUT_S):
-                await store.put_file(request.stream(), sha256, max_size=grant.size or 0)
+                await _take(store, request, grant)
         except ClientDisconnect:
             return Response(status_code=400)
         except CorruptObjectError as error:
@@ -43,6 +43,15 @@ def object_routes(store: LocalStore) -> APIRouter:
             store.open(sha256), headers={"Content-Length": str(stored.size)}, media_type="application/octet-stream"
         )
 
-    routes.add_route("/objects/v1/put/{sha256}", put, methods=["PUT"])
+    routes.add_route("/objects/v1/{op}/{sha256}", put, methods=["PUT"])
     routes.add_route("/objects/v1/get/{sha256}", get, methods=["GET"])
     return routes
+
+
+async def _take(store: LocalStore, request: Request, grant: Grant) -> None:
+    if grant.size is None:
+        raise BadUrlError("this URL was not given out for that")
+    if grant.part is None:
+        await store.put_file(request.stream(), grant.sha256, max_size=grant.size)
+    else:
+        await store.put_part(grant.sha256, grant, request.stream())

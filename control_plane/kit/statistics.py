@@ -10,8 +10,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
 
 from control_plane.kit.slices import Floats, Slices, TwoArmStep
 
@@ -58,6 +58,12 @@ class UnitMoments:
     events_times_exposure: float
 
 
+def warm() -> None:
+    """Load scipy's parts now: they come when they are first used, and a server has no second to spare then."""
+    for part in ("optimize", "special", "stats"):
+        getattr(scipy, part)
+
+
 def exp(log_value: float) -> float:
     """Leave the logarithm, capped where a float would overflow."""
     return math.exp(min(log_value, MAX_LOG))
@@ -81,8 +87,8 @@ def sign_path(signs: Sequence[int], alpha: float) -> EPath:
     array = np.sign(np.asarray(signs, dtype=np.float64))
     plus, minus = np.cumsum(array > 0), np.cumsum(array < 0)
     with np.errstate(divide="ignore"):
-        tail = np.log(special.betainc(minus + 1.0, plus + 1.0, 0.5))
-    log_values = (plus + minus + 1) * math.log(2.0) + special.betaln(plus + 1.0, minus + 1.0) + tail
+        tail = np.log(scipy.special.betainc(minus + 1.0, plus + 1.0, 0.5))
+    log_values = (plus + minus + 1) * math.log(2.0) + scipy.special.betaln(plus + 1.0, minus + 1.0) + tail
     return epath(np.asarray(log_values, dtype=np.float64), alpha)
 
 
@@ -114,7 +120,7 @@ def _tango_upper(plus: float, minus: float, total: float, inflate: float, quanti
         return (total * delta - (plus - minus)) / spread - quantile
 
     low = (plus - minus) / total
-    return 1.0 if excess(1.0 - 1e-9) <= 0 else float(optimize.brentq(excess, low, 1.0 - 1e-9))
+    return 1.0 if excess(1.0 - 1e-9) <= 0 else float(scipy.optimize.brentq(excess, low, 1.0 - 1e-9))
 
 
 def design_effect(values: Floats, clusters: Sequence[Hashable]) -> float:
@@ -161,8 +167,8 @@ def clustered_mean(values: Sequence[float], clusters: Sequence[Hashable], confid
     size = array.size / design_effect(array, clusters)
     mean = float(np.mean(array))
     hits, misses = mean * size, (1 - mean) * size
-    low = float(stats.beta.ppf(1 - confidence, hits, misses + 1)) if hits > 0 else 0.0
-    high = float(stats.beta.ppf(confidence, hits + 1, misses)) if misses > 0 else 1.0
+    low = float(scipy.stats.beta.ppf(1 - confidence, hits, misses + 1)) if hits > 0 else 0.0
+    high = float(scipy.stats.beta.ppf(confidence, hits + 1, misses)) if misses > 0 else 1.0
     return Interval(low, mean, high)
 
 
@@ -180,8 +186,8 @@ def rate_interval(events: Sequence[float], exposures: Sequence[float], confidenc
     spread = float(np.sum((counts - rate * amounts) ** 2)) * units / max(units - 1, 1)
     factor = max(1.0, spread / total) if total > 0 else 1.0
     tail, size = (1 - confidence) / 2, total / factor
-    low = float(stats.gamma.ppf(tail, size)) if size > 0 else 0.0
-    high = float(stats.gamma.ppf(1 - tail, size + 1))
+    low = float(scipy.stats.gamma.ppf(tail, size)) if size > 0 else 0.0
+    high = float(scipy.stats.gamma.ppf(1 - tail, size + 1))
     return Interval(low * factor / exposure, rate, high * factor / exposure)
 
 
@@ -192,7 +198,7 @@ def _clusters(clusters: Sequence[Hashable]) -> tuple[NDArray[np.intp], Floats]:
 
 
 def _quantile(confidence: float, clusters: int) -> float:
-    return float(stats.t.ppf(confidence, max(clusters - 1, 1)))
+    return float(scipy.stats.t.ppf(confidence, max(clusters - 1, 1)))
 
 
 # --- two arms, events per exposure ----------------------------------------------------------------------------------
@@ -222,7 +228,7 @@ def rate_ratio_path(
         return EPath((), None)
     found = table.log_likelihoods(np.append(grid, null_ratio))
     paths = np.cumsum(found[:-1] - found[-1], axis=1) / dispersion
-    return epath(special.logsumexp(paths, axis=0) - math.log(grid.size), alpha)
+    return epath(scipy.special.logsumexp(paths, axis=0) - math.log(grid.size), alpha)
 
 
 def rate_ratio_interval(
@@ -241,9 +247,9 @@ def rate_ratio_interval(
     curve = np.sum(exact.log_likelihoods(grid), axis=1) / dispersion
     best = int(np.argmax(curve))
     floor = (
-        float(special.logsumexp(curve)) - math.log(grid.size) - math.log(1 / alpha)
+        float(scipy.special.logsumexp(curve)) - math.log(grid.size) - math.log(1 / alpha)
         if anytime
-        else float(curve[best]) - float(stats.chi2.ppf(1 - alpha, 1)) / 2
+        else float(curve[best]) - float(scipy.stats.chi2.ppf(1 - alpha, 1)) / 2
     )
     inside = np.flatnonzero(curve > floor)
     first, last = int(inside[0]), int(inside[-1])
@@ -352,7 +358,7 @@ def events_needed(
     drift = true_ratio * hit + others * miss
     spread = true_ratio * hit**2 + others * miss**2
     height = math.log(1 / alpha) + math.log(grid.size) / 2
-    quantile = float(stats.norm.ppf(power))
+    quantile = float(scipy.stats.norm.ppf(power))
     useful = drift > 0
     if not bool(np.any(useful)):
         return math.inf
@@ -366,5 +372,5 @@ def pairs_needed(flip_rate: float, margin: float, alpha: float, power: float) ->
 
     `flip_rate` is the share of pairs that differ, either way (Connor 1987).
     """
-    quantiles = float(stats.norm.ppf(1 - alpha) + stats.norm.ppf(power))
+    quantiles = float(scipy.stats.norm.ppf(1 - alpha) + scipy.stats.norm.ppf(power))
     return math.ceil(quantiles**2 * (flip_rate + margin * (1 - margin)) / margin**2)

@@ -1,14 +1,13 @@
 """Pipelines and their runs."""
 
-from pydantic import Field
-
 from control_plane.kit.http import AdminCall, Cursor, Limit, OperatorCall, PipelineCall, ViewerCall, WorkerCall, router
-from control_plane.kit.pages import Page, Schema
+from control_plane.kit.pages import Page
 from control_plane.pipelines import service
 from control_plane.pipelines.schemas import (
     Heartbeat,
     PipelineItem,
     PipelinePut,
+    RunCancel,
     RunCreate,
     RunFinish,
     RunItem,
@@ -16,10 +15,6 @@ from control_plane.pipelines.schemas import (
 )
 
 api = router("pipelines")
-
-
-class RunCancel(Schema):
-    reason: str = Field(min_length=1, max_length=500)
 
 
 @api.put("/pipelines/{name}", name="put_pipeline")

@@ -42,6 +42,10 @@ class RunCreate(Schema):
     because: str = Field(default="asked for by a person", max_length=500)
 
 
+class RunCancel(Schema):
+    reason: str = Field(min_length=1, max_length=500)
+
+
 class StepItem(Schema):
     """One step of a run; `compute_s` is time spent in jobs, the rest of `seconds` is overhead."""
 

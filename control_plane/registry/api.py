@@ -13,11 +13,14 @@ from control_plane.registry.schemas import (
     ModelItem,
     ModelPut,
     OfflineCreate,
+    PartsCreate,
+    PartsTicket,
     ReleaseCreate,
     ReleaseItem,
     Revision,
     RevocationCreate,
     RevocationItem,
+    Sha256,
     TrustItem,
     VersionCreate,
     VersionItem,
@@ -103,6 +106,18 @@ async def get_release(digest: str, call: ViewerCall) -> ReleaseItem:
 async def announce_artifact(body: ArtifactCreate, call: PipelineCall) -> ArtifactTicket:
     """Ask where to put a file."""
     return await service.announce_artifact(call.context.objects, body)
+
+
+@api.post("/artifacts/{sha256}/parts", status_code=201, name="announce_parts")
+async def announce_parts(sha256: Sha256, body: PartsCreate, call: PipelineCall) -> PartsTicket:
+    """Ask which parts of a large file are there, and where to put those that are not."""
+    return await service.announce_parts(call.context.objects, sha256, body)
+
+
+@api.post("/artifacts/{sha256}/parts/join", status_code=201, name="join_parts")
+async def join_parts(sha256: Sha256, body: PartsCreate, call: PipelineCall) -> PartsTicket:
+    """Make one file of the parts, if it has the digest that it says."""
+    return await service.join_parts(call.context.objects, sha256, body)
 
 
 @api.get("/artifacts/{sha256}", name="locate_artifact")

@@ -138,6 +138,36 @@ class ArtifactTicket(Schema):
     download_url: str | None
 
 
+class PartsCreate(Schema):
+    """Announce a file that comes in parts, all of `part_bytes` but the last one."""
+
+    size_bytes: int = Field(gt=0, le=64 << 30)
+    part_bytes: int = Field(ge=5 << 20, le=1 << 30)
+
+
+class PartTicket(Schema):
+    """One part that is not there: the file's bytes from `start` on, `size_bytes` of them."""
+
+    number: int
+    start: int
+    size_bytes: int
+    upload_url: str
+
+
+class PartsTicket(Schema):
+    """What of a file is there. `parts` are the first of those that are not: send them and ask again.
+
+    `have`: all of it is there and checked. With nothing missing and `have` false it waits to be joined.
+    """
+
+    sha256: str
+    have: bool
+    size_bytes: int
+    missing: int
+    missing_bytes: int
+    parts: list[PartTicket]
+
+
 class RoleItem(Schema):
     """One role of the TUF repository. `keys_known_here`: how many of its keys this installation can name."""
 

@@ -100,7 +100,7 @@ def _quoted(text: str) -> str:
 def test_g76_the_server_asks_nobody_whom_a_user_names() -> None:
     """There is no webhook and no fetch by URL: only orchestrator and object store, as the settings name them."""
     root = Path(__file__).parents[2] / "control_plane"
-    homes = {"kit/objects/s3.py", "pipelines/reconcile/orchestrators.py", "client.py"}
+    homes = {"kit/objects/s3.py", "pipelines/reconcile/orchestrators.py", "client/awaiting.py", "client/blocking.py"}
     callers = {
         f"{path.relative_to(root)}"
         for path in root.rglob("*.py")

@@ -10,7 +10,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from control_plane.cli import commands
+from control_plane.cli import connection
 from control_plane.cli.app import app
 from control_plane.kit.db import execute
 from control_plane.kit.roles import Role
@@ -26,11 +26,9 @@ async def live(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     async with serve(database_url, tmp_path / "home") as served:
         monkeypatch.setenv("FLEETLOOP_SERVER", served.url)
         monkeypatch.setenv("FLEETLOOP_TOKEN", served.server.tokens[Role.ADMIN])
-        commands.client.cache_clear()
+        connection.close()
         yield served
-        for role in ("viewer", "approver"):
-            commands.client(role).close()
-        commands.client.cache_clear()
+        connection.close()
 
 
 async def fleetloop(*words: str) -> Result:

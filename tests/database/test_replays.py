@@ -11,7 +11,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from control_plane.cli import commands
+from control_plane.cli import connection
 from control_plane.cli.app import app
 from control_plane.evaluation.schemas import MOST_REPLAYED
 from control_plane.kit.roles import Role
@@ -221,10 +221,9 @@ async def served(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     async with serve(database_url, tmp_path / "served") as live:
         monkeypatch.setenv("FLEETLOOP_SERVER", live.url)
         monkeypatch.setenv("FLEETLOOP_TOKEN", live.server.tokens[Role.ADMIN])
-        commands.client.cache_clear()
+        connection.close()
         yield live.server
-        commands.client("viewer").close()
-        commands.client.cache_clear()
+        connection.close()
 
 
 async def test_the_command_line_lists_them_with_addresses(served: Server) -> None:

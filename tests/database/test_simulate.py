@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.cli.simulate import must_be_here
+from control_plane.cli.rehearsal import must_be_here
 from control_plane.cli.simulated_fleet import Plan, make, shares
 from control_plane.cli.simulated_load import Tally, by_socket, drive
 from control_plane.fleet import service as fleet

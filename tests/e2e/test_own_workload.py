@@ -92,7 +92,7 @@ def test_a_new_users_workload_goes_round_the_loop(stack: Stack, workload: Path) 
         assert time.monotonic() < give_up, rollout
         time.sleep(0.5)
     asked(stack, "halt", waiting["id"], "--reason", "enough seen")
-    shards = [job for job in asked(stack, "runs", run["id"])[1:] if job["kind"] == "simulate"]
+    shards = [job for job in asked(stack, "jobs", "list", "--run", run["id"]) if job["kind"] == "simulate"]
     assert len(shards) == 3
     assert asked(stack, "lineage", "rollout", waiting["id"])[0]["edges"]
     assert asked(stack, "audit", "--check")[0]["intact"]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from control_plane.evaluation.domain.pairs import binary_pairs, in_order, value
 from control_plane.evaluation.domain.values import PairedSuite, Trust
@@ -124,7 +124,7 @@ def observed_ratio(sites: Sequence[SiteCounts]) -> Ratio | None:
 
 def _ratio(estimate: float, error: float, freedom: int | None) -> Ratio:
     tail = (1 + CONFIDENCE) / 2
-    quantile = float(stats.norm.ppf(tail) if freedom is None else stats.t.ppf(tail, max(freedom, 1)))
+    quantile = float(scipy.stats.norm.ppf(tail) if freedom is None else scipy.stats.t.ppf(tail, max(freedom, 1)))
     return Ratio(estimate * math.exp(-quantile * error), estimate, estimate * math.exp(quantile * error))
 
 
@@ -133,7 +133,7 @@ def calibrate(releases: Sequence[Release]) -> Calibration:
     logs = [(math.log(release.predicted.estimate), math.log(seen.estimate)) for release, seen in known]
     correlation = None
     if len(logs) >= FEWEST_RELEASES and all(len({pair[side] for pair in logs}) > 1 for side in (0, 1)):
-        correlation = float(stats.spearmanr([p for p, _ in logs], [o for _, o in logs]).statistic)
+        correlation = float(scipy.stats.spearmanr([p for p, _ in logs], [o for _, o in logs]).statistic)
     return Calibration(
         releases=len(known),
         inside=sum(bool(release.inside) for release, _ in known),

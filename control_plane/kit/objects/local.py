@@ -6,7 +6,7 @@ import hmac
 import os
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +14,13 @@ from typing import BinaryIO
 from urllib.parse import quote, unquote, urlencode
 
 from control_plane.kit.objects import checked
-from control_plane.kit.objects.errors import BadUrlError, ObjectMissingError
+from control_plane.kit.objects.errors import BadUrlError, CorruptObjectError, ObjectMissingError
+from control_plane.kit.objects.parts import PartFolder
 from control_plane.kit.objects.port import (
     CHUNK,
     MAX_IN_MEMORY,
     MAX_OBJECT,
+    Layout,
     Source,
     Stored,
     check_digest,
@@ -27,17 +29,21 @@ from control_plane.kit.objects.port import (
     object_key,
 )
 
-DOWNLOAD, UPLOAD = "get", "put"
+DOWNLOAD, UPLOAD, PART = "get", "put", "part"
 LONGEST_S = 7 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a good URL allows: `size` is exactly how many bytes may be put, None for a download."""
+    """What a good URL allows: `size` is exactly how many bytes may be put, None for a download.
+
+    `part` is the size of parts and the number of this one, if it is one.
+    """
 
     op: str
     sha256: str
     size: int | None
+    part: tuple[int, int] | None = None
 
 
 class LocalStore:
@@ -49,6 +55,7 @@ class LocalStore:
         if len(secret) < 16:
             raise ValueError("the secret that signs object URLs needs at least 16 bytes")
         self._root = root
+        self._parts = PartFolder(root)
         self._secret = secret
         self._base_url = base_url.rstrip("/")
         self._clock = clock
@@ -59,6 +66,7 @@ class LocalStore:
     def _make_folders(self) -> None:
         for name in ("sha256", "names", "tmp"):
             (self._root / name).mkdir(parents=True, exist_ok=True)
+        self._parts.sweep()
 
     async def close(self) -> None:
         """Nothing is held open."""
@@ -136,6 +144,38 @@ class LocalStore:
             raise ObjectMissingError(f"nothing was put for {sha256}")
         return checked.expect_size(found, size)
 
+    async def parts(self, sha256: str, layout: Layout) -> set[int]:
+        return await asyncio.to_thread(self._parts.there, sha256, layout)
+
+    async def part_urls(self, sha256: str, layout: Layout, numbers: Sequence[int], expires_s: int) -> list[str]:
+        return [
+            self._url(f"{PART}.{layout.part}.{number}", sha256, expires_s, layout.size_of(number)) for number in numbers
+        ]
+
+    async def put_part(self, sha256: str, grant: Grant, source: AsyncIterable[bytes]) -> None:
+        """Take one part in; whether it is the right one is seen when all are joined."""
+        wanted, size = grant.size or 0, 0
+        part, number = grant.part or (0, 0)
+        target = self._parts.path(sha256, part, number)
+        with self._temporary() as (path, file):
+            async for chunk in source:
+                size = check_size(size + len(chunk), wanted)
+                await asyncio.to_thread(file.write, chunk)
+            if size != wanted:
+                raise CorruptObjectError(f"part {number} has {size} bytes, {wanted} were announced")
+            await asyncio.to_thread(_keep, path, file, target)
+
+    async def join(self, sha256: str, layout: Layout) -> Stored:
+        try:
+            found = await self.put_file(self._parts.read(sha256, layout), sha256, max_size=layout.size)
+        except FileNotFoundError as error:
+            raise ObjectMissingError(f"not all parts of {sha256} are there") from error
+        except CorruptObjectError:
+            await asyncio.to_thread(self._parts.drop, sha256, layout)
+            raise
+        await asyncio.to_thread(self._parts.drop, sha256, layout)
+        return found
+
     async def download_url(self, sha256: str, expires_s: int) -> str:
         return self._url(DOWNLOAD, sha256, expires_s, None)
 
@@ -146,13 +186,19 @@ class LocalStore:
             BadUrlError: it is expired, altered, or was given out for something else.
         """
         check_digest(sha256)
+        name, *numbers = op.split(".")
         size, expires = query.get("size", ""), query.get("expires", "")
         given, right = query.get("sig", ""), self._sign(op, sha256, expires, size)
-        if not hmac.compare_digest(given.encode(errors="replace"), right.encode()) or op not in {DOWNLOAD, UPLOAD}:
+        if not hmac.compare_digest(given.encode(errors="replace"), right.encode()) or name not in {
+            DOWNLOAD,
+            UPLOAD,
+            PART,
+        }:
             raise BadUrlError("this URL was not given out for that")
         if now >= int(expires):
             raise BadUrlError("this URL has expired")
-        return Grant(op, sha256, int(size) if size else None)
+        part = (int(numbers[0]), int(numbers[1])) if name == PART else None
+        return Grant(name, sha256, int(size) if size else None, part)
 
     def _url(self, op: str, sha256: str, expires_s: int, size: int | None) -> str:
         check_digest(sha256)

@@ -1,7 +1,7 @@
 """What every object store can do. Keys are digests, so writing twice is harmless and reading can be checked."""
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +11,7 @@ from control_plane.kit.objects.errors import InvalidDigestError, InvalidNameErro
 MAX_OBJECT = 5 * 1024**3  # what S3 takes in one signed PUT
 MAX_IN_MEMORY = 256 * 1024**2
 CHUNK = 1024**2
+MOST_PARTS = 10_000  # S3 takes no more
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.=-]*(/[a-z0-9][a-z0-9_.=-]*)*")
@@ -23,6 +24,32 @@ Source = Path | AsyncIterable[bytes]
 class Stored:
     sha256: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """An object of `size` bytes in parts of `part` bytes; parts count from 1, the last one may be shorter."""
+
+    size: int
+    part: int
+
+    def __post_init__(self) -> None:
+        check_size(self.size, MAX_OBJECT)
+        check_size(self.count, MOST_PARTS)
+
+    @property
+    def count(self) -> int:
+        return -(-self.size // self.part)
+
+    def start_of(self, number: int) -> int:
+        return (number - 1) * self.part
+
+    def size_of(self, number: int) -> int:
+        return min(self.part, self.size - self.start_of(number))
+
+    def whole(self, sizes: Iterable[tuple[int, int]]) -> set[int]:
+        """Return which of these (number, size) are parts of this object, all of them."""
+        return {number for number, size in sizes if 1 <= number <= self.count and size == self.size_of(number)}
 
 
 class ObjectStore(Protocol):
@@ -64,6 +91,20 @@ class ObjectStore(Protocol):
         Raises:
             ObjectMissingError: nothing was put there.
             CorruptObjectError: something else was.
+        """
+
+    async def parts(self, sha256: str, layout: Layout) -> set[int]:
+        """Say which parts of an object are there, from an upload that was begun at any time within a week."""
+
+    async def part_urls(self, sha256: str, layout: Layout, numbers: Sequence[int], expires_s: int) -> list[str]:
+        """Say where to PUT these parts."""
+
+    async def join(self, sha256: str, layout: Layout) -> Stored:
+        """Make one object of all parts, checked.
+
+        Raises:
+            ObjectMissingError: a part is not there.
+            CorruptObjectError: they are not this object; all of them are gone.
         """
 
     async def download_url(self, sha256: str, expires_s: int) -> str: ...

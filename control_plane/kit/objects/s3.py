@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,7 @@ from control_plane.kit.objects.port import (
     CHUNK,
     MAX_IN_MEMORY,
     MAX_OBJECT,
+    Layout,
     Source,
     Stored,
     check_digest,
@@ -32,6 +33,7 @@ from control_plane.kit.objects.port import (
     check_size,
     object_key,
 )
+from control_plane.kit.objects.s3_parts import S3Parts
 
 PART = 16 * 1024**2
 TRANSFER = TransferConfig(multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=4)
@@ -66,6 +68,7 @@ class S3Store:
         self._client = _client(settings, settings.endpoint)
         public = settings.public_endpoint or settings.endpoint
         self._signer = self._client if public == settings.endpoint else _client(settings, public)
+        self._parts = S3Parts(self._client, self._signer, self._bucket)
 
     async def start(self) -> None:
         await _call(self._make_bucket)
@@ -193,6 +196,22 @@ class S3Store:
         if Stored(digest.hexdigest(), size) != wanted:
             raise CorruptObjectError(f"what was put for {wanted.sha256} is not the {wanted.size} bytes it names")
         return str(answer["ETag"])
+
+    async def parts(self, sha256: str, layout: Layout) -> set[int]:
+        return await _call(partial(self._parts.there, self._incoming(sha256), layout))
+
+    async def part_urls(self, sha256: str, layout: Layout, numbers: Sequence[int], expires_s: int) -> list[str]:
+        expires_s = min(max(expires_s, 1), LONGEST_S)
+        return await _call(partial(self._parts.urls, self._incoming(sha256), layout, numbers, expires_s))
+
+    async def join(self, sha256: str, layout: Layout) -> Stored:
+        key = self._incoming(sha256)
+        await _call(partial(self._parts.join, key, layout))
+        try:
+            return await self.accept(sha256, layout.size)
+        except CorruptObjectError:
+            await _call(partial(self._client.delete_object, Bucket=self._bucket, Key=key))
+            raise
 
     async def download_url(self, sha256: str, expires_s: int) -> str:
         return await self._url("get_object", {"Key": self._key(sha256)}, expires_s)

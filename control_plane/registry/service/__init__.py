@@ -12,7 +12,6 @@ from control_plane.registry.service.catalog import (
     APPROVE,
     VOUCHED,
     ReleaseFacts,
-    announce_artifact,
     ask_approval,
     contents_of,
     create_release,
@@ -25,12 +24,12 @@ from control_plane.registry.service.catalog import (
     list_models,
     list_releases,
     list_versions,
-    locate_artifact,
     put_model,
     register_version,
     release_item,
 )
 from control_plane.registry.service.ceremony import base_of
+from control_plane.registry.service.files import announce_artifact, announce_parts, join_parts, locate_artifact
 from control_plane.registry.service.keymaking import KeyPlan, has_keys, init_keys
 from control_plane.registry.service.offline import (
     adopt_signed,
@@ -61,6 +60,7 @@ __all__ = [
     "add_attestation",
     "adopt_signed",
     "announce_artifact",
+    "announce_parts",
     "anything_due",
     "ask_approval",
     "base_of",
@@ -77,6 +77,7 @@ __all__ = [
     "get_version",
     "has_keys",
     "init_keys",
+    "join_parts",
     "later_releases",
     "latest_metadata",
     "list_attestations",

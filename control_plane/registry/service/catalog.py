@@ -25,8 +25,6 @@ from control_plane.registry.domain import (
 )
 from control_plane.registry.models import Model, ModelVersion, Release
 from control_plane.registry.schemas import (
-    ArtifactCreate,
-    ArtifactTicket,
     ModelItem,
     ModelPut,
     ReleaseCreate,
@@ -42,7 +40,6 @@ APPROVE = "approve_release"
 VOUCHED = "release.vouched"
 """Outbox topic: there is something new about the content or release with this digest."""
 MAX_BUNDLE_FILE_BYTES = 4 << 30
-URL_S = 3600
 RELEASE_MEDIA_TYPE = "application/vnd.fleetloop.release.v1+json"
 
 
@@ -284,24 +281,6 @@ async def release_item(session: Session, release: Release) -> ReleaseItem:
         waits_for=release.waits_for,
         created_by=release.created_by,
         created_at=release.created_at,
-    )
-
-
-async def announce_artifact(objects: ObjectStore, body: ArtifactCreate) -> ArtifactTicket:
-    """Say where to put a file, unless it is there."""
-    if await settle(objects, body.sha256, body.size_bytes) is not None:
-        return ArtifactTicket(
-            sha256=body.sha256, have=True, upload_url=None, download_url=await objects.download_url(body.sha256, URL_S)
-        )
-    url = await objects.upload_url(body.sha256, body.size_bytes, URL_S)
-    return ArtifactTicket(sha256=body.sha256, have=False, upload_url=url, download_url=None)
-
-
-async def locate_artifact(objects: ObjectStore, sha256: str) -> ArtifactTicket:
-    if await objects.stat(sha256) is None:
-        raise NotFound(f"there is no artifact {sha256}")
-    return ArtifactTicket(
-        sha256=sha256, have=True, upload_url=None, download_url=await objects.download_url(sha256, URL_S)
     )
 
 

@@ -62,7 +62,10 @@ def local_bench(root: Path) -> Bench:
             yield data
 
         try:
-            await store.put_file(body(), grant.sha256, max_size=grant.size)
+            if grant.part is None:
+                await store.put_file(body(), grant.sha256, max_size=grant.size)
+            else:
+                await store.put_part(grant.sha256, grant, body())
         except Exception:  # noqa: BLE001 - the route answers 4xx, whatever it is
             return 400
         return 200

@@ -1,0 +1,71 @@
+"""Which fields of each thing stand in its table."""
+
+from control_plane.cli.output import View
+
+ARTIFACT = View("sha256", ("sha256", "size_bytes"))
+AUDIT = View("seq", ("seq", "at", "actor", "action", "subject", "because"), ("hash",))
+BASELINE = View("device_class", ("device_class", "site", "content_digest", "counter", "since"), ("release",))
+CASE = View("scenario", ("scenario", "seed", "status", "metrics"), ("cluster", "evidence_sha256", "job_key"))
+CLUSTER = View("name", ("name", "backend", "usd_per_hour", "watts", "note"))
+CONTEXT = View("name", ("name", "current", "url", "token"))
+DATASET = View("digest", ("digest", "name", "clips", "holdout", "created_at"), ("created_by",))
+DECISION = View("number", ("number", "at", "phase", "stage", "because"))
+DEPLOYMENT = View(
+    "device_id", ("device_id", "site", "device_class", "phase", "standing", "reason"), ("detail", "seen_at", "attempts")
+)
+DEVICE = View(
+    "id",
+    ("id", "serial", "site", "device_class", "state", "active_content", "active_counter", "last_seen_at"),
+    ("active_release", "agent_version", "enrolled_at", "certificate_expires_at", "counter_floor"),
+)
+DEVICE_CLASS = View("name", ("name", "title", "safe_state"), ("facts",))
+ENROLMENT = View("token", ("token", "device_class", "site", "serial", "expires_at"))
+EVALUATION = View("id", ("id", "suite_name", "content_digest", "done", "scenarios", "created_at"), ("means", "suite"))
+EVENT = View(
+    "event_id", ("number", "kind", "device_id", "site", "at"), ("event_id", "device_class", "content_digest", "details")
+)
+FLEET = View("device_class", ("device_class", "site", "active_content", "devices"))
+GATE = View(
+    "id", ("id", "model", "candidate", "champion", "verdict", "because"), ("attempt", "created_at", "evidence_sha256")
+)
+GATE_PART = View("suite", ("suite", "rule", "metric", "verdict", "because"))
+GATE_PLAN = View("suite", ("suite", "rule", "metric", "planned", "needed", "typical", "power", "enough", "because"))
+GATE_REPLAY = View("gate", ("gate", "same", "stored_verdict", "verdict", "same_code", "differences"))
+JOB = View(
+    "key",
+    ("key", "kind", "subject", "state", "progress", "wall_s", "usd", "failure"),
+    ("cluster", "run_id", "attempt", "note", "started_at", "finished_at"),
+)
+LEDGER = View("name", ("name", "jobs", "wall_s", "cpu_s", "usd", "energy_j", "energy_is_estimate"))
+MODEL = View("name", ("name", "title", "exposure", "created_at"))
+PIPELINE = View("name", ("name", "flow", "model", "enabled", "last_run_at"), ("trigger", "params", "event_cursor"))
+RECORDING = View(
+    "sha256", ("sha256", "device_id", "site", "trigger", "size_bytes", "started_at"), ("event_id", "state", "reason")
+)
+RELEASE = View(
+    "digest",
+    ("digest", "model", "version", "counter", "device_classes", "approved_by", "created_at"),
+    ("content_digest", "reason", "waits_for", "way_back_of"),
+)
+REVIEW = View("id", ("id", "kind", "state", "question", "needed", "asked_at"), ("subject", "asked_by"))
+ROLLOUT = View(
+    "id",
+    ("id", "model", "phase", "stage", "override_reason", "because"),
+    ("release", "gate_id", "gate_verdict", "created_by", "created_at", "finished_at"),
+)
+RUN = View(
+    "id",
+    ("id", "pipeline", "state", "attempt", "because", "requested_at"),
+    ("requested_by", "finished_at", "orchestrator_id", "failure"),
+)
+SCENARIO = View("source", ("source", "state", "failures", "seeds", "guilty", "because"))
+SUITE = View("digest", ("digest", "name", "kind", "model", "scenarios", "version"), ("simulator", "created_at"))
+TALLY = View("site", ("site", "device_class", "standing", "devices"))
+TOKEN = View("name", ("name", "role", "created_at", "revoked_at"))
+TOKEN_MADE = View("token", ("name", "role", "token"))
+TRAINING = View("key", ("key", "model", "state", "seed", "created_at", "finished_at"), ("dataset", "parent", "run_id"))
+VERSION = View(
+    "content_digest",
+    ("version", "label", "content_digest", "parent", "dataset", "created_at"),
+    ("model", "training", "created_by"),
+)

@@ -1,0 +1,55 @@
+"""Reviews, lineage, the audit trail and tokens."""
+
+from typing import Any
+
+from control_plane.audit.schemas import AuditCheck, AuditItem, TokenCreate, TokenItem, TokenMade
+from control_plane.client.ask import Ask, Call, Pages, Walk, create, get, post, segment
+from control_plane.lineage.schemas import LineageGraph
+from control_plane.review.schemas import ReviewAnswerCreate, ReviewItem
+
+
+class PeopleCalls:
+    @Walk
+    def list_reviews(self, /, **query: Any) -> Pages[ReviewItem]:
+        """Walk questions to people; `state=`."""
+        return Pages(ReviewItem, "/reviews", query)
+
+    @Call
+    def get_review(self, review_id: str) -> Ask[ReviewItem]:
+        """Return one question with its answers."""
+        return get(ReviewItem, f"/reviews/{segment(review_id)}")
+
+    @Call
+    def answer_review(self, review_id: str, body: ReviewAnswerCreate) -> Ask[ReviewItem]:
+        """Answer a question put to people."""
+        return create(ReviewItem, f"/reviews/{segment(review_id)}/answers", body)
+
+    @Call
+    def lineage(self, kind: str, name: str, direction: str = "up", depth: int = 20) -> Ask[LineageGraph]:
+        """Walk what was made from what."""
+        return get(LineageGraph, f"/lineage/{segment(kind)}/{segment(name)}", direction=direction, depth=depth)
+
+    @Walk
+    def list_audit(self, /, **query: Any) -> Pages[AuditItem]:
+        """Walk the audit trail, newest first; `subject=`."""
+        return Pages(AuditItem, "/audit", query)
+
+    @Call
+    def check_audit(self) -> Ask[AuditCheck]:
+        """Walk the chain of the audit trail."""
+        return get(AuditCheck, "/audit/check")
+
+    @Call
+    def create_token(self, body: TokenCreate) -> Ask[TokenMade]:
+        """Make an API token; it is shown this once."""
+        return post(TokenMade, "/tokens", body)
+
+    @Call
+    def list_tokens(self) -> Ask[list[TokenItem]]:
+        """List who has a token, without the tokens."""
+        return get(list[TokenItem], "/tokens")
+
+    @Call
+    def revoke_token(self, name: str) -> Ask[TokenItem]:
+        """Revoke a name's token."""
+        return Ask(TokenItem, "DELETE", f"/tokens/{segment(name)}")
