@@ -75,7 +75,7 @@ async def see_and_compare(visit: Visit) -> None:
     await page.wait_for_selector("h1")
     await page.keyboard.press("Control+k")
     await page.fill("#palette input", "models")
-    await page.wait_for_selector("#found a[aria-selected=true] >> text=Models")
+    await page.wait_for_selector("#found a.chosen >> text=Models")
     await page.keyboard.press("Enter")
     await page.wait_for_url("**/models")
     await page.click("main tbody a[href^='/models/']")

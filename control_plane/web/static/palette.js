@@ -42,7 +42,7 @@
     mark(found.querySelector("a"));
   }
 
-  const chosen = () => found.querySelector("a[aria-selected=true]");
+  const chosen = () => found.querySelector("a.chosen");
 
   function choose(step) {
     const all = Array.from(found.querySelectorAll("a"));
@@ -50,9 +50,7 @@
   }
 
   function mark(link) {
-    for (const each of found.querySelectorAll("a")) each.setAttribute("aria-selected", String(each === link));
-    if (!link) return field.removeAttribute("aria-activedescendant");
-    field.setAttribute("aria-activedescendant", link.id);
-    link.scrollIntoView({ block: "nearest" });
+    for (const each of found.querySelectorAll("a")) each.classList.toggle("chosen", each === link);
+    link?.scrollIntoView({ block: "nearest" });
   }
 })();
