@@ -22,7 +22,8 @@ HERE = Path(__file__).parents[2] / "docs" / "pictures" / "console"
 Scheme = Literal["light", "dark"]
 LOOKS: dict[str, tuple[dict[str, int], Scheme]] = {"": (DESKTOP, "light"), "-phone-dark": (PHONE, "dark")}
 SETTLE_MS = 400
-TALLEST_PX = 2400
+TALLEST_PX = 1900
+QUALITY = 78
 
 
 async def take_all(url: str, token: str, folder: Path) -> int:
@@ -37,7 +38,7 @@ async def take_all(url: str, token: str, folder: Path) -> int:
         pages = [found async for found in walk(guide)]
         for kind, path in pages:
             for look, visit in visits.items():
-                await _take(visit, path, folder / f"{kind}{look}.png")
+                await _take(visit, path, folder / f"{kind}{look}.jpg")
             sys.stdout.write(f"{kind}: {path}\n")
     return len(pages)
 
@@ -48,7 +49,7 @@ async def _take(visit: Visit, path: str, file: Path) -> None:
     await page.wait_for_timeout(SETTLE_MS)
     tall = min(await page.evaluate("document.documentElement.scrollHeight"), TALLEST_PX)
     clip = {"x": 0, "y": 0, "width": page.viewport_size["width"], "height": tall}
-    await page.screenshot(path=file, full_page=True, clip=clip)
+    await page.screenshot(path=file, full_page=True, clip=clip, type="jpeg", quality=QUALITY)
 
 
 async def _seeded(folder: Path) -> None:
