@@ -64,9 +64,7 @@ class Offers:
         if known.offered_at != generation:
             running = _running(body)
             now = self.of(self._board.order(known.identity, known.floor, running))
-            if self._board.sends_back(now.order, running):
-                return None
-            if offer is None and not self._board.tracked and (now.order is None or now.order.rollout_id is None):
+            if offer is None and self._may_be_first(now.order, running):
                 known.offer = offer = now
             if now is not offer:
                 return None
@@ -74,6 +72,12 @@ class Offers:
         if offer.generation != generation:
             offer.text, offer.generation = self._text(offer.order), generation
         return offer if isinstance(offer, Offer) else None
+
+    def _may_be_first(self, order: Order | None, running: str | None) -> bool:
+        """Say whether a device that was told nothing yet may be told this from memory alone."""
+        if self._board.tracked or self._board.sends_back(order, running):
+            return False
+        return order is None or order.rollout_id is None
 
     def manifest(self, device_id: str, nonce: bytes, seq: int, offer: Offer) -> bytes:
         """Return the bytes of a manifest for one check-in; its times may be `TIMES_S` old."""
