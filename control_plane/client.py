@@ -14,7 +14,8 @@ from typing import IO, Any, TypeVar
 import httpx
 from pydantic import BaseModel, TypeAdapter
 
-from control_plane.audit.schemas import AuditCheck, AuditItem, TokenCreate, TokenItem, TokenMade
+from control_plane.access.schemas import PersonCreate, PersonItem, PersonPatch, TokenCreate, TokenItem, TokenMade
+from control_plane.audit.schemas import AuditCheck, AuditItem
 from control_plane.datasets.schemas import Dataset, DatasetCreate, DatasetItem
 from control_plane.evaluation.schemas import (
     Backtest,
@@ -505,6 +506,15 @@ class Client:
 
     def revoke_token(self, name: str) -> None:
         self.request("DELETE", f"/tokens/{name}")
+
+    def create_person(self, body: PersonCreate) -> PersonItem:
+        return self._one(PersonItem, "POST", "/people", body=body)
+
+    def list_people(self) -> list[PersonItem]:
+        return self._one(list[PersonItem], "GET", "/people")
+
+    def patch_person(self, name: str, body: PersonPatch) -> PersonItem:
+        return self._one(PersonItem, "PATCH", f"/people/{name}", body=body)
 
     def check_audit(self) -> AuditCheck:
         return self._one(AuditCheck, "GET", "/audit/check")

@@ -3,10 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from pydantic import Field
-
 from control_plane.kit.pages import Schema
-from control_plane.kit.roles import Role
 
 
 class AuditItem(Schema):
@@ -27,23 +24,3 @@ class AuditCheck(Schema):
     entries: int
     intact: bool
     first_break: int | None
-
-
-class TokenCreate(Schema):
-    """A name for whoever calls, and what it may do."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,99}$")
-    role: Role
-
-
-class TokenItem(Schema):
-    name: str
-    role: Role
-    created_at: datetime
-    revoked_at: datetime | None
-
-
-class TokenMade(TokenCreate):
-    """`token` is shown this once."""
-
-    token: str

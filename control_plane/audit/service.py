@@ -5,10 +5,9 @@ from typing import Any
 
 from control_plane.audit import store
 from control_plane.audit.domain import GENESIS, Entry, chain_hash, first_break
-from control_plane.audit.schemas import AuditCheck, AuditItem, TokenCreate, TokenItem, TokenMade
-from control_plane.kit import auth, clock
+from control_plane.audit.schemas import AuditCheck, AuditItem
+from control_plane.kit import clock
 from control_plane.kit.db import Session
-from control_plane.kit.errors import NotFound
 from control_plane.kit.pages import Page, decode_cursor, page_of
 
 
@@ -40,20 +39,3 @@ async def verify(session: Session) -> AuditCheck:
             return AuditCheck(entries=checked, intact=False, first_break=broken)
         checked, previous = entries[-1].seq, entries[-1].hash
     return AuditCheck(entries=checked, intact=True, first_break=None)
-
-
-async def create_token(session: Session, actor: str, body: TokenCreate) -> TokenMade:
-    token = await auth.create_token(session, body.name, body.role)
-    await record(session, actor, "token.create", body.name, role=body.role)
-    return TokenMade(name=body.name, role=body.role, token=token)
-
-
-async def revoke_token(session: Session, actor: str, name: str) -> TokenItem:
-    if not await auth.revoke_token(session, name):
-        raise NotFound(f"there is no token called {name!r} that is still good")
-    await record(session, actor, "token.revoke", name)
-    return next(item for item in await list_tokens(session) if item.name == name)
-
-
-async def list_tokens(session: Session) -> list[TokenItem]:
-    return [TokenItem.model_validate(dict(found)) for found in await auth.list_tokens(session)]

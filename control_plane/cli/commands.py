@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from control_plane.audit.schemas import TokenCreate
+from control_plane.access.schemas import TokenCreate
 from control_plane.cli.output import console, guarded, show, show_one
 from control_plane.cli.stack import default_home
 from control_plane.cli.workloads import add_workload
@@ -272,7 +272,7 @@ def token(
 
 def tokens(as_json: Json = False) -> None:
     """List who has an API token."""
-    columns = ("name", "role", "created_at", "revoked_at")
+    columns = ("name", "role", "created_at", "revoked_at", "last_used_at")
     guarded(lambda: show(client("admin").list_tokens(), columns, as_json=as_json))
 
 

@@ -11,7 +11,8 @@ from control_plane.web.pages.releases import releases
 from control_plane.web.pages.replays import replays
 from control_plane.web.pages.rollouts import rollouts
 from control_plane.web.pages.runs import runs
+from control_plane.web.pages.tokens import tokens
 
-ROUTERS = (doors, overview, fleet, events, runs, evidence, replays, rollouts, models, releases, records)
+ROUTERS = (doors, overview, fleet, events, runs, evidence, replays, rollouts, models, releases, records, tokens)
 
 __all__ = ["ROUTERS"]
