@@ -10,6 +10,7 @@ from control_plane.cli import approvals, gates, rollouts, simulate, verify
 from control_plane.cli.commands import COMMANDS
 from control_plane.cli.demo import DemoOptions, run_demo
 from control_plane.cli.keys import keys
+from control_plane.cli.people import person
 from control_plane.cli.stack import Stack, StackOptions, default_home
 from control_plane.cli.up import run_up
 from control_plane.cli.workloads import read_workload
@@ -30,6 +31,7 @@ app.add_typer(keys, name="keys")
 app.add_typer(rollouts.rollouts, name="rollouts")
 app.add_typer(rollouts.devices, name="devices")
 app.add_typer(gates.gate, name="gate")
+app.add_typer(person, name="person")
 
 
 @app.command()

@@ -18,7 +18,7 @@ from control_plane.access.service import Passwords
 from control_plane.kit import clock, errors
 from control_plane.kit.auth import Principal
 from control_plane.kit.context import Context
-from control_plane.kit.db import Session, is_outage
+from control_plane.kit.db import Session, is_bad_value, is_outage
 from control_plane.kit.http import STATUS, APIRouter, Request, Response, context_of
 from control_plane.kit.roles import MAY, Role
 from control_plane.kit.signing import load_secret
@@ -234,6 +234,8 @@ def failure(request: Request, error: Exception) -> Response:
         return failure_page(request, status, error.detail)
     if isinstance(error, RequestValidationError):
         return failure_page(request, 422, "this address has a part that is not understood")
+    if is_bad_value(error):
+        return failure_page(request, 422, "a value here cannot be stored or looked for: it is out of range, or no text")
     if is_outage(error) or isinstance(error, OSError):
         return failure_page(request, 503, "the database does not answer just now; try again")
     log.error("page %s failed", request.url.path, exc_info=error)

@@ -157,5 +157,16 @@ x     POST /settings/tokens/{name}/revoke
 voapx GET /versions/{digest}
 voapx GET /{path:page}
 voapx POST /logout
+voapx GET /settings
+voapx POST /settings/password
+x     GET /settings/people
+x     POST /settings/people
+x     POST /settings/people/{name}
+x     GET /settings/webhooks
+x     POST /settings/webhooks
+x     GET /settings/webhooks/{webhook_id}
+x     POST /settings/webhooks/{webhook_id}
+x     POST /settings/webhooks/{webhook_id}/test
+x     GET /settings/installation
 """
 RULES = {name: letters for letters, name in (line.split(maxsplit=1) for line in _TABLE.strip().splitlines())}

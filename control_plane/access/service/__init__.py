@@ -2,6 +2,7 @@
 
 from control_plane.access.service.passwords import Passwords
 from control_plane.access.service.people import (
+    WrongPassword,
     change_own_password,
     create_person,
     get_person,
@@ -15,6 +16,7 @@ from control_plane.access.service.tokens import create_token, list_tokens, revok
 
 __all__ = [
     "Passwords",
+    "WrongPassword",
     "begin",
     "change_own_password",
     "create_person",

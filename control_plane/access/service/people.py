@@ -16,6 +16,10 @@ from control_plane.kit.roles import Role
 MOST_PEOPLE = 10_000
 
 
+class WrongPassword(Forbidden):
+    code = "password_wrong"
+
+
 async def create_person(session: Session, passwords: Passwords, actor: str, body: PersonCreate) -> PersonItem:
     hashed = await _hashed(passwords, body.password, body.name)
     person = await _new(session, body.name, body.role, password=hashed)
@@ -78,12 +82,12 @@ async def change_own_password(session: Session, passwords: Passwords, name: str,
     """Change one's own password, with the old one; every session ends, the present one too.
 
     Raises:
-        Forbidden: the old password is wrong.
+        WrongPassword: the old one is not that.
     """
     person = await _find(session, name)
     _only_ours(person, "password")
     if not await passwords.fits(person.password, old):
-        raise Forbidden("the present password is wrong", code="password_wrong")
+        raise WrongPassword("the present password is wrong")
     person.password = await _hashed(passwords, new, name)
     await store.end_sessions(session, name)
     await audit.record(session, name, "person.password", name, "changed by its owner")

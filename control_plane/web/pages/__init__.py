@@ -6,6 +6,7 @@ from control_plane.web.pages.evidence import evidence
 from control_plane.web.pages.fleet import fleet
 from control_plane.web.pages.models import models
 from control_plane.web.pages.overview import overview
+from control_plane.web.pages.people import people
 from control_plane.web.pages.records import records
 from control_plane.web.pages.releases import releases
 from control_plane.web.pages.replays import replays
@@ -13,6 +14,6 @@ from control_plane.web.pages.rollouts import rollouts
 from control_plane.web.pages.runs import runs
 from control_plane.web.pages.tokens import tokens
 
-ROUTERS = (doors, overview, fleet, events, runs, evidence, replays, rollouts, models, releases, records, tokens)
+ROUTERS = (doors, overview, fleet, events, runs, evidence, replays, rollouts, models, releases, records, people, tokens)
 
 __all__ = ["ROUTERS"]

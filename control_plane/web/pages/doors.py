@@ -1,5 +1,6 @@
 """Sign in with a token or a password, sign out."""
 
+import logging
 import unicodedata
 
 from fastapi.responses import HTMLResponse
@@ -19,6 +20,7 @@ MAX_NEXT = 500
 WRONG_TOKEN = "This token is unknown or revoked. The folder tokens of the installation's home has one for each role."  # noqa: S105 - a sentence, no secret
 WRONG_PASSWORD = "Name and password do not belong together."  # noqa: S105 - a sentence, no secret
 WAIT = "Too many failed sign-ins. Wait a minute, then try again."
+log = logging.getLogger("fleetloop.web")
 doors = pages()
 
 
@@ -75,6 +77,7 @@ async def _by_password(request: Request, name: str, password: str, following: st
         return sign_in_form(WAIT, following, 429)
     known = await access.sign_in(request.state.session, desk.passwords, name, password[:MAX_PASSWORD])
     if known is None:
+        log.warning("wrong password for %r from %s", name, keys[0])
         for key in keys:
             desk.throttle.failed(key, clock.now())
         return sign_in_form(WRONG_PASSWORD, following, 401)
