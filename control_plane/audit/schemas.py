@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Any
 
+from pydantic import Field
+
 from control_plane.kit.pages import Schema
 
 
@@ -16,6 +18,17 @@ class AuditItem(Schema):
     details: dict[str, Any]
     previous: str
     hash: str
+
+
+class AuditFilter(Schema):
+    """Which entries: `verb` is an action or how it begins (`rollout`), `text` stands anywhere in the reason."""
+
+    actor: str | None = Field(default=None, max_length=200)
+    verb: str | None = Field(default=None, max_length=100)
+    subject: str | None = Field(default=None, max_length=200)
+    text: str | None = Field(default=None, max_length=200)
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 class AuditCheck(Schema):

@@ -5,7 +5,7 @@ from typing import Any
 
 from control_plane.audit import store
 from control_plane.audit.domain import GENESIS, Entry, chain_hash, first_break
-from control_plane.audit.schemas import AuditCheck, AuditItem
+from control_plane.audit.schemas import AuditCheck, AuditFilter, AuditItem
 from control_plane.kit import clock
 from control_plane.kit.db import Session
 from control_plane.kit.pages import Page, decode_cursor, page_of
@@ -22,10 +22,17 @@ async def record(session: Session, actor: str, action: str, subject: str, becaus
 
 
 async def list_entries(
-    session: Session, *, after: str | None = None, subject: str | None = None, limit: int = 50
+    session: Session,
+    *,
+    after: str | None = None,
+    subject: str | None = None,
+    matching: AuditFilter | None = None,
+    limit: int = 50,
 ) -> Page[AuditItem]:
+    """Return entries, newest first; those of a subject, or those that match."""
     cursor = decode_cursor(after, int)
-    found = await store.list_entries(session, before=cursor[0] if cursor else None, subject=subject, limit=limit + 1)
+    wanted = matching or AuditFilter(subject=subject)
+    found = await store.list_entries(session, cursor[0] if cursor else None, wanted.model_dump(), limit + 1)
     items = [AuditItem.model_validate(entry, from_attributes=True) for entry in found]
     return page_of(items, limit, lambda item: item.seq)
 

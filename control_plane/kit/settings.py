@@ -70,6 +70,12 @@ class Settings(BaseSettings):
     retention_cells_days: int = Field(
         default=400, ge=31, description="days for which exposure is kept by time, and by device; totals stay"
     )
+    webhook_networks: str = Field(
+        default="", description="networks (CIDR, CIDR) that webhooks may reach beyond the public internet"
+    )
+    webhook_http: bool = Field(
+        default=False, description="let webhooks go by plain HTTP to this machine itself; for trials only"
+    )
     heartbeat_timeout_s: float = Field(default=20.0, gt=0, description="a run silent for so long is asked for again")
 
     @property

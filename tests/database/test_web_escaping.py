@@ -171,6 +171,7 @@ NOT_LINKED = {
     "/{path:page}",
     "/gates/{gate_id}/replays/{suite}/{scenario}",
     "/gates/{gate_id}/replays/{suite}/{scenario}/{side}.json",
+    "/releases/{digest}/statement.json",
     "/settings/webhooks/{webhook_id}",
 }
 """Pages the seed has nothing for; what they show has tests of its own."""

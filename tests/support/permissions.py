@@ -130,6 +130,7 @@ voapx GET /api/v1/trust/revocations
 ox    POST /api/v1/trust/revocations
 voapx GET /api/v1/versions/{content_digest}
 voapx GET /audit
+voapx GET /audit.jsonl
 voapx GET /evaluations
 voapx GET /events
 voapx GET /events/{number}

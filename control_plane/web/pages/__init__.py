@@ -1,9 +1,11 @@
 """One module per part of the loop; each has a router of pages."""
 
+from control_plane.web.pages.audit import audit_pages
 from control_plane.web.pages.doors import doors
 from control_plane.web.pages.events import events
 from control_plane.web.pages.evidence import evidence
 from control_plane.web.pages.fleet import fleet
+from control_plane.web.pages.installation import installation
 from control_plane.web.pages.models import models
 from control_plane.web.pages.overview import overview
 from control_plane.web.pages.people import people
@@ -13,7 +15,25 @@ from control_plane.web.pages.replays import replays
 from control_plane.web.pages.rollouts import rollouts
 from control_plane.web.pages.runs import runs
 from control_plane.web.pages.tokens import tokens
+from control_plane.web.pages.webhooks import webhooks
 
-ROUTERS = (doors, overview, fleet, events, runs, evidence, replays, rollouts, models, releases, records, people, tokens)
+ROUTERS = (
+    doors,
+    overview,
+    fleet,
+    events,
+    runs,
+    evidence,
+    replays,
+    rollouts,
+    models,
+    releases,
+    records,
+    audit_pages,
+    people,
+    tokens,
+    webhooks,
+    installation,
+)
 
 __all__ = ["ROUTERS"]
