@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from control_plane.access import service as access
 from control_plane.access.domain import LONGEST, Entered, Way
-from control_plane.access.service import Passwords
+from control_plane.access.service import Passwords, Provider, ProviderSettings
 from control_plane.kit import clock, errors
 from control_plane.kit.auth import Principal
 from control_plane.kit.context import Context
@@ -53,6 +53,7 @@ class Desk:
 
     sealer: Sealer
     passwords: Passwords
+    provider: Provider | None = None
     throttle: Throttle = field(default_factory=Throttle)
     cache: Cache = field(default_factory=Cache)
 
@@ -61,7 +62,8 @@ def desk_of(request: Request) -> Desk:
     desk: Desk | None = getattr(request.app.state, "web_desk", None)
     if desk is None:
         sealer = Sealer(load_secret(context_of(request).settings.keys, "web.secret"))
-        desk = Desk(sealer, request.app.state.passwords)
+        said = ProviderSettings.read(context_of(request).settings)
+        desk = Desk(sealer, request.app.state.passwords, Provider(said) if said else None)
         request.app.state.web_desk = desk
     return desk
 
@@ -128,7 +130,8 @@ class PageRoute(APIRoute):
                     response = await inner(request)
             except Exception as error:  # noqa: BLE001 - the outermost edge: it answers, and logs what it does not know
                 response = failure(request, error)
-            response.headers.update(HEADERS | dict(response.headers))
+            for name, value in HEADERS.items():
+                response.headers.setdefault(name, value)
             return response
 
         return handle
@@ -243,7 +246,10 @@ def failure(request: Request, error: Exception) -> Response:
 
 
 def _next_of(request: Request) -> str:
-    return request.url.path if request.method == "GET" else "/"
+    if request.method != "GET":
+        return "/"
+    query = request.url.query
+    return f"{request.url.path}?{query}" if query else request.url.path
 
 
 def failure_page(request: Request, status: int, detail: str) -> Response:

@@ -15,6 +15,8 @@ PUBLIC = frozenset(
         "GET /static/{name}",
         "GET /login",
         "POST /login",
+        "GET /login/oidc",
+        "GET /login/oidc/back",
     }
 )
 

@@ -1,5 +1,6 @@
 """Tokens, people, sessions, and a provider's word."""
 
+from control_plane.access.service.oidc import Provider, ProviderSettings, Refusal
 from control_plane.access.service.passwords import Passwords
 from control_plane.access.service.people import (
     WrongPassword,
@@ -16,6 +17,9 @@ from control_plane.access.service.tokens import create_token, list_tokens, revok
 
 __all__ = [
     "Passwords",
+    "Provider",
+    "ProviderSettings",
+    "Refusal",
     "WrongPassword",
     "begin",
     "change_own_password",

@@ -1,9 +1,11 @@
 """People: made and changed by an admin, or made at their first sign-in with a provider."""
 
+import re
+
 from control_plane.access import store
 from control_plane.access.domain import Way, password_fault
 from control_plane.access.models import Person
-from control_plane.access.schemas import PersonCreate, PersonItem, PersonPatch
+from control_plane.access.schemas import NAME, PersonCreate, PersonItem, PersonPatch
 from control_plane.access.service.passwords import Passwords
 from control_plane.audit import service as audit
 from control_plane.kit import clock
@@ -114,6 +116,8 @@ async def vouched(session: Session, subject: str, name: str, role: Role) -> str:
     """
     person = await store.find_subject(session, subject)
     if person is None:
+        if re.fullmatch(NAME, name) is None:
+            raise Forbidden("the provider's name for you is no name here")
         person = await _new(session, name, role, subject=subject)
         await audit.record(session, name, "person.create", name, "first sign-in with the provider", role=role)
     if not person.active:
