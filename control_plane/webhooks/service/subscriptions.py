@@ -1,5 +1,8 @@
 """Who is told what, kept by admins; every change says why."""
 
+from typing import Any
+from urllib.parse import urlsplit
+
 from control_plane.audit import service as audit
 from control_plane.kit.db import Session
 from control_plane.kit.errors import Conflict, Invalid, NotFound
@@ -42,7 +45,7 @@ async def create(session: Session, settings: Settings, actor: str, body: Webhook
     session.add(webhook)
     await session.flush()
     await session.refresh(webhook)
-    await audit.record(session, actor, "webhook.create", webhook.id, reason, **body.model_dump(mode="json"))
+    await audit.record(session, actor, "webhook.create", webhook.id, reason, **_said(body))
     return WebhookMade(webhook=_item(webhook), secret=secret_for(settings, webhook))
 
 
@@ -63,8 +66,7 @@ async def change(
         await store.give_up(session, webhook_id, "the webhook was disabled")
     webhook.active = active
     await session.flush()
-    said = body.model_dump(mode="json") | {"active": active}
-    await audit.record(session, actor, "webhook.change", webhook_id, reason, **said)
+    await audit.record(session, actor, "webhook.change", webhook_id, reason, **_said(body), active=active)
     return _item(webhook)
 
 
@@ -80,7 +82,7 @@ async def new_secret(session: Session, settings: Settings, actor: str, webhook_i
 async def remove(session: Session, actor: str, webhook_id: str, reason: str) -> None:
     webhook = await _find(session, webhook_id)
     await store.forget(session, webhook_id)
-    await audit.record(session, actor, "webhook.remove", webhook_id, reason, name=webhook.name, url=webhook.url)
+    await audit.record(session, actor, "webhook.remove", webhook_id, reason, name=webhook.name)
 
 
 async def get(session: Session, webhook_id: str) -> WebhookItem:
@@ -89,6 +91,12 @@ async def get(session: Session, webhook_id: str) -> WebhookItem:
 
 async def list_webhooks(session: Session) -> list[WebhookItem]:
     return [_item(webhook) for webhook in await store.list_webhooks(session, MOST_WEBHOOKS)]
+
+
+def _said(body: WebhookPut) -> dict[str, Any]:
+    """Return what everybody who reads the audit trail may know: of a URL its host, for the rest is often a password."""
+    parts = urlsplit(body.url)
+    return {"name": body.name, "host": parts.netloc, "topics": [str(topic) for topic in body.topics]}
 
 
 async def _find(session: Session, webhook_id: str) -> Webhook:
