@@ -13,7 +13,9 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from control_plane.audit.api import access as access_api
+from control_plane.access.api import api as access_api
+from control_plane.access.api import people as people_api
+from control_plane.access.service import Passwords
 from control_plane.audit.api import api as audit_api
 from control_plane.datasets.api import api as datasets_api
 from control_plane.evaluation.api import api as evaluation_api
@@ -27,6 +29,7 @@ from control_plane.kit.certificates import load_authority
 from control_plane.kit.context import Context
 from control_plane.kit.db import DATABASE_ERRORS, Database, Session
 from control_plane.kit.errors import Invalid, Problem
+from control_plane.kit.headers import SafeHeaders
 from control_plane.kit.http import Request, Response, install_problems
 from control_plane.kit.limits import BodyLimit
 from control_plane.kit.listen import listen
@@ -74,6 +77,7 @@ ROUTERS = (
     lineage_api,
     audit_api,
     access_api,
+    people_api,
 )
 MAX_BODY_BYTES = 16 << 20
 MAX_DEVICE_BODY_S = 10.0
@@ -123,7 +127,7 @@ def create_app(settings: Settings, *, max_body_s: float = MAX_DEVICE_BODY_S) -> 
         version="1",
         summary="Control plane of the loop from field to field.",
         lifespan=_lifespan,
-        docs_url="/api/docs",
+        docs_url=None,  # its page runs scripts from elsewhere, beside people's sessions
         redoc_url=None,
         openapi_url="/api/openapi.json",
     )
@@ -136,6 +140,7 @@ def create_app(settings: Settings, *, max_body_s: float = MAX_DEVICE_BODY_S) -> 
     app.add_api_route("/readyz", _ready, include_in_schema=False)
     app.include_router(web_routes())  # last: its last route answers what nobody else knows
     install_problems(app)
+    app.add_middleware(SafeHeaders, free=("/device/", "/objects/"))
     app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES, max_seconds=max_body_s, free=("/objects/",))
     return app
 
@@ -150,6 +155,7 @@ def _fill(app: Api, context: Context) -> None:
     state.offers, state.director = Offers(state.board), Director(context, state.board)
     state.intake = telemetry.Intake(context.database, settings.evidence_cell_s)
     state.pulse = Pulse()
+    state.passwords = Passwords()
     state.trust_root = _trust_root  # the fleet hands out what the registry, which it does not know, keeps
 
     async def also(written: Sequence[Said]) -> None:

@@ -24,6 +24,9 @@ from control_plane.registry.reconcile import TrustKeeper
 from control_plane.review import service as review
 from control_plane.rollout import reconcile as rollout
 from control_plane.telemetry.reconcile import Upkeep
+from control_plane.webhooks import service as webhooks
+from control_plane.webhooks.domain import Topic
+from control_plane.webhooks.reconcile import Deliverer
 
 log = logging.getLogger("fleetloop.worker")
 
@@ -51,7 +54,13 @@ def handlers_of(context: Context) -> dict[str, outbox.Handler]:
             session, context.objects, payload["kind"], payload["subject"]
         ),
         registry.VOUCHED: lambda session, payload: _published(session, context, payload["digest"]),
+        **{topic.value: _told(context, topic) for topic in Topic},
     }
+
+
+def _told(context: Context, topic: Topic) -> outbox.Handler:
+    """Return the handler that takes one topic to the webhooks that listen to it."""
+    return lambda session, payload: webhooks.fan_out(session, context.settings.public_url, topic, payload)
 
 
 async def _published(session: Session, context: Context, digest: str) -> None:
@@ -69,6 +78,7 @@ async def run(context: Context, stop: asyncio.Event) -> None:
         _loop("trust", stop, wake, context, TrustKeeper(context).tick),
         _loop("telemetry", stop, wake, context, Upkeep(context).tick),
         _loop("pipelines", stop, wake, context, lambda: pipelines.tick(context, orchestrator)),
+        _loop("webhooks", stop, wake, context, Deliverer(context).tick),
         _loop("outbox", stop, wake, context, lambda: outbox.dispatch(context.database, handlers)),
     ]
     url = context.settings.database_url or ""

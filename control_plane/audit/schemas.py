@@ -6,7 +6,6 @@ from typing import Any
 from pydantic import Field
 
 from control_plane.kit.pages import Schema
-from control_plane.kit.roles import Role
 
 
 class AuditItem(Schema):
@@ -21,29 +20,20 @@ class AuditItem(Schema):
     hash: str
 
 
+class AuditFilter(Schema):
+    """Which entries: `verb` is an action or how it begins (`rollout`), `text` stands anywhere in the reason."""
+
+    actor: str | None = Field(default=None, max_length=200)
+    verb: str | None = Field(default=None, max_length=100)
+    subject: str | None = Field(default=None, max_length=200)
+    text: str | None = Field(default=None, max_length=200)
+    since: datetime | None = None
+    until: datetime | None = None
+
+
 class AuditCheck(Schema):
     """`first_break` is the seq of the first entry that does not follow from the one before it."""
 
     entries: int
     intact: bool
     first_break: int | None
-
-
-class TokenCreate(Schema):
-    """A name for whoever calls, and what it may do."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,99}$")
-    role: Role
-
-
-class TokenItem(Schema):
-    name: str
-    role: Role
-    created_at: datetime
-    revoked_at: datetime | None
-
-
-class TokenMade(TokenCreate):
-    """`token` is shown this once."""
-
-    token: str

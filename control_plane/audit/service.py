@@ -5,10 +5,9 @@ from typing import Any
 
 from control_plane.audit import store
 from control_plane.audit.domain import GENESIS, Entry, chain_hash, first_break
-from control_plane.audit.schemas import AuditCheck, AuditItem, TokenCreate, TokenItem, TokenMade
-from control_plane.kit import auth, clock
+from control_plane.audit.schemas import AuditCheck, AuditFilter, AuditItem
+from control_plane.kit import clock
 from control_plane.kit.db import Session
-from control_plane.kit.errors import NotFound
 from control_plane.kit.pages import Page, decode_cursor, page_of
 
 
@@ -23,10 +22,17 @@ async def record(session: Session, actor: str, action: str, subject: str, becaus
 
 
 async def list_entries(
-    session: Session, *, after: str | None = None, subject: str | None = None, limit: int = 50
+    session: Session,
+    *,
+    after: str | None = None,
+    subject: str | None = None,
+    matching: AuditFilter | None = None,
+    limit: int = 50,
 ) -> Page[AuditItem]:
+    """Return entries, newest first; those of a subject, or those that match."""
     cursor = decode_cursor(after, int)
-    found = await store.list_entries(session, before=cursor[0] if cursor else None, subject=subject, limit=limit + 1)
+    wanted = matching or AuditFilter(subject=subject)
+    found = await store.list_entries(session, cursor[0] if cursor else None, wanted.model_dump(), limit + 1)
     items = [AuditItem.model_validate(entry, from_attributes=True) for entry in found]
     return page_of(items, limit, lambda item: item.seq)
 
@@ -40,20 +46,3 @@ async def verify(session: Session) -> AuditCheck:
             return AuditCheck(entries=checked, intact=False, first_break=broken)
         checked, previous = entries[-1].seq, entries[-1].hash
     return AuditCheck(entries=checked, intact=True, first_break=None)
-
-
-async def create_token(session: Session, actor: str, body: TokenCreate) -> TokenMade:
-    token = await auth.create_token(session, body.name, body.role)
-    await record(session, actor, "token.create", body.name, role=body.role)
-    return TokenMade(name=body.name, role=body.role, token=token)
-
-
-async def revoke_token(session: Session, actor: str, name: str) -> TokenItem:
-    if not await auth.revoke_token(session, name):
-        raise NotFound(f"there is no token called {name!r} that is still good")
-    await record(session, actor, "token.revoke", name)
-    return next(item for item in await list_tokens(session) if item.name == name)
-
-
-async def list_tokens(session: Session) -> list[TokenItem]:
-    return [TokenItem.model_validate(dict(found)) for found in await auth.list_tokens(session)]

@@ -1,8 +1,9 @@
 """Rows of the chain."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import ColumnElement, select, text
 
 from control_plane.audit.domain import Entry
 from control_plane.audit.models import AuditEntry
@@ -35,14 +36,27 @@ async def insert(session: Session, entry: Entry) -> None:
 
 
 async def list_entries(
-    session: Session, *, before: int | None, subject: str | None, limit: int
+    session: Session, before: int | None, wanted: Mapping[str, Any], limit: int
 ) -> Sequence[AuditEntry]:
+    """Return the newest entries before a seq that match; `wanted` is an `AuditFilter`'s fields."""
     query = select(AuditEntry).order_by(AuditEntry.seq.desc()).limit(limit)
     if before is not None:
         query = query.where(AuditEntry.seq < before)
-    if subject is not None:
-        query = query.where(AuditEntry.subject == subject)
-    return (await session.scalars(query)).all()
+    return (await session.scalars(query.where(*_matching(wanted)))).all()
+
+
+def _matching(wanted: Mapping[str, Any]) -> list[ColumnElement[bool]]:
+    """Return one condition for each field that is given; signs that stand for others are taken for themselves."""
+    entry = AuditEntry
+    made: dict[str, Callable[[Any], ColumnElement[bool]]] = {
+        "actor": lambda value: entry.actor == value,
+        "subject": lambda value: entry.subject == value,
+        "verb": lambda value: (entry.action == value) | entry.action.startswith(f"{value}.", autoescape=True),
+        "text": lambda value: entry.because.icontains(value, autoescape=True),
+        "since": lambda value: entry.at >= value,
+        "until": lambda value: entry.at < value,
+    }
+    return [make(wanted[name]) for name, make in made.items() if wanted.get(name)]
 
 
 async def chunk(session: Session, after: int, limit: int) -> list[Entry]:

@@ -97,6 +97,8 @@ class Change:
 
 def _tell_request(ask: Ask[Any]) -> None:
     body = json.loads(ask.content() or "null")
+    if isinstance(body, dict) and body.get("password"):
+        body["password"] = "(not shown)"
     sent = {"method": ask.method, "path": f"/api/v1{ask.path}", "body": body}
     how = chosen.get()
     if how is Format.JSON:

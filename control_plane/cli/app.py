@@ -16,7 +16,18 @@ from control_plane.cli.connection import Where
 from control_plane.cli.home import default_home
 from control_plane.cli.keys import keys
 from control_plane.cli.later import Later
-from control_plane.cli.nouns import context, devices, evidence, field, people, registry, rollouts, runs, short
+from control_plane.cli.nouns import (
+    context,
+    devices,
+    evidence,
+    field,
+    people,
+    registry,
+    rollouts,
+    runs,
+    short,
+    signing_in,
+)
 from control_plane.cli.nouns.gates import gates
 from control_plane.cli.output import Format, complain
 from control_plane.cli.workloads import read_workload
@@ -53,6 +64,7 @@ NOUNS = {
     "jobs": runs.jobs,
     "keys": keys,
     "models": registry.models,
+    "people": signing_in.people,
     "pipelines": runs.pipelines,
     "recordings": field.recordings,
     "releases": registry.releases,

@@ -22,7 +22,7 @@ def run_up(stack: Stack, console: Console) -> int:
     try:
         with console.status("starting"):
             stack.start()
-        console.print(f"control plane {stack.url}   (API reference {stack.url}/api/docs)")
+        console.print(f"control plane {stack.url}   (API reference {stack.url}/api/openapi.json)")
         if stack.options.orchestrator == "prefect":
             console.print(f"Prefect       {stack.prefect_url}")
         console.print(f"tokens        {stack.home / 'tokens'}\nlogs          {stack.home / 'logs'}\nCtrl-C ends it")

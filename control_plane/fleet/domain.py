@@ -19,6 +19,8 @@ LATE_MOST = 1
 RENEWABLE = timedelta(days=400)
 TOKEN_FAILURES_MOST = 5
 ALLOWED_AT_ONCE_S = 10.0
+TOLD_QUARANTINED = "device.quarantined"
+"""Outbox topic: a device is set apart until a person has looked at it."""
 
 
 class DeviceState(StrEnum):

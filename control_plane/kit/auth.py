@@ -51,8 +51,20 @@ async def revoke_token(session: Session, name: str) -> bool:
 
 async def list_tokens(session: Session) -> Sequence[Row]:
     """Return who has a token, without the tokens."""
-    statement = "select name, role, created_at, revoked_at from kit_token order by created_at, name limit 1000"
+    statement = """select name, role, created_at, revoked_at, last_used_at
+                   from kit_token order by created_at, name limit 1000"""
     return await rows(session, statement)
+
+
+async def token_role(session: Session, name: str) -> Role | None:
+    """Return the role of a name's token, if there is one and it is still good."""
+    found = await row(session, "select role from kit_token where name = :name and revoked_at is null", name=name)
+    return Role(found["role"]) if found else None
+
+
+async def is_token_name(session: Session, name: str) -> bool:
+    """Say whether a token has or had this name; a name is never given twice."""
+    return await row(session, "select 1 from kit_token where name = :name", name=name) is not None
 
 
 async def authenticate(session: Session, authorization: str | None) -> Principal:
@@ -64,8 +76,20 @@ async def authenticate(session: Session, authorization: str | None) -> Principal
 
 async def principal_of(session: Session, token: str) -> Principal:
     found = await row(
-        session, "select name, role from kit_token where hash = :hash and revoked_at is null", hash=hash_token(token)
+        session,
+        """select id, name, role, coalesce(last_used_at < now() - interval '1 minute', true) as unmarked
+           from kit_token where hash = :hash and revoked_at is null""",
+        hash=hash_token(token),
     )
     if found is None:
         raise Unauthenticated("this token is unknown or revoked")
+    if found["unmarked"]:
+        await _mark_used(session, found["id"])
     return Principal(found["name"], Role(found["role"]))
+
+
+async def _mark_used(session: Session, token_id: str) -> None:
+    """Write down that a token is used, to the minute; nobody waits for another request that does the same."""
+    statement = """update kit_token set last_used_at = now()
+                   where id = (select id from kit_token where id = :id for update skip locked)"""
+    await execute(session, statement, id=token_id)

@@ -8,10 +8,12 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from control_plane.kit import clock
 from control_plane.kit.db import Database, Row, Session, execute, rows
 
 Handler = Callable[[Session, Any], Awaitable[None]]
 MAX_ATTEMPTS = 1000
+MOST_TOLD = 2000
 
 
 async def emit(session: Session, topic: str, payload: Mapping[str, Any]) -> None:
@@ -22,6 +24,12 @@ async def emit(session: Session, topic: str, payload: Mapping[str, Any]) -> None
         payload=json.dumps(payload),
     )
     await execute(session, "select pg_notify('fleetloop', :topic)", topic=topic)
+
+
+async def tell(session: Session, topic: str, subject: str, because: str, page: str) -> None:
+    """Emit what people outside may want to hear: of what, why, and the path of the page that says more."""
+    at = clock.now().isoformat()
+    await emit(session, topic, {"subject": subject, "because": because[:MOST_TOLD], "page": page, "at": at})
 
 
 async def dispatch(database: Database, handlers: Mapping[str, Handler], limit: int = 20) -> int:

@@ -70,6 +70,25 @@ class Settings(BaseSettings):
     retention_cells_days: int = Field(
         default=400, ge=31, description="days for which exposure is kept by time, and by device; totals stay"
     )
+    oidc_issuer: str | None = Field(
+        default=None, description="OpenID Connect provider people sign in with; none if unset"
+    )
+    oidc_client_id: str | None = Field(default=None, description="this installation's name at the provider")
+    oidc_client_secret: SecretStr | None = Field(default=None, description="and its secret there")
+    oidc_role_claim: str = Field(default="groups", description="claim of the id token that gives the role")
+    oidc_roles: str = Field(
+        default="", description="which word of that claim gives which role: GROUP=ROLE,GROUP=ROLE; the strongest counts"
+    )
+    oidc_name_claim: str = Field(
+        default="email",
+        description="claim that gives the name here at the first sign-in; a mail address must be verified",
+    )
+    webhook_networks: str = Field(
+        default="", description="networks (CIDR, CIDR) that webhooks may reach beyond the public internet"
+    )
+    webhook_http: bool = Field(
+        default=False, description="let webhooks go by plain HTTP to this machine itself; for trials only"
+    )
     heartbeat_timeout_s: float = Field(default=20.0, gt=0, description="a run silent for so long is asked for again")
 
     @property

@@ -6,6 +6,7 @@ from alembic import context
 from sqlalchemy import Connection, pool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from control_plane.access import models as access
 from control_plane.audit import models as audit
 from control_plane.datasets import models as datasets
 from control_plane.evaluation import models as evaluation
@@ -19,8 +20,10 @@ from control_plane.review import models as review
 from control_plane.rollout import models as rollout
 from control_plane.telemetry import models as telemetry
 from control_plane.training import models as training
+from control_plane.webhooks import models as webhooks
 
 SLICES = (
+    access,
     audit,
     datasets,
     evaluation,
@@ -33,6 +36,7 @@ SLICES = (
     rollout,
     telemetry,
     training,
+    webhooks,
 )
 
 

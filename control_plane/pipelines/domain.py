@@ -17,6 +17,8 @@ class RunState(StrEnum):
     CANCELLED = "cancelled"
 
 
+TOLD_FAILED = "run.failed"
+"""Outbox topic: a run failed for good."""
 ENDS = frozenset({RunState.DONE, RunState.FAILED, RunState.CANCELLED})
 
 

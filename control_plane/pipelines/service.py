@@ -3,13 +3,13 @@
 from typing import Any
 
 from control_plane.audit import service as audit
-from control_plane.kit import clock
+from control_plane.kit import clock, outbox
 from control_plane.kit.db import Session, execute
 from control_plane.kit.errors import Conflict, NotFound
 from control_plane.kit.ids import new_id
 from control_plane.kit.pages import Page, decode_cursor, page_of
 from control_plane.pipelines import store
-from control_plane.pipelines.domain import ENDS, RunState
+from control_plane.pipelines.domain import ENDS, TOLD_FAILED, RunState
 from control_plane.pipelines.models import Pipeline, PipelineRun
 from control_plane.pipelines.schemas import (
     Heartbeat,
@@ -98,6 +98,8 @@ async def finish_run(session: Session, actor: str, run_id: str, body: RunFinish)
     run = await _held(session, run_id, body.attempt)
     run.state, run.finished_at = RunState(body.state), clock.now()
     run.result, run.failure = body.result, body.failure
+    if run.state is RunState.FAILED:
+        await outbox.tell(session, TOLD_FAILED, run_id, body.failure or "it failed", f"/runs/{run_id}")
     await audit.record(session, actor, f"run.{body.state}", run_id, body.failure or "", pipeline=run.pipeline)
     return _run(run)
 

@@ -17,6 +17,9 @@ from control_plane.review.schemas import ReviewAnswerCreate, ReviewAnswerItem, R
 CLOSED = "review.closed"
 """Outbox topic: people have answered a question."""
 
+ASKED = "review.asked"
+"""Outbox topic: a question waits for people."""
+
 
 async def ask(
     session: Session,
@@ -52,6 +55,7 @@ async def ask(
         )
         session.add(review)
         await session.flush()
+        await outbox.tell(session, ASKED, review.id, question, "/")
     return review.id
 
 

@@ -14,7 +14,7 @@ from control_plane.web.render import static_files
 class PagePath(Convertor[str]):
     """Any path but those of programs, which want their failures as problems."""
 
-    regex = r"(?!(?:api|device|objects|static)(?:/|$)|healthz$|readyz$|metrics$).*"
+    regex = r"(?!(?:api|device|objects|static)(?:/|$)|healthz$|readyz$|metrics$)(?s:.*)"
 
     def convert(self, value: str) -> str:
         return value

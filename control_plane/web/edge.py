@@ -2,25 +2,29 @@
 
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qs, quote
 
 from fastapi import Depends
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
 
+from control_plane.access import service as access
+from control_plane.access.domain import LONGEST, Entered, Way
+from control_plane.access.service import Passwords, Provider, ProviderSettings
 from control_plane.kit import clock, errors
-from control_plane.kit.auth import Principal, principal_of
+from control_plane.kit.auth import Principal
 from control_plane.kit.context import Context
-from control_plane.kit.db import Session, is_outage
+from control_plane.kit.db import Session, is_bad_value, is_outage
 from control_plane.kit.http import STATUS, APIRouter, Request, Response, context_of
 from control_plane.kit.roles import MAY, Role
 from control_plane.kit.signing import load_secret
 from control_plane.web.cached import Cache
 from control_plane.web.render import page
-from control_plane.web.session import COOKIE, Sealer, Throttle
+from control_plane.web.session import COOKIE, Sealer, Throttle, cookie_name, is_ours, is_secure
 
 MAX_FORM_BYTES = 16 << 10
 MAX_FORM_FIELDS = 20
@@ -33,7 +37,9 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "X-Frame-Options": "DENY",
     "Cache-Control": "no-store",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+Body = TypeVar("Body", bound=BaseModel)
 log = logging.getLogger("fleetloop.web")
 
 
@@ -43,9 +49,11 @@ class LoginNeeded(Exception):  # noqa: N818 - not a failure: the way leads over 
 
 @dataclass(slots=True)
 class Desk:
-    """What this process keeps for its pages: the sealer, failed logins, and figures that may be a few seconds old."""
+    """What this process keeps for its pages: the sealer, failed sign-ins, and figures that may be a few seconds old."""
 
     sealer: Sealer
+    passwords: Passwords
+    provider: Provider | None = None
     throttle: Throttle = field(default_factory=Throttle)
     cache: Cache = field(default_factory=Cache)
 
@@ -53,7 +61,9 @@ class Desk:
 def desk_of(request: Request) -> Desk:
     desk: Desk | None = getattr(request.app.state, "web_desk", None)
     if desk is None:
-        desk = Desk(Sealer(load_secret(context_of(request).settings.keys, "web.secret")))
+        sealer = Sealer(load_secret(context_of(request).settings.keys, "web.secret"))
+        said = ProviderSettings.read(context_of(request).settings)
+        desk = Desk(sealer, request.app.state.passwords, Provider(said) if said else None)
         request.app.state.web_desk = desk
     return desk
 
@@ -67,6 +77,7 @@ class PageCall:
     session: Session
     desk: Desk
     principal: Principal
+    entered: Entered
     form_token: str
     form: dict[str, str]
 
@@ -89,6 +100,19 @@ class PageCall:
             raise errors.Invalid(f"a reason has at most {MAX_REASON} characters", code="reason_too_long")
         return reason
 
+    def read(self, kind: type[Body], **values: Any) -> Body:
+        """Read what a form says as what a service takes.
+
+        Raises:
+            Invalid: it does not fit; the sentence names the field.
+        """
+        try:
+            return kind.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise errors.Invalid(f"{place}: {first['msg']}", code="form_refused") from error
+
     def back(self, to: str) -> Response:
         return RedirectResponse(to, SEE_OTHER)
 
@@ -106,7 +130,8 @@ class PageRoute(APIRoute):
                     response = await inner(request)
             except Exception as error:  # noqa: BLE001 - the outermost edge: it answers, and logs what it does not know
                 response = failure(request, error)
-            response.headers.update(HEADERS | dict(response.headers))
+            for name, value in HEADERS.items():
+                response.headers.setdefault(name, value)
             return response
 
         return handle
@@ -116,18 +141,46 @@ def pages() -> APIRouter:
     return APIRouter(route_class=PageRoute, include_in_schema=False, default_response_class=HTMLResponse)
 
 
-async def page_call(request: Request) -> PageCall:
-    desk, cookie = desk_of(request), request.cookies.get(COOKIE)
-    token = desk.sealer.open(cookie, clock.now())
-    if token is None or cookie is None:
-        raise LoginNeeded
+def cookie_of(request: Request, name: str = COOKIE) -> str:
+    """Return the name a cookie of ours has on this connection."""
+    public = context_of(request).settings.public_url
+    return cookie_name(name, secure=is_secure(request.url.scheme, request.headers.get("host", ""), public))
+
+
+def put_cookie(request: Request, response: Response, value: str, max_age_s: int, name: str = COOKIE) -> None:
+    full = cookie_of(request, name)
+    response.set_cookie(
+        full, value, max_age=max_age_s, httponly=True, samesite="lax", secure=full.startswith("__Host-")
+    )
+
+
+def drop_cookie(request: Request, response: Response, name: str = COOKIE) -> None:
+    full = cookie_of(request, name)
+    response.delete_cookie(full, httponly=True, samesite="lax", secure=full.startswith("__Host-"))
+
+
+async def admit(request: Request, way: Way, name: str, to: str) -> Response:
+    """Begin a new session, whatever the browser had before, and lead on."""
     session: Session = request.state.session
-    try:
-        principal = await principal_of(session, token)
-    except errors.Unauthenticated as error:
-        raise LoginNeeded from error
+    before = request.cookies.get(cookie_of(request))
+    if before is not None:
+        await access.end(session, before)
+    secret = await access.begin(session, way, name, clock.now())
+    response = RedirectResponse(to, SEE_OTHER)
+    put_cookie(request, response, secret, int(LONGEST.total_seconds()))
+    return response
+
+
+async def page_call(request: Request) -> PageCall:
+    desk, cookie = desk_of(request), request.cookies.get(cookie_of(request))
+    session: Session = request.state.session
+    entered = await access.entered(session, cookie, clock.now())
+    if entered is None or cookie is None:
+        raise LoginNeeded
+    principal = Principal(entered.name, entered.role)
     request.state.principal = principal
-    call = PageCall(request, context_of(request), session, desk, principal, desk.sealer.form_token(cookie), {})
+    token = desk.sealer.form_token(cookie)
+    call = PageCall(request, context_of(request), session, desk, principal, entered, token, {})
     request.state.call = call
     return call
 
@@ -138,7 +191,8 @@ async def read_form(request: Request) -> dict[str, str]:
     Raises:
         Forbidden: it came from another site. TooLarge: it is no form of ours.
     """
-    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+    said, public = request.headers, context_of(request).settings.public_url
+    if not is_ours(said.get("origin"), said.get("sec-fetch-site"), said.get("host", ""), public):
         raise errors.Forbidden("this form was sent from another site", code="cross_site")
     body = bytearray()
     async for chunk in request.stream():
@@ -154,10 +208,10 @@ async def read_form(request: Request) -> dict[str, str]:
 
 async def _form_call(request: Request, call: Annotated[PageCall, Depends(page_call)]) -> PageCall:
     form = await read_form(request)
-    cookie = request.cookies.get(COOKIE, "")
+    cookie = request.cookies.get(cookie_of(request), "")
     if not call.desk.sealer.is_form_token(cookie, form.get("form_token", "")):
         raise errors.Forbidden("this form is not from your session; open the page again", code="form_token")
-    return PageCall(call.request, call.context, call.session, call.desk, call.principal, call.form_token, form)
+    return replace(call, form=form)
 
 
 SeeCall = Annotated[PageCall, Depends(page_call)]
@@ -170,6 +224,7 @@ TITLES = {
     409: "Too late for that",
     413: "Too large",
     422: "Not understood",
+    429: "Too often",
     503: "Not just now",
 }
 
@@ -182,6 +237,8 @@ def failure(request: Request, error: Exception) -> Response:
         return failure_page(request, status, error.detail)
     if isinstance(error, RequestValidationError):
         return failure_page(request, 422, "this address has a part that is not understood")
+    if is_bad_value(error):
+        return failure_page(request, 422, "a value here cannot be stored or looked for: it is out of range, or no text")
     if is_outage(error) or isinstance(error, OSError):
         return failure_page(request, 503, "the database does not answer just now; try again")
     log.error("page %s failed", request.url.path, exc_info=error)
@@ -189,7 +246,10 @@ def failure(request: Request, error: Exception) -> Response:
 
 
 def _next_of(request: Request) -> str:
-    return request.url.path if request.method == "GET" else "/"
+    if request.method != "GET":
+        return "/"
+    query = request.url.query
+    return f"{request.url.path}?{query}" if query else request.url.path
 
 
 def failure_page(request: Request, status: int, detail: str) -> Response:

@@ -1,8 +1,4 @@
-"""Who sits at the browser: the sealed cookie, the form token, and how often a login may fail.
-
-The cookie holds the API token, sealed with AES-256-GCM under a key of the installation, so that every process behind
-one database opens it and a revoked token ends the session at once.
-"""
+"""What a browser keeps: the session's cookie and its forms' token, a sealed note; and how often a sign-in may fail."""
 
 import base64
 import binascii
@@ -12,61 +8,86 @@ import json
 import secrets
 from collections import OrderedDict
 from datetime import datetime, timedelta
+from urllib.parse import urlsplit
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 COOKIE = "fleetloop_session"
-MAX_COOKIE = 1000
-MAX_AGE_S = 12 * 3600
+NOTE = "fleetloop_sign_in"
+MAX_NOTE = 4000
 MAX_FAILURES = 10
 MOST_ADDRESSES = 10_000
 _NONCE = 12
 
 
+def cookie_name(name: str, *, secure: bool) -> str:
+    """Return a cookie's name; with its prefix a browser takes it from this host only, over TLS only, for all paths."""
+    return f"__Host-{name}" if secure else name
+
+
+def is_secure(scheme: str, host: str, public_url: str) -> bool:
+    """Say whether the browser came by TLS; a proxy that ends TLS may not say so, but it serves our public name."""
+    public = urlsplit(public_url)
+    return scheme == "https" or (public.scheme == "https" and public.netloc.lower() == host.lower())
+
+
+def is_ours(origin: str | None, site: str | None, host: str, public_url: str) -> bool:
+    """Say whether a form came from a page of ours, by what browsers say of it; the token is looked at as well."""
+    if site is not None and site not in ("same-origin", "none"):
+        return False
+    if origin is None:
+        return True
+    said = urlsplit(origin)
+    return said.scheme in ("http", "https") and said.netloc.lower() in (
+        host.lower(),
+        urlsplit(public_url).netloc.lower(),
+    )
+
+
 class Sealer:
-    """Makes and opens cookies; `secret` is the installation's."""
+    """Makes what a browser can keep but neither read nor forge; `secret` is the installation's."""
 
     def __init__(self, secret: bytes) -> None:
-        self._cipher = AESGCM(hashlib.sha256(b"fleetloop web cookie" + secret).digest())
+        self._cipher = AESGCM(hashlib.sha256(b"fleetloop web note" + secret).digest())
         self._form = hashlib.sha256(b"fleetloop web form" + secret).digest()
 
-    def seal(self, token: str, now: datetime) -> str:
+    def seal(self, note: dict[str, str], now: datetime) -> str:
         nonce = secrets.token_bytes(_NONCE)
-        plain = json.dumps([token, now.timestamp()]).encode()
+        plain = json.dumps([note, now.timestamp()]).encode()
         return base64.urlsafe_b64encode(nonce + self._cipher.encrypt(nonce, plain, None)).decode()
 
-    def open(self, cookie: str | None, now: datetime) -> str | None:
-        """Return the token, or None if the cookie is not ours or too old."""
-        if not cookie or len(cookie) > MAX_COOKIE:
+    def open(self, sealed: str | None, now: datetime, longest: timedelta) -> dict[str, str] | None:
+        """Return the note, or None if it is not ours or too old."""
+        if not sealed or len(sealed) > MAX_NOTE:
             return None
         try:
-            data = base64.urlsafe_b64decode(cookie)
-            token, made = json.loads(self._cipher.decrypt(data[:_NONCE], data[_NONCE:], None))
+            data = base64.urlsafe_b64decode(sealed)
+            note, made = json.loads(self._cipher.decrypt(data[:_NONCE], data[_NONCE:], None))
         except (InvalidTag, ValueError, binascii.Error):
             return None
-        return str(token) if now.timestamp() - float(made) < MAX_AGE_S else None
+        return dict(note) if now.timestamp() - float(made) < longest.total_seconds() else None
 
     def form_token(self, cookie: str) -> str:
         """Return what every form of this session carries."""
         return hmac.new(self._form, cookie.encode(), hashlib.sha256).hexdigest()
 
     def is_form_token(self, cookie: str, given: str) -> bool:
-        return hmac.compare_digest(self.form_token(cookie), given)
+        return hmac.compare_digest(self.form_token(cookie).encode(), given.encode())
 
 
 class Throttle:
-    """Counts failed logins by address; beyond a handful a minute they must wait."""
+    """Counts failed sign-ins by address and by name; beyond a handful a minute they must wait."""
 
     def __init__(self) -> None:
         self._failures: OrderedDict[str, list[datetime]] = OrderedDict()
 
-    def may_try(self, address: str, now: datetime) -> bool:
-        recent = [at for at in self._failures.get(address, []) if now - at < timedelta(minutes=1)]
+    def may_try(self, key: str, now: datetime) -> bool:
+        recent = [at for at in self._failures.get(key, []) if now - at < timedelta(minutes=1)]
         return len(recent) < MAX_FAILURES
 
-    def failed(self, address: str, now: datetime) -> None:
-        recent = [at for at in self._failures.pop(address, []) if now - at < timedelta(minutes=1)]
-        self._failures[address] = [*recent, now][-MAX_FAILURES:]
+    def failed(self, key: str, now: datetime) -> None:
+        recent = [at for at in self._failures.pop(key, []) if now - at < timedelta(minutes=1)]
+        self._failures[key] = [*recent, now][-MAX_FAILURES:]
         while len(self._failures) > MOST_ADDRESSES:
             self._failures.popitem(last=False)

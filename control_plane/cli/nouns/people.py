@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from control_plane.audit.schemas import TokenCreate
+from control_plane.access.schemas import TokenCreate
 from control_plane.cli import completion
 from control_plane.cli.answers import Answer, Change, Items, One, Report
 from control_plane.cli.approvals import find_review

@@ -1,8 +1,9 @@
-"""Reviews, lineage, the audit trail and tokens."""
+"""Reviews, lineage, the audit trail, tokens and people."""
 
 from typing import Any
 
-from control_plane.audit.schemas import AuditCheck, AuditItem, TokenCreate, TokenItem, TokenMade
+from control_plane.access.schemas import PersonCreate, PersonItem, PersonPatch, TokenCreate, TokenItem, TokenMade
+from control_plane.audit.schemas import AuditCheck, AuditItem
 from control_plane.client.ask import Ask, Call, Pages, Walk, create, get, post, segment
 from control_plane.lineage.schemas import LineageGraph
 from control_plane.review.schemas import ReviewAnswerCreate, ReviewItem
@@ -53,3 +54,18 @@ class PeopleCalls:
     def revoke_token(self, name: str) -> Ask[TokenItem]:
         """Revoke a name's token."""
         return Ask(TokenItem, "DELETE", f"/tokens/{segment(name)}")
+
+    @Call
+    def create_person(self, body: PersonCreate) -> Ask[PersonItem]:
+        """Let a person sign in to the pages with a password."""
+        return post(PersonItem, "/people", body)
+
+    @Call
+    def list_people(self) -> Ask[list[PersonItem]]:
+        """List who may sign in to the pages."""
+        return get(list[PersonItem], "/people")
+
+    @Call
+    def patch_person(self, name: str, body: PersonPatch) -> Ask[PersonItem]:
+        """Change a person's role, password or access."""
+        return Ask(PersonItem, "PATCH", f"/people/{segment(name)}", body)

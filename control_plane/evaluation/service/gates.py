@@ -47,6 +47,8 @@ from control_plane.review.domain import ReviewState
 
 DECIDED = "gate.decided"
 """Outbox topic: a gate that is to be signed."""
+FAILED = "gate.failed"
+"""Outbox topic: a candidate did not pass."""
 FLIP = "gate_flip"
 """Kind of a review about scenarios in which a candidate differs from the champion."""
 MOST_NAMED = 20
@@ -253,6 +255,8 @@ def _head(asked: Asked, looks: dict[str, int], attempt: int) -> dict[str, Any]:
 
 async def _follow_up(session: Session, actor: str, asked: Asked, decision: GateDecision, gate: Gate) -> None:
     await outbox.emit(session, DECIDED, {"gate": gate.id})
+    if decision.verdict is Verdict.FAIL:
+        await outbox.tell(session, FAILED, gate.id, decision.because, f"/gates/{gate.id}")
     nodes = [Node(Kind.EVALUATION, evaluation) for evaluation in asked.used]
     await lineage.link(session, Node(Kind.GATE, gate.id), nodes, "judges")
     action, candidate = f"gate.{decision.verdict}", asked.body.candidate

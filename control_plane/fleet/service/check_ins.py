@@ -7,8 +7,18 @@ from typing import Any
 from agents.protocol import v1 as wire
 from control_plane.audit import service as audit
 from control_plane.fleet import store
-from control_plane.fleet.domain import DeviceState, Freshness, Heard, Identity, freshness, with_check_in, with_late
+from control_plane.fleet.domain import (
+    TOLD_QUARANTINED,
+    DeviceState,
+    Freshness,
+    Heard,
+    Identity,
+    freshness,
+    with_check_in,
+    with_late,
+)
 from control_plane.fleet.service.identities import Identities, must_stand
+from control_plane.kit import outbox
 from control_plane.kit.db import Database, Row, Session
 from control_plane.kit.errors import Conflict, Invalid, Problem, Refused
 from control_plane.review import service as review
@@ -100,6 +110,7 @@ async def quarantine_clone(session: Session, device_id: str, boot_id: str, seq: 
     because = "two computers check in with one key"
     question = f"{because}: which of them is {device.serial}? Readmit it once the other is off, or deny the key"
     await review.ask(session, "fleet", CLONE_REVIEW, device_id, question, evidence)
+    await outbox.tell(session, TOLD_QUARANTINED, device_id, because, f"/fleet/{device_id}")
     await audit.record(session, "fleet", "device.quarantined", device_id, because, **evidence)
 
 

@@ -5,10 +5,11 @@ from datetime import datetime
 
 from control_plane.audit import service as audit
 from control_plane.fleet import store
-from control_plane.fleet.domain import DeviceState, Member, StratumSize
+from control_plane.fleet.domain import TOLD_QUARANTINED, DeviceState, Member, StratumSize
 from control_plane.fleet.models import Device
 from control_plane.fleet.schemas import DeviceItem, DevicePatch, FleetLine
 from control_plane.fleet.service.enrolment import forget_boots
+from control_plane.kit import outbox
 from control_plane.kit.db import Session
 from control_plane.kit.errors import NotFound
 from control_plane.kit.pages import Page, decode_cursor, page_of
@@ -22,6 +23,8 @@ async def patch_device(session: Session, actor: str, device_id: str, body: Devic
         forget_boots(device)
     device.state = body.state
     await store.tell(session, device_id)
+    if body.state is DeviceState.QUARANTINED:
+        await outbox.tell(session, TOLD_QUARANTINED, device_id, body.reason, f"/fleet/{device_id}")
     await audit.record(session, actor, f"device.{body.state}", device_id, body.reason)
     return _item(device)
 

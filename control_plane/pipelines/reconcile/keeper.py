@@ -9,12 +9,12 @@ from typing import Any, Protocol
 
 from agents.protocol.v1 import digest_of
 from control_plane.audit import service as audit
-from control_plane.kit import clock
+from control_plane.kit import clock, outbox
 from control_plane.kit.context import Context
 from control_plane.kit.db import Session
 from control_plane.kit.errors import Unavailable
 from control_plane.pipelines import service, store
-from control_plane.pipelines.domain import Care, Evidence, RunState, SeenRun, Trigger, care_for, why_run
+from control_plane.pipelines.domain import TOLD_FAILED, Care, Evidence, RunState, SeenRun, Trigger, care_for, why_run
 from control_plane.pipelines.models import Pipeline, PipelineRun
 from control_plane.registry import service as registry
 from control_plane.rollout import service as rollout
@@ -110,6 +110,7 @@ async def _care(context: Context, session: Session, orchestrator: Orchestrator, 
             return 0
         case Care.FAIL:
             run.state, run.finished_at, run.failure = RunState.FAILED, clock.now(), because
+            await outbox.tell(session, TOLD_FAILED, run.id, because, f"/runs/{run.id}")
             await audit.record(session, ACTOR, "run.fail", run.id, because)
         case Care.SUBMIT:
             return await _submit(context, session, orchestrator, run, because)

@@ -8,7 +8,7 @@ from tuf.api.metadata import Root, Targets
 from agents.protocol.v1 import canonical_json
 from agents.protocol.v1.trust import REVOCATIONS_PATH, Revocations
 from control_plane.audit import service as audit
-from control_plane.kit import clock
+from control_plane.kit import clock, outbox
 from control_plane.kit.db import Session
 from control_plane.kit.errors import Invalid, NotFound
 from control_plane.kit.objects import ObjectStore
@@ -22,6 +22,8 @@ from control_plane.registry.store import repository as store
 
 log = logging.getLogger("fleetloop.trust")
 ACTOR = "trust-reconciler"
+ALARM = "trust.alarm"
+"""Outbox topic: something is wrong with what devices trust."""
 
 
 async def trust_status(session: Session, keyring: Keyring) -> TrustItem:
@@ -121,6 +123,7 @@ async def look_for_alarms(session: Session, objects: ObjectStore, failures: Mapp
     await store.set_alarms(session, found)
     for subject in sorted(found.keys() - standing):
         log.error("trust alarm: %s", found[subject])
+        await outbox.tell(session, ALARM, subject, found[subject], "/settings/installation")
         await audit.record(session, ACTOR, "trust.alarm", subject, found[subject])
     for subject in sorted(standing - found.keys()):
         await audit.record(session, ACTOR, "trust.alarm_over", subject)

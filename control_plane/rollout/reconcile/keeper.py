@@ -1,6 +1,7 @@
 """One tick: claim each unfinished rollout, see, decide, write. What a keeper remembers only saves reading it again."""
 
 from control_plane.audit import service as audit
+from control_plane.kit import outbox
 from control_plane.kit.context import Context
 from control_plane.kit.db import Session, execute
 from control_plane.rollout import store
@@ -10,6 +11,14 @@ from control_plane.rollout.reconcile import act, look, record
 from control_plane.rollout.reconcile.field import FieldView
 from control_plane.rollout.reconcile.record import rollout_of
 from control_plane.rollout.service import ACTOR
+
+TOLD = {
+    Phase.HALTING: "rollout.halted",
+    Phase.HALTED: "rollout.halted",
+    Phase.HELD: "rollout.held",
+    Phase.DONE: "rollout.done",
+}
+"""Outbox topics of what is told outside; the way back (halting) is told when it begins, not again at its end."""
 
 
 class Keeper:
@@ -55,6 +64,9 @@ class Keeper:
         if said[:2] == (row.phase, row.stage):
             return
         await execute(session, "select pg_notify('fleetloop', ''), pg_notify('fleetloop_rollout', '')")
+        topic = TOLD.get(Phase(row.phase))
+        if topic is not None and said[0] not in (row.phase, Phase.HALTING):
+            await outbox.tell(session, topic, row.id, decision.because, f"/rollouts/{row.id}")
         await audit.record(session, ACTOR, f"rollout.{row.phase}", row.id, decision.because, stage=row.stage)
 
 

@@ -1,35 +1,16 @@
-"""The audit trail and the ledger."""
+"""The ledger of what everything cost."""
 
-from typing import Annotated
-
-from fastapi import Query
 from markupsafe import Markup
 
-from control_plane.audit import service as audit
 from control_plane.factory import service as factory
 from control_plane.factory.schemas import LedgerLine
-from control_plane.kit import clock
-from control_plane.kit.http import Cursor, Response
+from control_plane.kit.http import Response
 from control_plane.web.charts import Share, SharedBar, shared_bars
-from control_plane.web.edge import PageCall, SeeCall, pages
+from control_plane.web.edge import SeeCall, pages
 from control_plane.web.render import energy, seconds
 
-CHECK_S = 30.0
 SHOWN_LINES = 50
 records = pages()
-
-
-@records.get("/audit")
-async def show_audit(
-    call: SeeCall, subject: Annotated[str | None, Query(max_length=200)] = None, after: Cursor = None
-) -> Response:
-    found = await audit.list_entries(call.session, subject=subject or None, after=after, limit=50)
-    check, at = await call.desk.cache.get("audit", CHECK_S, lambda: _check(call))
-    return call.show("audit.html", found=found, subject=subject or "", check=check, checked_at=at)
-
-
-async def _check(call: PageCall) -> tuple[object, object]:
-    return await audit.verify(call.session), clock.now()
 
 
 @records.get("/ledger")

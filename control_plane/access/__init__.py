@@ -1,0 +1,1 @@
+"""Who may come in: API tokens, people with passwords, people a provider vouches for; and their sessions."""
