@@ -98,7 +98,7 @@ class Change:
 def _tell_request(ask: Ask[Any]) -> None:
     body = json.loads(ask.content() or "null")
     if isinstance(body, dict) and body.get("password"):
-        body["password"] = "(not shown)"
+        body["password"] = "(not shown)"  # noqa: S105 - a word that stands for it
     sent = {"method": ask.method, "path": f"/api/v1{ask.path}", "body": body}
     how = chosen.get()
     if how is Format.JSON:

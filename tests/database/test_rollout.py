@@ -7,11 +7,15 @@ import pytest
 
 from control_plane.kit.auth import create_token
 from control_plane.kit.roles import Role
+from control_plane.rollout import store
+from control_plane.rollout.domain import EVERYONE, Live, ReleaseRef, Stratum
 from tests.support.device import enrol, report
 from tests.support.fleetwork import QUICK, Fleet, make_fleet
 from tests.support.gatework import evaluate, judge, make_suite
 from tests.support.rows import count, run
 from tests.support.server import Server
+
+NORTH = Stratum("north", "cart")
 
 
 @pytest.fixture
@@ -331,3 +335,39 @@ async def test_a_device_whose_counter_is_ahead_of_the_fleet_hears_why_it_is_orde
     assert (await device.check_in()).order is None
     said = " ".join((await server.ok("GET", f"/devices/{device.id}/explanation"))["lines"])
     assert "it has run counter 99 and takes none below" in said
+
+
+async def test_a_device_that_asks_while_the_board_is_read_finds_it_whole(
+    server: Server, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rollout ends: it is no more among what is offered, and what it brought is the baseline, at the same moment."""
+    old, new = await fleet.version(2.0), await fleet.version(3.0)
+    await fleet.settle(old)
+    made = await fleet.cut(new["content_digest"])
+    rollout = await fleet.roll(made["digest"])
+    await fleet.answer(made["digest"])
+    await fleet.until(rollout["id"], "done")
+    await fleet.live()
+    device, board = fleet.devices[0], server.app.state.board
+    who = server.app.state.identities.known(device.id).identity
+    read, reading, go_on = store.baselines, asyncio.Event(), asyncio.Event()
+
+    async def slow(session: Any) -> Any:
+        reading.set()
+        await go_on.wait()
+        return await read(session)
+
+    ended = (board.live, dict(board.baseline))
+    board.live = {"cart": [Live(rollout["id"], ReleaseRef(made["digest"], 1, made["counter"], ""), {NORTH: EVERYONE})]}
+    board.baseline = {("cart", ""): [ReleaseRef("0" * 64, 1, made["counter"] + 1, old["content_digest"])]}
+    monkeypatch.setattr(store, "baselines", slow)
+    board.forget()
+    async with server.context.database.transaction() as session:
+        under_way = asyncio.create_task(board.fresh(session, server.context.objects))
+        await reading.wait()
+        order = board.order(who, made["counter"], new["content_digest"])
+        go_on.set()
+        await under_way
+    assert order is not None
+    assert order.release.digest == made["digest"]
+    assert (board.live, board.baseline) == ended

@@ -147,20 +147,22 @@ class Board:
 
 
 async def _read_board(session: Session, board: Board) -> None:
+    """Read what is offered before what everybody has: a rollout that ends meanwhile is then found in one of them."""
     live: dict[str, list[Live]] = {}
-    rows = await store.offering(session)
-    for row in rows:
+    sites: dict[str, frozenset[str] | None] = {}
+    for row in await store.offering(session):
         found = _live(row, await _ref(session, row.release))
         for device_class in row.device_classes:
             live.setdefault(device_class, []).append(found)
-        board.sites[row.id] = frozenset(row.sites) if row.sites is not None else None
-    board.live = live
-    board.class_rules = {each.name: each.safe_state for each in await fleet.list_classes(session) if each.safe_state}
-    board.tracked = frozenset(await store.unfinished(session))
-    board.apart = frozenset(await store.quarantined(session))
-    board.baseline = {
+        sites[row.id] = frozenset(row.sites) if row.sites is not None else None
+    rules = {each.name: each.safe_state for each in await fleet.list_classes(session) if each.safe_state}
+    tracked, apart = frozenset(await store.unfinished(session)), frozenset(await store.quarantined(session))
+    baseline = {
         (b.device_class, b.site): await _same_content(session, b.release) for b in await store.baselines(session)
     }
+    # All at once: a device that asks while this is read must not find a rollout gone whose baseline is not there yet.
+    board.live, board.sites, board.baseline = live, sites, baseline
+    board.class_rules, board.tracked, board.apart = rules, tracked, apart
 
 
 def _returning(row: RolloutRow, plan: Plan) -> float | None:
