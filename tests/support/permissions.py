@@ -24,6 +24,8 @@ _TABLE = """
 voapx GET /
 px    POST /api/v1/artifacts
 px    GET /api/v1/artifacts/{sha256}
+px    POST /api/v1/artifacts/{sha256}/parts
+px    POST /api/v1/artifacts/{sha256}/parts/join
 oapx  POST /api/v1/attestations
 voapx GET /api/v1/attestations/{digest}
 voapx GET /api/v1/audit
@@ -149,6 +151,14 @@ voapx GET /releases/{digest}
 oax   POST /releases/{digest}/signature
 voapx GET /releases/{digest}/statement.json
 ax    POST /reviews/{review_id}
+voapx GET /compare
+voapx GET /find
+voapx GET /live
+voapx GET /reviews
+voapx GET /gates/{gate_id}/path.json
+voapx GET /rollouts/{rollout_id}/evidence.json
+voapx GET /rollouts/new
+ox    POST /rollouts/new
 voapx GET /rollouts
 voapx GET /rollouts/{rollout_id}
 ox    POST /rollouts/{rollout_id}/wishes

@@ -6,7 +6,7 @@ from control_plane.evaluation import service as evaluation
 from control_plane.kit.http import APIRouter, Request, Response, context_of
 from control_plane.pipelines import service as pipelines
 from control_plane.rollout import service as rollout
-from control_plane.web.edge import HEADERS, LoginNeeded, PageCall, SeeCall, page_call, pages
+from control_plane.web.edge import HEADERS, LoginNeeded, PageCall, SeeCall, failure, page_call, pages
 from control_plane.web.names import load_names
 from control_plane.web.nav import DOORS, Door
 from control_plane.web.pulse import Pulse
@@ -29,8 +29,8 @@ async def stream(request: Request) -> Response:
         async with context_of(request).database.transaction() as session:
             request.state.session = session
             await page_call(request)
-    except LoginNeeded:
-        return Response("log in first\n", 401, headers=HEADERS)
+    except LoginNeeded as error:
+        return failure(request, error)
     headers = HEADERS | {"X-Accel-Buffering": "no"}
     return StreamingResponse(pulse.stream(), media_type="text/event-stream", headers=headers)
 

@@ -18,7 +18,10 @@
       const changed = event.data.split(" ");
       if (topics.has("any") || changed.some((topic) => topics.has(topic))) refresh();
     });
-    source.addEventListener("error", () => show(false));
+    source.addEventListener("error", () => {
+      show(false);
+      if (source.readyState === EventSource.CLOSED) refresh();  // the session may be over: the page leads to the door
+    });
   }
 
   function heard() {
