@@ -49,6 +49,88 @@ class ConflictState(StrEnum):
     REJECTED = "rejected"
 
 
+class Health(StrEnum):
+    """One word for how a device does; the worst that is so."""
+
+    OK = "ok"
+    UPDATING = "updating"
+    REVERTED = "reverted"
+    FAILED = "failed"
+    SILENT = "silent"
+    QUARANTINED = "quarantined"
+    RETIRED = "retired"
+
+
+TROUBLES = (Health.FAILED, Health.REVERTED, Health.SILENT, Health.QUARANTINED)
+"""What a person may have to do something about."""
+OUT_OF_USE = (Health.QUARANTINED, Health.RETIRED)
+SILENT_AFTER = timedelta(minutes=10)
+NO_MODEL = "none"
+"""Stands for the content of a device that runs no model, where a filter names one."""
+
+
+class Facet(StrEnum):
+    """What devices are counted and filtered by; also the column's name."""
+
+    SITE = "site"
+    DEVICE_CLASS = "device_class"
+    CONTENT = "content"
+    HEALTH = "health"
+    WAITING = "waiting"
+
+
+class Order(StrEnum):
+    """What a list of devices may be sorted by; also the column's name."""
+
+    SERIAL = "serial"
+    SITE = "site"
+    DEVICE_CLASS = "device_class"
+    CONTENT = "content"
+    HEALTH = "health"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which devices: `search` is the beginning of a serial or an id, `facets` are exact; nothing given is everybody."""
+
+    search: str = ""
+    facets: Mapping[Facet, str] = field(default_factory=dict)
+    ids: Sequence[str] | None = None
+
+    def without(self, facet: Facet) -> "Filter":
+        return Filter(self.search, {key: value for key, value in self.facets.items() if key is not facet}, self.ids)
+
+
+class Place(NamedTuple):
+    """A device's place in a sorted list, from which the list goes on."""
+
+    value: str
+    serial: str
+
+
+class Action(StrEnum):
+    """What people do to many devices at once."""
+
+    QUARANTINE = "quarantine"
+    READMIT = "readmit"
+    RETIRE = "retire"
+    LABEL = "label"
+
+
+BECOMES = {
+    Action.QUARANTINE: DeviceState.QUARANTINED,
+    Action.READMIT: DeviceState.ACTIVE,
+    Action.RETIRE: DeviceState.RETIRED,
+}
+FROM = {
+    Action.QUARANTINE: (DeviceState.ACTIVE,),
+    Action.READMIT: (DeviceState.QUARANTINED,),
+    Action.RETIRE: (DeviceState.ACTIVE, DeviceState.QUARANTINED),
+    Action.LABEL: tuple(DeviceState),
+}
+"""In which states an action changes a device; any other it leaves as it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Whose key signed a request."""

@@ -1,0 +1,78 @@
+"""Lists of a large fleet: filtered, sorted, paged both ways, and counted by facet."""
+
+from control_plane.fleet.domain import Facet, Filter, Order, Place
+from control_plane.fleet.schemas import FacetCount, FleetCounts, ListedDevice, ListPage, PlanCell
+from control_plane.fleet.store import listing as store
+from control_plane.kit.db import Session
+from control_plane.kit.pages import decode_cursor, encode_cursor
+
+
+async def list_fleet(
+    session: Session,
+    wanted: Filter,
+    order: Order = Order.SERIAL,
+    *,
+    falling: bool = False,
+    after: str | None = None,
+    before: str | None = None,
+    limit: int = 50,
+) -> ListPage:
+    """List the page after a cursor, or the one before it."""
+    place = decode_cursor(before or after, str, str)
+    backwards = before is not None
+    await store.plan_each(session)
+    found = await store.page(
+        session,
+        wanted,
+        order,
+        down=falling != backwards,
+        place=Place(*place) if place else None,
+        few=await _few(session, wanted),
+        limit=limit + 1,
+    )
+    items = [ListedDevice.model_validate(dict(line)) for line in found[:limit]]
+    return _page(items[::-1] if backwards else items, order, place is not None, len(found) > limit, backwards=backwards)
+
+
+def _page(items: list[ListedDevice], order: Order, inside: bool, more: bool, *, backwards: bool) -> ListPage:
+    """Give cursors to both sides: where we came from there is a page, and ahead if one more row was found."""
+    ahead, behind = (inside, more) if backwards else (more, inside)
+    return ListPage(
+        items=items,
+        before=_cursor(items[0], order) if items and behind else None,
+        after=_cursor(items[-1], order) if items and ahead else None,
+    )
+
+
+def _cursor(item: ListedDevice, order: Order) -> str:
+    return encode_cursor(str(getattr(item, order.value)), item.serial)
+
+
+async def _few(session: Session, wanted: Filter) -> bool:
+    """Say whether it is quick to find all that are wanted: then an order's index need not be walked to find them."""
+    if wanted.search or wanted.ids is not None:
+        return await store.count(session, wanted) <= store.COUNTED_MOST
+    return bool(wanted.facets) and await store.total(session, wanted) <= store.COUNTED_MOST
+
+
+async def count_fleet(session: Session, wanted: Filter) -> FleetCounts:
+    """Count devices by facet; each facet's counts leave its own filter out, so that they say what else there is."""
+    await store.plan_each(session)
+    if wanted.search or wanted.ids is not None:
+        total = await store.count(session, wanted)
+        lines = await store.facets_of_search(session, wanted)
+    else:
+        total, lines = await store.total(session, wanted), await store.facets(session, wanted)
+    held: dict[str, list[FacetCount]] = {facet.value: [] for facet in Facet}
+    for line in lines:
+        held[line["facet"]].append(FacetCount(value=line["value"], devices=line["devices"]))
+    return FleetCounts(
+        total=min(total, store.COUNTED_MOST) if wanted.search else total,
+        whole=not (wanted.search and total > store.COUNTED_MOST),
+        facets=held,
+    )
+
+
+async def plan_fleet(session: Session, wanted: Filter) -> list[PlanCell]:
+    """Return how many devices of each stratum run what and do how; of a filter its facets count."""
+    return [PlanCell.model_validate(dict(line)) for line in await store.plan(session, wanted)]

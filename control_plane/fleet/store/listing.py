@@ -1,0 +1,138 @@
+"""Devices filtered, sorted, paged and counted, at a cost that hardly grows with the fleet.
+
+Pages come from `fleet_listing`, narrow rows with an index for each column that is filtered or sorted by. Counts come
+from `fleet_facet`, which has as many rows as there are combinations. Only a search must count devices, and it stops.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from control_plane.fleet.domain import Facet, Filter, Order, Place
+from control_plane.kit.db import Row, Session, row, rows
+
+COUNTED_MOST = 20_000
+"""How many devices a search counts; also below how many it is quicker to find all and sort them."""
+FACET_MOST = 60
+_COLUMNS = "device_id, serial, site, device_class, content, health, waiting"
+_SHOWN = """d.state, d.last_seen_at, d.enrolled_at, d.agent_version, d.deployment ->> 'phase' as phase,
+    d.deployment ->> 'reason' as reason, left(d.deployment ->> 'detail', 500) as detail"""
+
+
+def where(wanted: Filter, *, counts: bool = False) -> tuple[str, dict[str, Any]]:
+    """Return a condition and its values; of counts there is no telling serials."""
+    parts, values = ["true"], dict[str, Any]()
+    for facet, value in wanted.facets.items():
+        parts.append(f"{facet.value} = :{facet.value}")
+        values[facet.value] = value
+    if wanted.facets.get(Facet.WAITING):
+        parts.append("waiting <> ''")  # so that its index, which has no others, may be used
+    if wanted.search and not counts:
+        low, high = wanted.search, wanted.search + chr(0x10FFFF)
+        parts.append("((serial >= :low and serial < :high) or (device_id >= :low and device_id < :high))")
+        values |= {"low": low, "high": high}
+    if wanted.ids is not None and not counts:
+        parts.append("device_id = any(cast(:ids as text[]))")
+        values["ids"] = list(wanted.ids)
+    return " and ".join(parts), values
+
+
+async def plan_each(session: Session) -> None:
+    """Have each statement of this transaction planned for its own values: a rare one wants another way than others."""
+    await row(
+        session, "select set_config('plan_cache_mode', 'force_custom_plan', true), set_config('jit', 'off', true)"
+    )
+
+
+async def page(
+    session: Session, wanted: Filter, order: Order, *, down: bool, place: Place | None, few: bool, limit: int
+) -> Sequence[Row]:
+    """Return rows after a place, `down` from the greatest; `few`: find all that are wanted, then sort."""
+    condition, values = where(wanted)
+    way, sign = ("desc", "<") if down else ("asc", ">")
+    keys = ["serial"] if order is Order.SERIAL else [order.value, "serial"]
+    sorting = ", ".join(f"{key} {way}" for key in keys)
+    after = ""
+    if place is not None:
+        values |= {"at_value": place.value, "at_serial": place.serial}
+        after = (
+            f"and serial {sign} :at_serial"
+            if len(keys) == 1
+            else f"and ({', '.join(keys)}) {sign} (:at_value, :at_serial)"
+        )
+    source = f"(select {_COLUMNS} from fleet_listing where {condition}{' offset 0' if few else ''}) as wanted"
+    return await rows(
+        session,
+        f"""select found.*, {_SHOWN} from (select {_COLUMNS} from {source} where true {after}
+            order by {sorting} limit :most) as found join fleet_device d on d.id = found.device_id
+            order by {sorting}""",
+        most=limit,
+        **values,
+    )
+
+
+async def total(session: Session, wanted: Filter) -> int:
+    """Return how many devices there are of these facets."""
+    condition, values = where(wanted, counts=True)
+    found = await row(session, f"select coalesce(sum(devices), 0) as n from fleet_facet where {condition}", **values)
+    return int(found["n"]) if found else 0
+
+
+async def count(session: Session, wanted: Filter) -> int:
+    """Count devices one by one, up to one more than `COUNTED_MOST`."""
+    condition, values = where(wanted)
+    counted = f"select count(*) as n from (select 1 from fleet_listing where {condition} limit :most) as found"
+    found = await row(session, counted, most=COUNTED_MOST + 1, **values)
+    return int(found["n"]) if found else 0
+
+
+async def facets(session: Session, wanted: Filter) -> Sequence[Row]:
+    """Return (facet, value, devices): the greatest of each facet, with the other facets' filters applied."""
+    parts, values = [], dict[str, Any]()
+    for facet in Facet:
+        condition, given = where(wanted.without(facet), counts=True)
+        values |= given
+        parts.append(_grouped(facet, f"fleet_facet where {condition}", "sum(devices)"))
+    return await rows(session, " union all ".join(parts), **values)
+
+
+async def facets_of_search(session: Session, wanted: Filter) -> Sequence[Row]:
+    """Return the same of at most `COUNTED_MOST` devices that a search finds, all filters applied."""
+    condition, values = where(wanted)
+    found = f"select {_COLUMNS} from fleet_listing where {condition} limit :most"
+    parts = [_grouped(facet, "found where true", "count(*)") for facet in Facet]
+    return await rows(
+        session, f"with found as materialized ({found}) {' union all '.join(parts)}", most=COUNTED_MOST, **values
+    )
+
+
+def _grouped(facet: Facet, source: str, amount: str) -> str:
+    return (
+        f"(select '{facet.value}' as facet, {facet.value} as value, {amount} as devices from {source} "
+        f"group by {facet.value} having {amount} > 0 order by devices desc, value limit {FACET_MOST})"
+    )
+
+
+async def ids(session: Session, wanted: Filter, limit: int) -> Sequence[Row]:
+    """Return (device_id, serial, state) in the order of ids."""
+    condition, values = where(wanted)
+    return await rows(
+        session,
+        f"""select device_id, found.serial, found.site, d.state
+            from (select device_id, serial, site from fleet_listing where {condition}
+                  order by device_id limit :most) as found
+            join fleet_device d on d.id = found.device_id order by device_id""",
+        most=limit,
+        **values,
+    )
+
+
+async def plan(session: Session, wanted: Filter) -> Sequence[Row]:
+    """Return (site, device_class, content, health, devices) of the strata that a filter's facets leave."""
+    condition, values = where(wanted, counts=True)
+    return await rows(
+        session,
+        f"""select site, device_class, content, health, sum(devices) as devices from fleet_facet where {condition}
+            group by site, device_class, content, health having sum(devices) > 0
+            order by site, device_class, content, health""",
+        **values,
+    )
