@@ -79,7 +79,7 @@ async def list_devices(
         query = query.where(Device.state == state)
     listed = _listed(search, health, waiting)
     if listed:
-        query = query.where(Device.id.in_(select(Listing.device_id).where(*listed)))
+        query = query.where(Device.id.in_(select(Listing.device_id.collate("default")).where(*listed)))
     if after is not None:
         query = query.where(Device.id > after)
     return (await session.scalars(query)).all()

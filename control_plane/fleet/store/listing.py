@@ -14,6 +14,8 @@ COUNTED_MOST = 20_000
 """How many devices a search counts; also below how many it is quicker to find all and sort them."""
 FACET_MOST = 60
 _COLUMNS = "device_id, serial, site, device_class, content, health, waiting"
+_SAME = 'd.id = found.device_id collate "default"'
+"""The listing compares byte by byte and the device's row does not: its index is found only with its own order."""
 _SHOWN = """d.state, d.last_seen_at, d.enrolled_at, d.agent_version, d.deployment ->> 'phase' as phase,
     d.deployment ->> 'reason' as reason, left(d.deployment ->> 'detail', 500) as detail"""
 
@@ -63,7 +65,7 @@ async def page(
     return await rows(
         session,
         f"""select found.*, {_SHOWN} from (select {_COLUMNS} from {source} where true {after}
-            order by {sorting} limit :most) as found join fleet_device d on d.id = found.device_id
+            order by {sorting} limit :most) as found join fleet_device d on {_SAME}
             order by {sorting}""",
         most=limit,
         **values,
@@ -120,7 +122,7 @@ async def ids(session: Session, wanted: Filter, limit: int) -> Sequence[Row]:
         f"""select device_id, found.serial, found.site, d.state
             from (select device_id, serial, site from fleet_listing where {condition}
                   order by device_id limit :most) as found
-            join fleet_device d on d.id = found.device_id order by device_id""",
+            join fleet_device d on {_SAME} order by device_id""",
         most=limit,
         **values,
     )

@@ -1,0 +1,55 @@
+"""A site as rows of cells, ten in a row: what each device runs is its colour, that something is wrong its mark."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from control_plane.web.charts.svg import element, joined, link, picture, rect
+
+CELL, PITCH, ACROSS, BLOCK = 24.0, 27.0, 10, 50
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A device, or several alike; `mark` is a trouble's class or "", `words` say what it is."""
+
+    series: str
+    mark: str
+    words: str
+    href: str | None = None
+
+
+def blocks(name: str, cells: Sequence[Cell], size: int = BLOCK) -> list[Markup]:
+    """Draw cells in blocks of a fixed size, which wrap on a page as words do and never shrink."""
+    return [
+        _block(f"{name}, cells {start + 1} to {min(start + size, len(cells))}", cells[start : start + size])
+        for start in range(0, len(cells), size)
+    ]
+
+
+def _block(title: str, cells: Sequence[Cell]) -> Markup:
+    rows = -(-len(cells) // ACROSS)
+    shapes = [_cell(cell, i % ACROSS * PITCH, i // ACROSS * PITCH) for i, cell in enumerate(cells)]
+    wide = min(len(cells), ACROSS) * PITCH - PITCH + CELL
+    return picture(wide, rows * PITCH - PITCH + CELL, title, *shapes, class_="chart block")
+
+
+def _cell(cell: Cell, x: float, y: float) -> Markup:
+    # The title inside the shape is shown on hovering; a link's name is read from it too.
+    parts = [rect(x, y, CELL, CELL, f"fill cell {cell.series}", element("title", cell.words), rx=4)]
+    if cell.mark:
+        parts.append(_mark(cell.mark, x + CELL / 2, y + CELL / 2))
+    return link(cell.href, *parts) if cell.href else joined(parts)
+
+
+def _mark(kind: str, x: float, y: float) -> Markup:
+    """Draw a disc with a sign of its own for each trouble, so that it is not told by colour alone."""
+    signs = {
+        "failed": f"M{x - 3.5} {y - 3.5} L{x + 3.5} {y + 3.5} M{x + 3.5} {y - 3.5} L{x - 3.5} {y + 3.5}",
+        "reverted": f"M{x + 4} {y + 2.5} H{x - 4} L{x - 1} {y - 1} M{x - 4} {y + 2.5} L{x - 1} {y + 5.5}",
+        "silent": f"M{x - 4} {y} H{x + 4}",
+        "quarantined": f"M{x - 3} {y - 3} H{x + 3} V{y + 3} H{x - 3} Z",
+    }
+    disc = element("circle", cx=x, cy=y, r=8.0, class_=f"mark {kind}")
+    return joined([disc, element("path", d=signs.get(kind, ""), class_="mark-sign")])
