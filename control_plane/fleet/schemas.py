@@ -209,7 +209,7 @@ class Named(Schema):
 
 
 class Selection(Schema):
-    """Exactly which devices an action is about; `seal` is a digest of the action and of all their ids."""
+    """Exactly which devices an action is about; `seal` is a digest of the action, their ids and states."""
 
     action: Action
     count: int

@@ -17,7 +17,7 @@ SHARED = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": "Accept-Ranges, Content-Length, Content-Range",
 }
-"""A viewer of recordings runs in a page of its own and reads parts; whoever has the URL may read, with or without it."""
+"""A viewer of recordings is a page of its own and reads parts; whoever has the URL may read."""
 
 
 def object_routes(store: LocalStore) -> APIRouter:

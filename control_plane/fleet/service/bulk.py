@@ -1,8 +1,9 @@
 """One action on many devices: first say exactly on which, then do it to exactly those.
 
-What is done is what was shown: the seal of a selection covers its action and every id, and a selection that has another
-seal by now must be looked at again. Devices are changed a bounded number in each transaction, each written to the
-audit trail with it; a transaction that fails leaves those before it done, and asking again does the rest.
+What is done is what was shown: the seal of a selection covers its action, every id and every state, and a selection
+that has another seal by now must be looked at again. Devices are changed a bounded number in each transaction, each
+written to the audit trail with it; a transaction that fails leaves those before it done, and asking again does the
+rest.
 """
 
 import hashlib
@@ -77,7 +78,7 @@ def _selection(ask: BulkAsk, found: Sequence[Row]) -> Selection:
 
 
 def _seal(ask: BulkAsk, found: Sequence[Row]) -> str:
-    said = hashlib.sha256(f"{ask.action}\n{ask.label}\n{ask.value}\n".encode())
+    said = hashlib.sha256(f"{ask.action}\n".encode())
     for line in found:
         said.update(f"{line['device_id']} {line['state']}\n".encode())
     return said.hexdigest()

@@ -15,9 +15,14 @@ async def list_fleet(
     falling: bool = False,
     after: str | None = None,
     before: str | None = None,
+    counted: int,
     limit: int = 50,
 ) -> ListPage:
-    """List the page after a cursor, or the one before it."""
+    """List the page after a cursor, or the one before it.
+
+    `counted`: how many devices the filter leaves, as `count_fleet` said. Where they are few it is quick to find all and
+    sort them, so that an order's index need not be walked along to find them.
+    """
     place = decode_cursor(before or after, str, str)
     backwards = before is not None
     await store.plan_each(session)
@@ -27,7 +32,7 @@ async def list_fleet(
         order,
         down=falling != backwards,
         place=Place(*place) if place else None,
-        few=await _few(session, wanted),
+        few=counted <= store.COUNTED_MOST,
         limit=limit + 1,
     )
     items = [ListedDevice.model_validate(dict(line)) for line in found[:limit]]
@@ -48,29 +53,22 @@ def _cursor(item: ListedDevice, order: Order) -> str:
     return encode_cursor(str(getattr(item, order.value)), item.serial)
 
 
-async def _few(session: Session, wanted: Filter) -> bool:
-    """Say whether it is quick to find all that are wanted: then an order's index need not be walked to find them."""
-    if wanted.search or wanted.ids is not None:
-        return await store.count(session, wanted) <= store.COUNTED_MOST
-    return bool(wanted.facets) and await store.total(session, wanted) <= store.COUNTED_MOST
-
-
 async def count_fleet(session: Session, wanted: Filter) -> FleetCounts:
-    """Count devices by facet; each facet's counts leave its own filter out, so that they say what else there is."""
+    """Count devices by facet; each facet's counts leave its own filter out, so that they say what else there is.
+
+    A search cannot be counted ahead: its devices are, up to a number, and then all filters are applied.
+    """
     await store.plan_each(session)
-    if wanted.search or wanted.ids is not None:
-        total = await store.count(session, wanted)
-        lines = await store.facets_of_search(session, wanted)
-    else:
-        total, lines = await store.total(session, wanted), await store.facets(session, wanted)
+    search = bool(wanted.search)
+    lines = await (store.facets_of_search if search else store.facets)(session, wanted)
     held: dict[str, list[FacetCount]] = {facet.value: [] for facet in Facet}
+    total = 0
     for line in lines:
-        held[line["facet"]].append(FacetCount(value=line["value"], devices=line["devices"]))
-    return FleetCounts(
-        total=min(total, store.COUNTED_MOST) if wanted.search else total,
-        whole=not (wanted.search and total > store.COUNTED_MOST),
-        facets=held,
-    )
+        if line["facet"]:
+            held[line["facet"]].append(FacetCount(value=line["value"], devices=line["devices"]))
+        else:
+            total = int(line["devices"])
+    return FleetCounts(total=total, whole=not search or total <= store.COUNTED_MOST, facets=held)
 
 
 async def plan_fleet(session: Session, wanted: Filter) -> list[PlanCell]:

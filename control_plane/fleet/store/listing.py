@@ -14,6 +14,7 @@ COUNTED_MOST = 20_000
 """How many devices a search counts; also below how many it is quicker to find all and sort them."""
 FACET_MOST = 60
 _COLUMNS = "device_id, serial, site, device_class, content, health, waiting"
+_FACETS = ", ".join(facet.value for facet in Facet)
 _SAME = 'd.id = found.device_id collate "default"'
 """The listing compares byte by byte and the device's row does not: its index is found only with its own order."""
 _SHOWN = """d.state, d.last_seen_at, d.enrolled_at, d.agent_version, d.deployment ->> 'phase' as phase,
@@ -72,38 +73,28 @@ async def page(
     )
 
 
-async def total(session: Session, wanted: Filter) -> int:
-    """Return how many devices there are of these facets."""
-    condition, values = where(wanted, counts=True)
-    found = await row(session, f"select coalesce(sum(devices), 0) as n from fleet_facet where {condition}", **values)
-    return int(found["n"]) if found else 0
-
-
-async def count(session: Session, wanted: Filter) -> int:
-    """Count devices one by one, up to one more than `COUNTED_MOST`."""
-    condition, values = where(wanted)
-    counted = f"select count(*) as n from (select 1 from fleet_listing where {condition} limit :most) as found"
-    found = await row(session, counted, most=COUNTED_MOST + 1, **values)
-    return int(found["n"]) if found else 0
-
-
 async def facets(session: Session, wanted: Filter) -> Sequence[Row]:
-    """Return (facet, value, devices): the greatest of each facet, with the other facets' filters applied."""
-    parts, values = [], dict[str, Any]()
+    """Return (facet, value, devices): the greatest of each facet, with the other facets' filters applied.
+
+    The line of facet "" says how many there are with all of them.
+    """
+    condition, values = where(wanted, counts=True)
+    parts = [f"(select '' as facet, '' as value, coalesce(sum(n), 0) as devices from cells where {condition})"]
     for facet in Facet:
-        condition, given = where(wanted.without(facet), counts=True)
-        values |= given
-        parts.append(_grouped(facet, f"fleet_facet where {condition}", "sum(devices)"))
-    return await rows(session, " union all ".join(parts), **values)
+        condition, _ = where(wanted.without(facet), counts=True)
+        parts.append(_grouped(facet, f"cells where {condition}", "sum(n)"))
+    cells = f"select {_FACETS}, sum(devices) as n from fleet_facet group by {_FACETS}"
+    return await rows(session, f"with cells as materialized ({cells}) {' union all '.join(parts)}", **values)
 
 
 async def facets_of_search(session: Session, wanted: Filter) -> Sequence[Row]:
-    """Return the same of at most `COUNTED_MOST` devices that a search finds, all filters applied."""
+    """Return the same of at most `COUNTED_MOST` devices that a search finds, all filters applied; one more is told."""
     condition, values = where(wanted)
     found = f"select {_COLUMNS} from fleet_listing where {condition} limit :most"
-    parts = [_grouped(facet, "found where true", "count(*)") for facet in Facet]
+    parts = ["(select '' as facet, '' as value, count(*) as devices from found)"]
+    parts += [_grouped(facet, "found where true", "count(*)") for facet in Facet]
     return await rows(
-        session, f"with found as materialized ({found}) {' union all '.join(parts)}", most=COUNTED_MOST, **values
+        session, f"with found as materialized ({found}) {' union all '.join(parts)}", most=COUNTED_MOST + 1, **values
     )
 
 

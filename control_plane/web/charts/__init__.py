@@ -4,12 +4,16 @@ from control_plane.web.charts.bars import Column, Share, SharedBar, columns, sha
 from control_plane.web.charts.evidence import Line, Point, evidence
 from control_plane.web.charts.graph import GraphEdge, GraphNode, graph
 from control_plane.web.charts.loop import Station, loop
+from control_plane.web.charts.machine import machine
+from control_plane.web.charts.plan import Cell, blocks, part_bar
+from control_plane.web.charts.series import Track, tracks
 from control_plane.web.charts.svg import HALF, WIDE
 from control_plane.web.charts.whiskers import Whisker, whiskers
 
 __all__ = [
     "HALF",
     "WIDE",
+    "Cell",
     "Column",
     "GraphEdge",
     "GraphNode",
@@ -18,11 +22,16 @@ __all__ = [
     "Share",
     "SharedBar",
     "Station",
+    "Track",
     "Whisker",
+    "blocks",
     "columns",
     "evidence",
     "graph",
     "loop",
+    "machine",
+    "part_bar",
     "shared_bars",
+    "tracks",
     "whiskers",
 ]

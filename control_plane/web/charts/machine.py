@@ -24,11 +24,11 @@ def machine(title: str, road: Sequence[str], ends: Sequence[str], edges: Collect
 def _box(phase: str, place: tuple[float, float], here: str | None, *, end: bool) -> Markup:
     x, y = place
     kind = f"phase{' end' if end else ''}{' here' if phase == here else ''}"
-    words = text(x + BOX / 2, y + TALL / 2 + 4.5, clipped(phase, 14), "phase-name", "middle")
+    words = text(x + BOX / 2, y + (17 if phase == here else 24.5), clipped(phase, 14), "phase-name", "middle")
     parts = [rect(x, y, BOX, TALL, kind, rx=8), words]
     if phase == here:
         parts.append(element("title", f"the device is here: {phase}"))
-        parts.append(text(x + BOX / 2, y + TALL + 17, "it is here", "phase-here", "middle"))
+        parts.append(text(x + BOX / 2, y + 33, "it is here", "phase-here", "middle"))
     return element("g", *parts)
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from control_plane.web.charts.svg import element, joined, link, picture, rect
+from control_plane.web.charts.bars import Share
+from control_plane.web.charts.svg import element, joined, link, picture, rect, text
 
 CELL, PITCH, ACROSS, BLOCK = 24.0, 27.0, 10, 50
 
@@ -18,6 +19,20 @@ class Cell:
     mark: str
     words: str
     href: str | None = None
+
+
+def part_bar(title: str, shares: Sequence[Share], width: float = 300.0, tall: float = 18.0) -> Markup:
+    """Draw the parts of one whole side by side; a part is never too thin to be seen."""
+    scale = width / (sum(share.value for share in shares) or 1)
+    parts, x = list[Markup](), 0.0
+    for share in shares:
+        wide = max(share.value * scale - 1.5, 2)
+        hint = element("title", f"{share.label}: {share.words}")
+        parts.append(rect(x, 0, wide, tall, f"fill {share.series}", hint, rx=3))
+        if wide > 8 + 7 * len(share.words):
+            parts.append(text(x + wide / 2, tall - 5, share.words, f"on {share.series}", "middle"))
+        x += wide + 1.5
+    return picture(width, tall, title, *parts, class_="chart parts")
 
 
 def blocks(name: str, cells: Sequence[Cell], size: int = BLOCK) -> list[Markup]:

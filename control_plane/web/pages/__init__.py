@@ -1,9 +1,12 @@
 """One module per part of the loop; each has a router of pages."""
 
+from control_plane.web.pages.devices import devices
 from control_plane.web.pages.doors import doors
 from control_plane.web.pages.events import events
 from control_plane.web.pages.evidence import evidence
 from control_plane.web.pages.fleet import fleet
+from control_plane.web.pages.fleet_actions import fleet_actions
+from control_plane.web.pages.fleet_plan import fleet_plan
 from control_plane.web.pages.models import models
 from control_plane.web.pages.overview import overview
 from control_plane.web.pages.records import records
@@ -12,6 +15,22 @@ from control_plane.web.pages.replays import replays
 from control_plane.web.pages.rollouts import rollouts
 from control_plane.web.pages.runs import runs
 
-ROUTERS = (doors, overview, fleet, events, runs, evidence, replays, rollouts, models, releases, records)
+# Of two that match, the first route answers: the names under /fleet come before the devices.
+ROUTERS = (
+    doors,
+    overview,
+    fleet,
+    fleet_actions,
+    fleet_plan,
+    devices,
+    events,
+    runs,
+    evidence,
+    replays,
+    rollouts,
+    models,
+    releases,
+    records,
+)
 
 __all__ = ["ROUTERS"]
