@@ -101,6 +101,24 @@ class Filter:
         return Filter(self.search, {key: value for key, value in self.facets.items() if key is not facet}, self.ids)
 
 
+class PlanCell(NamedTuple):
+    """How many devices of a stratum run which content and do how."""
+
+    site: str
+    device_class: str
+    content: str
+    health: str
+    devices: int
+
+
+class Plan(NamedTuple):
+    """Devices by site; `cells` are of those sites that have most trouble, of how many there are says `sites`."""
+
+    devices: int
+    sites: int
+    cells: list[PlanCell]
+
+
 class Place(NamedTuple):
     """A device's place in a sorted list, from which the list goes on."""
 

@@ -175,16 +175,6 @@ class FleetCounts(Schema):
     facets: dict[str, list[FacetCount]]
 
 
-class PlanCell(Schema):
-    """How many devices of a stratum run which content and do how."""
-
-    site: str
-    device_class: str
-    content: str
-    health: Health
-    devices: int
-
-
 class ViewPut(Schema):
     """`query` is the part of the fleet page's address that says what is shown."""
 

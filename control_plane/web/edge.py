@@ -189,7 +189,9 @@ def failure(request: Request, error: Exception) -> Response:
 
 
 def _next_of(request: Request) -> str:
-    return request.url.path if request.method == "GET" else "/"
+    if request.method != "GET":
+        return "/"
+    return f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
 
 
 def failure_page(request: Request, status: int, detail: str) -> Response:

@@ -1,7 +1,7 @@
 """Lists of a large fleet: filtered, sorted, paged both ways, and counted by facet."""
 
-from control_plane.fleet.domain import Facet, Filter, Order, Place
-from control_plane.fleet.schemas import FacetCount, FleetCounts, ListedDevice, ListPage, PlanCell
+from control_plane.fleet.domain import TROUBLES, Facet, Filter, Order, Place, Plan, PlanCell
+from control_plane.fleet.schemas import FacetCount, FleetCounts, ListedDevice, ListPage
 from control_plane.fleet.store import listing as store
 from control_plane.kit.db import Session
 from control_plane.kit.pages import decode_cursor, encode_cursor
@@ -71,6 +71,9 @@ async def count_fleet(session: Session, wanted: Filter) -> FleetCounts:
     return FleetCounts(total=total, whole=not search or total <= store.COUNTED_MOST, facets=held)
 
 
-async def plan_fleet(session: Session, wanted: Filter) -> list[PlanCell]:
-    """Return how many devices of each stratum run what and do how; of a filter its facets count."""
-    return [PlanCell.model_validate(dict(line)) for line in await store.plan(session, wanted)]
+async def plan_fleet(session: Session, wanted: Filter, sites: int) -> Plan:
+    """Return how many devices of each stratum run what and do how, at so many sites; of a filter its facets count."""
+    whole, *cells = sorted(
+        await store.plan(session, wanted, TROUBLES, sites), key=lambda line: line["site"] is not None
+    )
+    return Plan(whole["devices"], int(whole["content"]), [PlanCell(*line.values()) for line in cells])

@@ -119,13 +119,26 @@ async def ids(session: Session, wanted: Filter, limit: int) -> Sequence[Row]:
     )
 
 
-async def plan(session: Session, wanted: Filter) -> Sequence[Row]:
-    """Return (site, device_class, content, health, devices) of the strata that a filter's facets leave."""
+async def plan(session: Session, wanted: Filter, troubles: Sequence[str], sites: int) -> Sequence[Row]:
+    """Return (site, device_class, content, health, devices) of those sites that have most trouble.
+
+    The line without a site says how many devices there are at all, and (as its content) at how many sites.
+    """
     condition, values = where(wanted, counts=True)
     return await rows(
         session,
-        f"""select site, device_class, content, health, sum(devices) as devices from fleet_facet where {condition}
-            group by site, device_class, content, health having sum(devices) > 0
-            order by site, device_class, content, health""",
+        f"""with cells as materialized (
+                select site, device_class, content, health, sum(devices) as n from fleet_facet where {condition}
+                group by site, device_class, content, health having sum(devices) > 0),
+            shown as (
+                select site from cells group by site
+                order by sum(n) filter (where health = any(cast(:troubles as text[]))) desc nulls last, sum(n) desc, site
+                limit :sites)
+            select null as site, '' as device_class, count(distinct site)::text as content, '' as health,
+                coalesce(sum(n), 0)::bigint as devices from cells
+            union all (select site, device_class, content, health, n::bigint from cells
+                where site in (select site from shown) order by site, device_class, content, health)""",
+        troubles=list(troubles),
+        sites=sites,
         **values,
     )

@@ -5,13 +5,14 @@ from control_plane.web.charts.evidence import Line, Point, evidence
 from control_plane.web.charts.graph import GraphEdge, GraphNode, graph
 from control_plane.web.charts.loop import Station, loop
 from control_plane.web.charts.machine import machine
-from control_plane.web.charts.plan import Cell, blocks, part_bar
+from control_plane.web.charts.plan import NAMED_MOST, Cell, blocks, named_cells, part_bar
 from control_plane.web.charts.series import Track, tracks
 from control_plane.web.charts.svg import HALF, WIDE
 from control_plane.web.charts.whiskers import Whisker, whiskers
 
 __all__ = [
     "HALF",
+    "NAMED_MOST",
     "WIDE",
     "Cell",
     "Column",
@@ -30,6 +31,7 @@ __all__ = [
     "graph",
     "loop",
     "machine",
+    "named_cells",
     "part_bar",
     "shared_bars",
     "tracks",

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from control_plane.web.charts.bars import Share
-from control_plane.web.charts.svg import element, joined, link, picture, rect, text
+from control_plane.web.charts.svg import clipped, element, joined, link, picture, rect, text
 
 CELL, PITCH, ACROSS, BLOCK = 24.0, 27.0, 10, 50
+NAMED_WIDE, NAMED_TALL, NAMED_MOST = 132.0, 34.0, 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,24 @@ def blocks(name: str, cells: Sequence[Cell], size: int = BLOCK) -> list[Markup]:
         _block(f"{name}, cells {start + 1} to {min(start + size, len(cells))}", cells[start : start + size])
         for start in range(0, len(cells), size)
     ]
+
+
+def named_cells(cells: Sequence[tuple[str, Cell]]) -> list[Markup]:
+    """Draw each of a few cells alone, with its name beside it."""
+    return [_named(name, cell) for name, cell in cells]
+
+
+def _named(name: str, cell: Cell) -> Markup:
+    middle = NAMED_TALL / 2
+    parts = [
+        rect(0.5, 0.5, NAMED_WIDE - 1, NAMED_TALL - 1, "tile", element("title", cell.words), rx=6),
+        rect(5, 5, CELL, CELL, f"fill cell {cell.series}", rx=4),
+        text(CELL + 12, middle + 4.5, clipped(name, 13), "row-name"),
+    ]
+    if cell.mark:
+        parts.append(_mark(cell.mark, 5 + CELL / 2, middle))
+    shape = link(cell.href, *parts) if cell.href else joined(parts)
+    return picture(NAMED_WIDE, NAMED_TALL, cell.words, shape, class_="chart block")
 
 
 def _block(title: str, cells: Sequence[Cell]) -> Markup:

@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 
 from markupsafe import Markup
 
-from control_plane.web.charts.svg import HALF, element, joined, line, picture, short, text, ticks
+from control_plane.web.charts.svg import element, joined, line, picture, short, text, ticks
 
-LEFT, RIGHT, TOP, LOW = 46.0, 10.0, 10.0, 24.0
+WIDTH, HEIGHT = 400.0, 150.0
+LEFT, RIGHT, TOP, LOW = 40.0, 10.0, 12.0, 24.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,24 +23,22 @@ class Track:
 
 
 def tracks(
-    title: str, start: datetime, step: timedelta, items: Sequence[Track], unit: str, width: float = HALF
+    title: str, start: datetime, step: timedelta, items: Sequence[Track], unit: str, width: float = WIDTH
 ) -> Markup:
     """Draw lines over the same steps of time from `start` on."""
-    height, number = 168.0, max((len(item.values) for item in items), default=0)
+    height, number = HEIGHT, max((len(item.values) for item in items), default=0)
     top = max((value for item in items for value in item.values if value is not None), default=0)
     axis = ticks(top, 3)
     low, across = height - LOW, (width - LEFT - RIGHT) / max(number - 1, 1)
     scale = (low - TOP) / axis[-1]
     marks = [_mark(width, low - value * scale, short(value)) for value in axis]
-    every = max(1, -(-number // 5))
+    every = max(1, -(-number // 4))
     times = [
         text(LEFT + i * across, height - 7, f"{start + i * step:%H:%M}", "tick", "middle" if i else "start")
         for i in range(0, number, every)
     ]
     curves = [_curve(item, across, low, scale) for item in items]
-    return picture(
-        width, height, title, *marks, *times, *curves, text(LEFT + 4, TOP + 4, unit, "tick"), class_="chart series"
-    )
+    return picture(width, height, title, *marks, *times, *curves, text(2, TOP - 2, unit, "tick"), class_="chart series")
 
 
 def _mark(width: float, y: float, words: str) -> Markup:

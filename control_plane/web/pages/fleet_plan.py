@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from control_plane.fleet import service
-from control_plane.fleet.domain import TROUBLES, Facet
-from control_plane.fleet.schemas import ListedDevice, PlanCell
+from control_plane.fleet.domain import TROUBLES, Facet, Plan, PlanCell
+from control_plane.fleet.schemas import ListedDevice
 from control_plane.kit.http import Response
-from control_plane.web.charts import Cell, Share, blocks, part_bar
+from control_plane.web.charts import NAMED_MOST, Cell, Share, blocks, named_cells, part_bar
 from control_plane.web.edge import PageCall, SeeCall, pages
 from control_plane.web.look import Look, look_at
 from control_plane.web.names import Names, load_names
@@ -50,7 +50,8 @@ class Hall:
 async def show_plan(call: SeeCall) -> Response:
     """Draw the sites that the address asks for, or the devices of one."""
     look = look_at(call.request.query_params).unsearched()
-    names, cells = await load_names(call), await _cells(call, look)
+    names, plan = await load_names(call), await _plan(call, look)
+    cells = plan.cells
     site = look.facets.get(Facet.SITE)
     sites = [] if site else sites_of(names, look, cells)
     halls = [] if site is None else await _halls(call, names, look, cells)
@@ -59,19 +60,19 @@ async def show_plan(call: SeeCall) -> Response:
         "fleet_plan.html",
         look=look,
         site=site,
-        sites=sites[:SITES_MOST],
-        more=max(len(sites) - SITES_MOST, 0),
+        sites=sites,
+        more=plan.sites - len(sites),
         halls=halls,
-        total=sum(c.devices for c in cells),
+        total=plan.devices,
         colours=[(names.label(content or None), names.series(content)) for content in contents],
         marks=MARKS,
         chosen=[chip for chip in chips(names, look) if chip[0] != "Site"],
     )
 
 
-async def _cells(call: PageCall, look: Look) -> list[PlanCell]:
+async def _plan(call: PageCall, look: Look) -> Plan:
     key = ("fleet-plan", tuple(sorted(look.facets.items())))
-    return await call.desk.cache.get(key, PLAN_S, lambda: service.plan_fleet(call.session, look.wanted))
+    return await call.desk.cache.get(key, PLAN_S, lambda: service.plan_fleet(call.session, look.wanted, SITES_MOST))
 
 
 def sites_of(names: Names, look: Look, cells: Sequence[PlanCell]) -> list[Site]:
@@ -124,6 +125,9 @@ def _each(names: Names, kind: str, devices: Sequence[ListedDevice]) -> Hall:
         )
         for device in devices
     ]
+    if len(cells) <= NAMED_MOST:
+        named = [(device.serial, cell) for device, cell in zip(devices, cells, strict=True)]
+        return Hall(kind, len(devices), 1, named_cells(named))
     return Hall(kind, len(devices), 1, blocks(kind, cells))
 
 
