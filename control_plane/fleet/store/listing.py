@@ -132,8 +132,8 @@ async def plan(session: Session, wanted: Filter, troubles: Sequence[str], sites:
                 group by site, device_class, content, health having sum(devices) > 0),
             shown as (
                 select site from cells group by site
-                order by sum(n) filter (where health = any(cast(:troubles as text[]))) desc nulls last, sum(n) desc, site
-                limit :sites)
+                order by sum(n) filter (where health = any(cast(:troubles as text[]))) desc nulls last, sum(n) desc,
+                    site limit :sites)
             select null as site, '' as device_class, count(distinct site)::text as content, '' as health,
                 coalesce(sum(n), 0)::bigint as devices from cells
             union all (select site, device_class, content, health, n::bigint from cells
