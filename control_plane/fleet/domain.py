@@ -97,6 +97,9 @@ class Filter:
     facets: Mapping[Facet, str] = field(default_factory=dict)
     ids: Sequence[str] | None = None
 
+    def with_facet(self, facet: Facet, value: str) -> "Filter":
+        return Filter(self.search, {**self.facets, facet: value}, self.ids)
+
     def without(self, facet: Facet) -> "Filter":
         return Filter(self.search, {key: value for key, value in self.facets.items() if key is not facet}, self.ids)
 

@@ -1,9 +1,11 @@
 """Lists of a large fleet: filtered, sorted, paged both ways, and counted by facet."""
 
+from collections.abc import Sequence
+
 from control_plane.fleet.domain import TROUBLES, Facet, Filter, Order, Place, Plan, PlanCell
 from control_plane.fleet.schemas import FacetCount, FleetCounts, ListedDevice, ListPage
 from control_plane.fleet.store import listing as store
-from control_plane.kit.db import Session
+from control_plane.kit.db import Row, Session
 from control_plane.kit.pages import decode_cursor, encode_cursor
 
 
@@ -15,28 +17,47 @@ async def list_fleet(
     falling: bool = False,
     after: str | None = None,
     before: str | None = None,
-    counted: int,
     limit: int = 50,
 ) -> ListPage:
-    """List the page after a cursor, or the one before it.
-
-    `counted`: how many devices the filter leaves, as `count_fleet` said. Where they are few it is quick to find all and
-    sort them, so that an order's index need not be walked along to find them.
-    """
+    """List the page after a cursor, or the one before it."""
     place = decode_cursor(before or after, str, str)
     backwards = before is not None
     await store.plan_each(session)
-    found = await store.page(
-        session,
-        wanted,
-        order,
-        down=falling != backwards,
-        place=Place(*place) if place else None,
-        few=counted <= store.COUNTED_MOST,
-        limit=limit + 1,
+    found = await _found(
+        session, wanted, order, down=falling != backwards, place=Place(*place) if place else None, limit=limit + 1
     )
     items = [ListedDevice.model_validate(dict(line)) for line in found[:limit]]
     return _page(items[::-1] if backwards else items, order, place is not None, len(found) > limit, backwards=backwards)
+
+
+async def _found(
+    session: Session, wanted: Filter, order: Order, *, down: bool, place: Place | None, limit: int
+) -> Sequence[Row]:
+    """Find a page in one of three ways, so that none of them looks at many devices in vain.
+
+    Few are all found and sorted. Else an order's index is walked along until a page is full; but where the order is by
+    site, class, version or health, and a filter by another of them, most of a long walk could be in vain, for a version
+    is often one class's only. So we go from value to value, those that the counts say have any of them.
+    """
+    few = await store.total(session, wanted) <= store.FEW_MOST
+    if few or wanted.search or order is Order.SERIAL or not wanted.facets:
+        return await store.page(session, wanted, order, down=down, place=place, few=few, limit=limit)
+    found: list[Row] = []
+    start = place.value if place else None
+    for line in await store.values(session, wanted, order, down=down, start=start, limit=limit + 1):
+        value, devices = str(line["value"]), int(line["devices"])
+        found += await store.page(
+            session,
+            wanted.with_facet(Facet(order.value), value),
+            Order.SERIAL,
+            down=down,
+            place=place if value == start else None,
+            few=devices <= store.FEW_MOST,
+            limit=limit - len(found),
+        )
+        if len(found) >= limit:
+            break
+    return found
 
 
 def _page(items: list[ListedDevice], order: Order, inside: bool, more: bool, *, backwards: bool) -> ListPage:

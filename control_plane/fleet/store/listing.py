@@ -10,8 +10,10 @@ from typing import Any
 from control_plane.fleet.domain import Facet, Filter, Order, Place
 from control_plane.kit.db import Row, Session, row, rows
 
-COUNTED_MOST = 20_000
-"""How many devices a search counts; also below how many it is quicker to find all and sort them."""
+COUNTED_MOST = 10_000
+"""How many devices a search counts."""
+FEW_MOST = 50_000
+"""Up to how many it is quick to find all and sort them."""
 FACET_MOST = 60
 _COLUMNS = "device_id, serial, site, device_class, content, health, waiting"
 _FACETS = ", ".join(facet.value for facet in Facet)
@@ -70,6 +72,30 @@ async def page(
             order by {sorting}""",
         most=limit,
         **values,
+    )
+
+
+async def total(session: Session, wanted: Filter) -> int:
+    """Return how many devices have these facets, whatever is searched for."""
+    condition, values = where(wanted, counts=True)
+    found = await row(session, f"select coalesce(sum(devices), 0) as n from fleet_facet where {condition}", **values)
+    return int(found["n"]) if found else 0
+
+
+async def values(
+    session: Session, wanted: Filter, order: Order, *, down: bool, start: str | None, limit: int
+) -> Sequence[Row]:
+    """Return (value, devices): what an order's column holds in the devices that are wanted, from `start` on."""
+    condition, given = where(wanted, counts=True)
+    way, sign = ("desc", "<=") if down else ("asc", ">=")
+    begun = f" and {order.value} {sign} :start" if start is not None else ""
+    return await rows(
+        session,
+        f"""select {order.value} as value, sum(devices) as devices from fleet_facet where {condition}{begun}
+            group by {order.value} having sum(devices) > 0 order by {order.value} {way} limit :most""",
+        most=limit,
+        **given,
+        **({"start": start} if start is not None else {}),
     )
 
 

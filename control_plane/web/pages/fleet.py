@@ -58,7 +58,6 @@ async def show_fleet(call: SeeCall, after: Cursor = None, before: Cursor = None)
         falling=look.falling,
         after=after or None,
         before=before or None,
-        counted=counts.total,
         limit=PAGE,
     )
     return call.show(

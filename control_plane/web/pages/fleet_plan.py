@@ -105,7 +105,7 @@ async def _halls(call: PageCall, names: Names, look: Look, cells: Sequence[PlanC
     total = sum(c.devices for c in cells)
     if total > EACH_MOST:
         return [_crowd(names, kind, those, total) for kind, those in _by_class(cells)]
-    found = await service.list_fleet(call.session, look.wanted, counted=total, limit=EACH_MOST)
+    found = await service.list_fleet(call.session, look.wanted, limit=EACH_MOST)
     kinds = sorted({device.device_class for device in found.items})
     return [_each(names, kind, [d for d in found.items if d.device_class == kind]) for kind in kinds]
 
