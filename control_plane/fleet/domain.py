@@ -9,7 +9,7 @@ whoever replays cannot have a device locked out.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
@@ -91,17 +91,21 @@ class Order(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which devices: `search` is the beginning of a serial or an id, `facets` are exact; nothing given is everybody."""
+    """Which devices: `search` is the beginning of a serial, `facets` are exact; nothing given is everybody.
+
+    If no serial begins so it is the beginning of an id, which `by_id` says once that is known.
+    """
 
     search: str = ""
     facets: Mapping[Facet, str] = field(default_factory=dict)
     ids: Sequence[str] | None = None
+    by_id: bool = False
 
     def with_facet(self, facet: Facet, value: str) -> "Filter":
-        return Filter(self.search, {**self.facets, facet: value}, self.ids)
+        return replace(self, facets={**self.facets, facet: value})
 
     def without(self, facet: Facet) -> "Filter":
-        return Filter(self.search, {key: value for key, value in self.facets.items() if key is not facet}, self.ids)
+        return replace(self, facets={key: value for key, value in self.facets.items() if key is not facet})
 
 
 class PlanCell(NamedTuple):

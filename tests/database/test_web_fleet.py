@@ -140,6 +140,17 @@ async def test_paging_forwards_and_back_shows_everybody_once_while_others_come(
     assert len(back) == len(set(back))
 
 
+async def test_an_id_is_found_where_no_serial_begins_so(site: Site) -> None:
+    async with site.server.context.database.transaction() as session:
+        await execute(session, "update fleet_listing set serial = 'sn-' || right(device_id, 4)")
+        by_serial = await service.list_fleet(session, Filter("sn-001"), Order.SITE)
+        by_id = await service.list_fleet(session, Filter("sim_0000001", {Facet.DEVICE_CLASS: "arm"}))
+        counts = await service.count_fleet(session, Filter("sim_0000001"))
+    assert sorted(d.device_id for d in by_serial.items) == [f"sim_{n:08d}" for n in range(10, 20)]
+    assert [d.device_id for d in by_id.items] == [f"sim_{n:08d}" for n in range(10, 20, 2)]
+    assert counts.total == 10
+
+
 async def test_counts_follow_every_change_and_folding_changes_nothing(site: Site) -> None:
     database = site.server.context.database
     async with database.transaction() as session:

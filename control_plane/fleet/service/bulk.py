@@ -15,6 +15,7 @@ from pydantic import Field
 from control_plane.audit import service as audit
 from control_plane.fleet.domain import BECOMES, FROM, Action, Filter
 from control_plane.fleet.schemas import NAME, BulkDone, Named, Selection
+from control_plane.fleet.service.listing import settled
 from control_plane.fleet.store import bulk as store
 from control_plane.fleet.store import listing
 from control_plane.kit.auth import Principal
@@ -53,7 +54,7 @@ async def select(session: Session, who: Principal, ask: BulkAsk) -> Selection:
 
 async def _found(session: Session, ask: BulkAsk) -> Sequence[Row]:
     await listing.plan_each(session)
-    found = await listing.ids(session, ask.wanted, AT_ONCE_MOST + 1)
+    found = await listing.ids(session, await settled(session, ask.wanted), AT_ONCE_MOST + 1)
     if len(found) > AT_ONCE_MOST:
         raise TooLarge(
             f"these are more than {AT_ONCE_MOST} devices, the most that one action may touch: narrow the filter"

@@ -1,6 +1,7 @@
 """Lists of a large fleet: filtered, sorted, paged both ways, and counted by facet."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from control_plane.fleet.domain import TROUBLES, Facet, Filter, Order, Place, Plan, PlanCell
 from control_plane.fleet.schemas import FacetCount, FleetCounts, ListedDevice, ListPage
@@ -24,10 +25,22 @@ async def list_fleet(
     backwards = before is not None
     await store.plan_each(session)
     found = await _found(
-        session, wanted, order, down=falling != backwards, place=Place(*place) if place else None, limit=limit + 1
+        session,
+        await settled(session, wanted),
+        order,
+        down=falling != backwards,
+        place=Place(*place) if place else None,
+        limit=limit + 1,
     )
     items = [ListedDevice.model_validate(dict(line)) for line in found[:limit]]
     return _page(items[::-1] if backwards else items, order, place is not None, len(found) > limit, backwards=backwards)
+
+
+async def settled(session: Session, wanted: Filter) -> Filter:
+    """Say of a search whether it is by serial or by id; both at once could follow no index."""
+    if not wanted.search or await store.any_serial(session, wanted.search):
+        return wanted
+    return replace(wanted, by_id=True)
 
 
 async def _found(
@@ -81,7 +94,7 @@ async def count_fleet(session: Session, wanted: Filter) -> FleetCounts:
     """
     await store.plan_each(session)
     search = bool(wanted.search)
-    lines = await (store.facets_of_search if search else store.facets)(session, wanted)
+    lines = await (store.facets_of_search if search else store.facets)(session, await settled(session, wanted))
     held: dict[str, list[FacetCount]] = {facet.value: [] for facet in Facet}
     total = 0
     for line in lines:

@@ -33,7 +33,8 @@ def where(wanted: Filter, *, counts: bool = False) -> tuple[str, dict[str, Any]]
         parts.append("waiting <> ''")  # so that its index, which has no others, may be used
     if wanted.search and not counts:
         low, high = wanted.search, wanted.search + chr(0x10FFFF)
-        parts.append("((serial >= :low and serial < :high) or (device_id >= :low and device_id < :high))")
+        column = "device_id" if wanted.by_id else "serial"
+        parts.append(f"{column} >= :low and {column} < :high")
         values |= {"low": low, "high": high}
     if wanted.ids is not None and not counts:
         parts.append("device_id = any(cast(:ids as text[]))")
@@ -46,6 +47,12 @@ async def plan_each(session: Session) -> None:
     await row(
         session, "select set_config('plan_cache_mode', 'force_custom_plan', true), set_config('jit', 'off', true)"
     )
+
+
+async def any_serial(session: Session, start: str) -> bool:
+    """Say whether a serial begins so."""
+    condition, values = where(Filter(start))
+    return await row(session, f"select 1 from fleet_listing where {condition} limit 1", **values) is not None
 
 
 async def page(
