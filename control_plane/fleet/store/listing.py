@@ -12,7 +12,7 @@ from control_plane.kit.db import Row, Session, row, rows
 
 COUNTED_MOST = 10_000
 """How many devices a search counts."""
-FEW_MOST = 50_000
+FEW_MOST = 20_000
 """Up to how many it is quick to find all and sort them."""
 FACET_MOST = 60
 _COLUMNS = "device_id, serial, site, device_class, content, health, waiting"
