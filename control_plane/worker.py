@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from control_plane.evaluation import service as evaluation
+from control_plane.fleet.reconcile import Sweeper
 from control_plane.kit import outbox, statistics
 from control_plane.kit.context import Context
 from control_plane.kit.db import Session, execute, is_outage
@@ -76,6 +77,7 @@ async def run(context: Context, stop: asyncio.Event) -> None:
     loops = [
         _loop("rollout", stop, wake, context, lambda: rollout.tick(context)),
         _loop("trust", stop, wake, context, TrustKeeper(context).tick),
+        _loop("fleet", stop, wake, context, Sweeper(context).tick),
         _loop("telemetry", stop, wake, context, Upkeep(context).tick),
         _loop("pipelines", stop, wake, context, lambda: pipelines.tick(context, orchestrator)),
         _loop("webhooks", stop, wake, context, Deliverer(context).tick),

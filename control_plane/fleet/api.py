@@ -1,7 +1,12 @@
 """Devices, classes and enrolment tokens, for people and pipelines."""
 
+from typing import Annotated
+
+from fastapi import Query
+
 from agents.protocol.v1 import Envelope
 from control_plane.fleet import service
+from control_plane.fleet.domain import DeviceState, Health
 from control_plane.fleet.schemas import (
     ConflictDecision,
     ConflictItem,
@@ -50,10 +55,23 @@ async def list_devices(
     site: str | None = None,
     device_class: str | None = None,
     running: str | None = None,
+    search: Annotated[str | None, Query(max_length=100, description="the beginning of a serial or an id")] = None,
+    health: Health | None = None,
+    waiting: Annotated[str | None, Query(max_length=64, description="the reason a device waits for")] = None,
+    state: DeviceState | None = None,
 ) -> Page[DeviceItem]:
     """List devices; `running` is the digest of a content or a release that they say they run."""
     return await service.list_devices(
-        call.session, site=site, device_class=device_class, running=running, after=after, limit=limit
+        call.session,
+        site=site,
+        device_class=device_class,
+        running=running,
+        search=search,
+        health=health,
+        waiting=waiting,
+        state=state,
+        after=after,
+        limit=limit,
     )
 
 

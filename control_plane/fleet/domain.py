@@ -9,7 +9,7 @@ whoever replays cannot have a device locked out.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
@@ -49,6 +49,113 @@ class ConflictState(StrEnum):
     PENDING = "pending"
     ACCEPTED = "accepted"
     REJECTED = "rejected"
+
+
+class Health(StrEnum):
+    """One word for how a device does; the worst that is so."""
+
+    OK = "ok"
+    UPDATING = "updating"
+    REVERTED = "reverted"
+    FAILED = "failed"
+    SILENT = "silent"
+    QUARANTINED = "quarantined"
+    RETIRED = "retired"
+
+
+TROUBLES = (Health.FAILED, Health.REVERTED, Health.SILENT, Health.QUARANTINED)
+"""What a person may have to do something about."""
+OUT_OF_USE = (Health.QUARANTINED, Health.RETIRED)
+SILENT_AFTER = timedelta(minutes=10)
+NO_MODEL = "none"
+"""Stands for the content of a device that runs no model, where a filter names one."""
+
+
+class Facet(StrEnum):
+    """What devices are counted and filtered by; also the column's name."""
+
+    SITE = "site"
+    DEVICE_CLASS = "device_class"
+    CONTENT = "content"
+    HEALTH = "health"
+    WAITING = "waiting"
+
+
+class Order(StrEnum):
+    """What a list of devices may be sorted by; also the column's name."""
+
+    SERIAL = "serial"
+    SITE = "site"
+    DEVICE_CLASS = "device_class"
+    CONTENT = "content"
+    HEALTH = "health"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which devices: `search` is the beginning of a serial, `facets` are exact; nothing given is everybody.
+
+    If no serial begins so it is the beginning of an id, which `by_id` says once that is known.
+    """
+
+    search: str = ""
+    facets: Mapping[Facet, str] = field(default_factory=dict)
+    ids: Sequence[str] | None = None
+    by_id: bool = False
+
+    def with_facet(self, facet: Facet, value: str) -> "Filter":
+        return replace(self, facets={**self.facets, facet: value})
+
+    def without(self, facet: Facet) -> "Filter":
+        return replace(self, facets={key: value for key, value in self.facets.items() if key is not facet})
+
+
+class PlanCell(NamedTuple):
+    """How many devices of a stratum run which content and do how."""
+
+    site: str
+    device_class: str
+    content: str
+    health: str
+    devices: int
+
+
+class Plan(NamedTuple):
+    """Devices by site; `cells` are of those sites that have most trouble, of how many there are says `sites`."""
+
+    devices: int
+    sites: int
+    cells: list[PlanCell]
+
+
+class Place(NamedTuple):
+    """A device's place in a sorted list, from which the list goes on."""
+
+    value: str
+    serial: str
+
+
+class Action(StrEnum):
+    """What people do to many devices at once."""
+
+    QUARANTINE = "quarantine"
+    READMIT = "readmit"
+    RETIRE = "retire"
+    LABEL = "label"
+
+
+BECOMES = {
+    Action.QUARANTINE: DeviceState.QUARANTINED,
+    Action.READMIT: DeviceState.ACTIVE,
+    Action.RETIRE: DeviceState.RETIRED,
+}
+FROM = {
+    Action.QUARANTINE: (DeviceState.ACTIVE,),
+    Action.READMIT: (DeviceState.QUARANTINED,),
+    Action.RETIRE: (DeviceState.ACTIVE, DeviceState.QUARANTINED),
+    Action.LABEL: tuple(DeviceState),
+}
+"""In which states an action changes a device; any other it leaves as it is."""
 
 
 @dataclass(frozen=True, slots=True)

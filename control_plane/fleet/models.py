@@ -1,9 +1,9 @@
-"""Devices, their classes, and tokens to enrol with."""
+"""Devices, their classes, tokens to enrol with, and how the fleet page lists and counts them."""
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, UniqueConstraint, func, text
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, String, Table, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from control_plane.kit.db import Base
@@ -69,6 +69,56 @@ class Stratum(Base):
     device_class: Mapped[str] = mapped_column(primary_key=True)
     site: Mapped[str] = mapped_column(primary_key=True)
     devices: Mapped[int] = mapped_column(BigInteger)
+
+
+BY_BYTES = String(collation="C")
+"""Names that are compared byte by byte: quick, and a prefix is a range of any index."""
+
+
+class Listing(Base):
+    """A device as lists are filtered and sorted by; triggers on `fleet_device` keep it (migration 0013)."""
+
+    __tablename__ = "fleet_listing"
+    __table_args__ = (
+        Index("ix_fleet_listing_serial", "serial", unique=True),
+        Index("ix_fleet_listing_site", "site", "serial"),
+        Index("ix_fleet_listing_device_class", "device_class", "serial"),
+        Index("ix_fleet_listing_content", "content", "serial"),
+        Index("ix_fleet_listing_health", "health", "serial"),
+        Index("ix_fleet_listing_waiting", "waiting", "serial", postgresql_where=text("waiting <> ''")),
+    )
+
+    device_id: Mapped[str] = mapped_column(BY_BYTES, primary_key=True)
+    serial: Mapped[str] = mapped_column(BY_BYTES)
+    site: Mapped[str] = mapped_column(BY_BYTES)
+    device_class: Mapped[str] = mapped_column(BY_BYTES)
+    content: Mapped[str] = mapped_column(BY_BYTES)
+    health: Mapped[str] = mapped_column(BY_BYTES)
+    waiting: Mapped[str] = mapped_column(BY_BYTES)
+
+
+FACETS = ("site", "device_class", "content", "health", "waiting")
+facet = Table(
+    "fleet_facet",
+    Base.metadata,
+    *(Column(name, BY_BYTES, nullable=False) for name in FACETS),
+    Column("devices", BigInteger, nullable=False),
+)
+"""Counts of listings by all facets, as differences that add up: a cell may have many rows until they are folded."""
+
+
+class View(Base):
+    """A filter of the fleet page that somebody gave a name."""
+
+    __tablename__ = "fleet_view"
+    __table_args__ = (UniqueConstraint("owner", "name"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    name: Mapped[str]
+    query: Mapped[str]
+    shared: Mapped[bool]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class Certificate(Base):

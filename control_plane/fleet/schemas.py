@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import AwareDatetime, Field, field_validator
 
 from agents.protocol.v1.safe_state import MAX_CHARS, check
-from control_plane.fleet.domain import ConflictState, DeviceState
+from control_plane.fleet.domain import Action, ConflictState, DeviceState, Health
 from control_plane.kit.pages import Schema
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
@@ -133,3 +133,85 @@ class FleetLine(Schema):
     site: str
     active_content: str | None
     devices: int
+
+
+class ListedDevice(Schema):
+    """A device as one line of a list; empty `content` and `waiting` are none."""
+
+    device_id: str
+    serial: str
+    site: str
+    device_class: str
+    content: str
+    health: Health
+    waiting: str
+    state: DeviceState
+    last_seen_at: datetime | None
+    enrolled_at: datetime
+    agent_version: str
+    phase: str | None
+    reason: str | None
+    detail: str | None
+
+
+class ListPage(Schema):
+    """`before` and `after` are cursors of the pages on both sides, where there are any."""
+
+    items: list[ListedDevice]
+    before: str | None
+    after: str | None
+
+
+class FacetCount(Schema):
+    value: str
+    devices: int
+
+
+class FleetCounts(Schema):
+    """`total` devices by facet; `whole` is false where a search finds more than are counted."""
+
+    total: int
+    whole: bool
+    facets: dict[str, list[FacetCount]]
+
+
+class ViewPut(Schema):
+    """`query` is the part of the fleet page's address that says what is shown."""
+
+    name: str = Field(min_length=1, max_length=60)
+    query: str = Field(max_length=1000)
+    shared: bool = False
+
+
+class ViewItem(ViewPut):
+    id: str
+    owner: str
+
+
+class Named(Schema):
+    """A device in a selection; `changes`: whether the action does anything to it."""
+
+    id: str
+    serial: str
+    site: str
+    state: DeviceState
+    changes: bool
+
+
+class Selection(Schema):
+    """Exactly which devices an action is about; `seal` is a digest of the action, their ids and states."""
+
+    action: Action
+    count: int
+    changes: int
+    first: list[Named]
+    seal: str
+
+
+class BulkDone(Schema):
+    """What became of a bulk action; `id` is its subject in the audit trail."""
+
+    id: str
+    action: Action
+    asked: int
+    changed: int

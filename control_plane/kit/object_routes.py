@@ -8,9 +8,16 @@ from starlette.responses import StreamingResponse
 
 from control_plane.kit.errors import Invalid
 from control_plane.kit.http import APIRouter, Request, Response, problem
-from control_plane.kit.objects import BadUrlError, CorruptObjectError, Grant, LocalStore
+from control_plane.kit.objects import BadUrlError, CorruptObjectError, Grant, LocalStore, Stored
+from control_plane.kit.ranges import byte_range
 
 MAX_PUT_S = 3600
+SHARED = {
+    "Accept-Ranges": "bytes",
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": "Accept-Ranges, Content-Length, Content-Range",
+}
+"""A viewer of recordings is a page of its own and reads parts; whoever has the URL may read."""
 
 
 def object_routes(store: LocalStore) -> APIRouter:
@@ -38,13 +45,11 @@ def object_routes(store: LocalStore) -> APIRouter:
         store.verify_url("get", sha256, request.query_params, time.time())
         stored = await store.stat(sha256)
         if stored is None:
-            return Response(status_code=404)
-        return StreamingResponse(
-            store.open(sha256), headers={"Content-Length": str(stored.size)}, media_type="application/octet-stream"
-        )
+            return Response(status_code=404, headers=SHARED)
+        return _part(store, stored, request.headers.get("range"))
 
     routes.add_route("/objects/v1/{op}/{sha256}", put, methods=["PUT"])
-    routes.add_route("/objects/v1/get/{sha256}", get, methods=["GET"])
+    routes.add_route("/objects/v1/get/{sha256}", get, methods=["GET", "HEAD"])
     return routes
 
 
@@ -55,3 +60,15 @@ async def _take(store: LocalStore, request: Request, grant: Grant) -> None:
         await store.put_file(request.stream(), grant.sha256, max_size=grant.size)
     else:
         await store.put_part(grant.sha256, grant, request.stream())
+
+
+def _part(store: LocalStore, stored: Stored, wanted: str | None) -> Response:
+    start, stop, status = byte_range(wanted, stored.size)
+    headers = SHARED | {"Content-Length": str(stop - start)}
+    if status == 416:
+        return Response(status_code=416, headers=SHARED | {"Content-Range": f"bytes */{stored.size}"})
+    if status == 206:
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{stored.size}"
+    whole = status == 200
+    source = store.open(stored.sha256) if whole else store.open(stored.sha256, start, stop)
+    return StreamingResponse(source, status, headers=headers, media_type="application/octet-stream")

@@ -34,14 +34,14 @@ def encode_cursor(*values: Any) -> str:
     return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str | None, kind: type = str) -> tuple[Any] | None:
-    """Return the one value a cursor holds, if it is of the kind this list is ordered by."""
+def decode_cursor(cursor: str | None, *kinds: type) -> tuple[Any, ...] | None:
+    """Return the values a cursor holds, if they are of the kinds (default: one text) this list is ordered by."""
     if cursor is None:
         return None
     try:
         values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (binascii.Error, ValueError) as error:
         raise Invalid("this cursor was not made by this API") from error
-    if not isinstance(values, list) or [type(value) for value in values] != [kind]:
+    if not isinstance(values, list) or [type(value) for value in values] != list(kinds or (str,)):
         raise Invalid("this cursor was not made by this API")
-    return (values[0],)
+    return tuple(values)

@@ -16,11 +16,12 @@ async def list_events(
     limit: Limit = 50,
     kind: str | None = None,
     content: str | None = None,
+    device: str | None = None,
     since_number: int | None = None,
 ) -> Page[FieldEventItem]:
     """List field events, newest first; with `since_number`, oldest first from there."""
     return await service.list_events(
-        call.session, kind=kind, content=content, after=after, limit=limit, since_number=since_number
+        call.session, kind=kind, content=content, device=device, after=after, limit=limit, since_number=since_number
     )
 
 

@@ -50,6 +50,7 @@ class FieldEvent(Base):
     __table_args__ = (
         Index("ix_telemetry_event_event_id", "event_id"),
         Index("ix_telemetry_event_number", "number"),
+        Index("ix_telemetry_event_device", "device_id", "number"),
         {"postgresql_partition_by": "RANGE (received_at)"},
     )
 

@@ -62,3 +62,20 @@ class Rate(Schema):
     low: float | None
     high: float | None
     devices: int
+
+
+class DeviceSeries(Schema):
+    """What one device measured, step by step from `starts_at` on; None where it said nothing.
+
+    Latencies in milliseconds: the mean of the medians by decisions, and the greatest p99. Power in watts, over the time
+    for which energy was measured. Distance in metres, exposure in seconds.
+    """
+
+    device_id: str
+    starts_at: datetime
+    step_s: int
+    latency_p50_ms: list[float | None]
+    latency_p99_ms: list[float | None]
+    power_w: list[float | None]
+    distance_m: list[float | None]
+    duration_s: list[float | None]

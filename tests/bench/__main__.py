@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.bench import (
     agent,
     check_in,
+    console_fleet,
     download,
     episodes,
     identity,
@@ -43,6 +44,7 @@ def main() -> int:
         "update": update.bench,
         "trust": trust.bench,
         "rollout": rollout.bench,
+        "console_fleet": console_fleet.bench,
         "episodes": episodes.bench,
         "overhead": partial(overhead.bench, given.report),
     }

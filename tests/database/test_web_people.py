@@ -1,24 +1,27 @@
 """People with passwords, through the page, the command line and the door."""
 
 import asyncio
+import io
+import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from typer.testing import CliRunner
 
 from control_plane.access import service as access
 from control_plane.access.domain import IDLE, LONGEST, Way, lasts, password_fault
 from control_plane.access.service import Passwords
 from control_plane.access.service.sessions import MOST_SESSIONS
 from control_plane.audit import service as audit
-from control_plane.cli.app import app
 from control_plane.kit import clock
 from control_plane.kit.db import execute, rows
 from control_plane.kit.roles import Role
 from control_plane.web.session import MAX_FAILURES, Throttle
 from tests.support.browsing import browser, form_token, signed_in
+from tests.support.cli import fleetloop
+from tests.support.live import serve
 from tests.support.server import Server
 
 GOOD, BETTER = "a horse and a battery", "nine lamps in the cold store"
@@ -184,20 +187,26 @@ def test_what_a_password_must_be(password: str, fault: str | None) -> None:
     assert said is None if fault is None else said is not None and fault in said
 
 
-def test_the_command_line_adds_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[Any] = []
-
-    class Client:
-        def create_person(self, body: Any) -> Any:
-            sent.append(body)
-            return body
-
-    monkeypatch.setattr("control_plane.cli.people.client", lambda _: Client())
-    runner = CliRunner()
-    done = runner.invoke(app, ["person", "add", "ada", "--role", "operator"], input=f"{GOOD}\nmore\n")
-    assert done.exit_code == 0, done.output
-    assert (sent[0].name, sent[0].role, sent[0].password) == ("ada", Role.OPERATOR, GOOD)
-    assert runner.invoke(app, ["person", "add", "a b"], input=f"{GOOD}\n").exit_code == 2
+async def test_the_command_line_adds_a_person(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serve(database_url, tmp_path) as live:
+        token = tmp_path / "admin.token"
+        token.write_text(live.server.tokens[Role.ADMIN])
+        token.chmod(0o600)
+        given = ("--url", live.url, "--token-file", str(token))
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{GOOD}\nmore\n"))
+        done = await asyncio.to_thread(fleetloop, *given, "people", "create", "ada", "--role", "operator", "-o", "json")
+        assert done.status == 0, done.err
+        assert (json.loads(done.out)["name"], json.loads(done.out)["role"]) == ("ada", "operator")
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{GOOD}\n"))
+        would = await asyncio.to_thread(fleetloop, *given, "people", "create", "bo", "--dry-run")
+        assert would.status == 0
+        assert GOOD not in would.out + would.err
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{GOOD}\n"))
+        assert (await asyncio.to_thread(fleetloop, *given, "people", "create", "a b")).status == 2
+        listed = await asyncio.to_thread(fleetloop, *given, "people", "list", "-o", "name")
+        assert listed.out == "ada\n"
 
 
 async def test_many_at_the_door_do_not_take_the_memory() -> None:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from control_plane.audit import service as audit
 from control_plane.fleet import store
-from control_plane.fleet.domain import TOLD_QUARANTINED, DeviceState, Member, StratumSize
+from control_plane.fleet.domain import TOLD_QUARANTINED, DeviceState, Health, Member, StratumSize
 from control_plane.fleet.models import Device
 from control_plane.fleet.schemas import DeviceItem, DevicePatch, FleetLine
 from control_plane.fleet.service.enrolment import forget_boots
@@ -42,6 +42,10 @@ async def list_devices(
     site: str | None = None,
     device_class: str | None = None,
     running: str | None = None,
+    search: str | None = None,
+    health: Health | None = None,
+    waiting: str | None = None,
+    state: DeviceState | None = None,
     after: str | None = None,
     limit: int = 50,
 ) -> Page[DeviceItem]:
@@ -51,6 +55,10 @@ async def list_devices(
         site=site,
         device_class=device_class,
         running=running,
+        search=search,
+        health=health,
+        waiting=waiting,
+        state=state,
         after=cursor[0] if cursor else None,
         limit=limit + 1,
     )

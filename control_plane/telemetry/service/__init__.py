@@ -4,7 +4,15 @@ from control_plane.telemetry.service.events import count_events_since, list_even
 from control_plane.telemetry.service.exposure import cells, device_sums, pace, rate, sums
 from control_plane.telemetry.service.intake import Batch, batch_of, take_batch
 from control_plane.telemetry.service.queue import Intake
-from control_plane.telemetry.service.recordings import announce, complete, get_recording, list_recordings
+from control_plane.telemetry.service.recordings import (
+    announce,
+    complete,
+    get_recording,
+    list_recordings,
+    recorded,
+    recordings_of,
+)
+from control_plane.telemetry.service.series import device_series
 from control_plane.telemetry.service.upkeep import Retention, ensure_partitions, maintain
 
 __all__ = [
@@ -16,6 +24,7 @@ __all__ = [
     "cells",
     "complete",
     "count_events_since",
+    "device_series",
     "device_sums",
     "ensure_partitions",
     "get_recording",
@@ -24,6 +33,8 @@ __all__ = [
     "maintain",
     "pace",
     "rate",
+    "recorded",
+    "recordings_of",
     "sums",
     "take_batch",
 ]

@@ -1,6 +1,7 @@
 """Take recordings if they are wanted and sound."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 
 from agents.protocol import v1 as wire
@@ -119,6 +120,16 @@ async def list_recordings(
         session, state=state, trigger=trigger, after=cursor[0] if cursor else since_number, limit=limit + 1
     )
     return page_of([_recording(r) for r in found], limit, lambda item: item.number)
+
+
+async def recordings_of(session: Session, device_id: str, limit: int) -> list[RecordingItem]:
+    """List a device's recordings, newest first, whatever became of them."""
+    return [_recording(found) for found in await store.recordings_of(session, device_id, limit)]
+
+
+async def recorded(session: Session, event_ids: Sequence[str]) -> dict[str, str]:
+    """Return the stored recording of each of some events that has one, by event."""
+    return await store.recorded(session, event_ids) if event_ids else {}
 
 
 async def get_recording(session: Session, sha256: str) -> RecordingItem:

@@ -11,11 +11,20 @@ from control_plane.telemetry.models import FieldEvent, Recording
 
 
 async def list_events(
-    session: Session, *, kind: str | None, content: str | None, before: int | None, after: int | None, limit: int
+    session: Session,
+    *,
+    kind: str | None,
+    content: str | None,
+    device: str | None,
+    before: int | None,
+    after: int | None,
+    limit: int,
 ) -> Sequence[FieldEvent]:
     """List newest first, or oldest first when `after` is given."""
     order = FieldEvent.number.asc() if after is not None else FieldEvent.number.desc()
     query = select(FieldEvent).order_by(order).limit(limit)
+    if device is not None:
+        query = query.where(FieldEvent.device_id == device)
     if kind is not None:
         query = query.where(FieldEvent.kind == kind)
     if content is not None:
@@ -71,6 +80,20 @@ async def recordings_last_hour(session: Session, device_id: str) -> int:
         Recording.state.in_(("announced", "stored")),
     )
     return int(await session.scalar(query) or 0)
+
+
+async def recordings_of(session: Session, device_id: str, limit: int) -> Sequence[Recording]:
+    """List a device's recordings, newest first."""
+    query = select(Recording).where(Recording.device_id == device_id).order_by(Recording.announced_at.desc())
+    return (await session.scalars(query.limit(limit))).all()
+
+
+async def recorded(session: Session, event_ids: Sequence[str]) -> dict[str, str]:
+    """Return the stored recording of each of some events that has one, by event."""
+    query = select(Recording.event_id, Recording.sha256).where(
+        Recording.event_id.in_(event_ids), Recording.state == "stored"
+    )
+    return {str(event): sha256 for event, sha256 in (await session.execute(query)).all()}
 
 
 async def list_recordings(

@@ -2,10 +2,13 @@
 
 from control_plane.web.pages.audit import audit_pages
 from control_plane.web.pages.compare import compare
+from control_plane.web.pages.devices import devices
 from control_plane.web.pages.doors import doors
 from control_plane.web.pages.events import events
 from control_plane.web.pages.evidence import evidence
 from control_plane.web.pages.fleet import fleet
+from control_plane.web.pages.fleet_actions import fleet_actions
+from control_plane.web.pages.fleet_plan import fleet_plan
 from control_plane.web.pages.installation import installation
 from control_plane.web.pages.live import found
 from control_plane.web.pages.models import models
@@ -21,7 +24,8 @@ from control_plane.web.pages.tokens import tokens
 from control_plane.web.pages.webhooks import webhooks
 from control_plane.web.pages.wizard import wizard
 
-FIELD = (doors, overview, fleet, events)
+# Of two that match, the first route answers: the names under /fleet come before the devices.
+FIELD = (doors, overview, fleet, fleet_actions, fleet_plan, devices, events)
 JUDGEMENT = (evidence, replays, wizard, rollouts, reviews, models, compare, releases)
 RECORDS = (runs, records, audit_pages, people, tokens, webhooks, installation, found)
 ROUTERS = (*FIELD, *JUDGEMENT, *RECORDS)

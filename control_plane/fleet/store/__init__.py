@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import ColumnElement, func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from control_plane.fleet.models import (
@@ -14,6 +14,7 @@ from control_plane.fleet.models import (
     DeviceClass,
     EnrolmentConflict,
     EnrolmentToken,
+    Listing,
     Statement,
     Stratum,
 )
@@ -60,6 +61,10 @@ async def list_devices(
     site: str | None,
     device_class: str | None,
     running: str | None,
+    search: str | None,
+    health: str | None,
+    waiting: str | None,
+    state: str | None,
     after: str | None,
     limit: int,
 ) -> Sequence[Device]:
@@ -70,9 +75,28 @@ async def list_devices(
         query = query.where(Device.device_class == device_class)
     if running is not None:
         query = query.where((Device.active_content == running) | (Device.active_release == running))
+    if state is not None:
+        query = query.where(Device.state == state)
+    listed = _listed(search, health, waiting)
+    if listed:
+        query = query.where(Device.id.in_(select(Listing.device_id.collate("default")).where(*listed)))
     if after is not None:
         query = query.where(Device.id > after)
     return (await session.scalars(query)).all()
+
+
+def _listed(search: str | None, health: str | None, waiting: str | None) -> list[ColumnElement[bool]]:
+    """Return what is asked of a device's listing; `search` is the beginning of a serial or an id."""
+    found: list[ColumnElement[bool]] = []
+    if search:
+        high = search + chr(0x10FFFF)
+        starts = [(column >= search) & (column < high) for column in (Listing.serial, Listing.device_id)]
+        found.append(starts[0] | starts[1])
+    if health is not None:
+        found.append(Listing.health == health)
+    if waiting is not None:
+        found.append(Listing.waiting == waiting)
+    return found
 
 
 async def strata(session: Session, device_classes: Sequence[str], sites: Sequence[str] | None) -> Sequence[Any]:
