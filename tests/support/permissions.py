@@ -139,7 +139,16 @@ voapx GET /evaluations
 voapx GET /events
 voapx GET /events/{number}
 voapx GET /fleet
+ox    GET /fleet/actions
+ox    POST /fleet/actions
+voapx GET /fleet/actions/{bulk_id}
+voapx GET /fleet/plan
+voapx POST /fleet/views
+voapx POST /fleet/views/{view_id}/remove
 voapx GET /fleet/{device_id}
+voapx GET /fleet/{device_id}/series.json
+voapx GET /recordings/{sha256}/file
+voapx GET /recordings/{sha256}/open/{viewer}
 voapx GET /gates/{gate_id}
 voapx GET /gates/{gate_id}/replays/{suite}/{scenario}
 voapx GET /gates/{gate_id}/replays/{suite}/{scenario}/{side}.json

@@ -49,6 +49,7 @@ def asked_of(fields: list[tuple[str, str]]) -> tuple[service.BulkAsk, Look]:
 @fleet_actions.get("/fleet/actions")
 async def preview(call: SeeCall) -> Response:
     """Say exactly on which devices an action would act."""
+    call.principal.must_be(Role.OPERATOR)
     fields = call.request.query_params.multi_items()
     ask, look = asked_of(fields)
     return _shown(call, ask, look, fields, await service.select(call.session, call.principal, ask))
