@@ -10,8 +10,6 @@ from tests.browser.walk import DESKTOP, PHONE, Visit, browsing, walk
 LOOKS = [
     pytest.param(DESKTOP, "light", id="desktop-light"),
     pytest.param(PHONE, "dark", id="phone-dark"),
-    pytest.param(DESKTOP, "dark", id="desktop-dark"),
-    pytest.param(PHONE, "light", id="phone-light"),
 ]
 Scheme = Literal["light", "dark"]
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -45,7 +43,7 @@ async def test_every_page_is_accessible_fits_and_keeps_to_itself(
     assert {"loop", "fleet", "rollouts", "rollouts-new", "reviews", "compare", "gates-one", "audit"} <= set(kinds)
 
 
-@pytest.mark.parametrize(("size", "scheme"), LOOKS[:2])
+@pytest.mark.parametrize(("size", "scheme"), LOOKS)
 async def test_from_the_loop_to_the_audit_trail(
     live: Live, browser_page: Any, size: dict[str, int], scheme: Scheme
 ) -> None:

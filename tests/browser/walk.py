@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 NUMBER = re.compile(r"^[A-Za-z]*_?[0-9a-zA-Z._-]{6,}$|^\d+$")
 FILES = (".json", ".mcap", ".jsonl", ".csv")
-WAYS_OUT = ("/logout", "/login", "/settings")
+WAYS_OUT = ("/logout", "/login")
 
 
 @dataclass
