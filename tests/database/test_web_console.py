@@ -127,7 +127,8 @@ async def test_find_knows_pages_and_things(site: Site) -> None:
     assert "/audit" in (await browser.get("/find?q=aud", headers={"HX-Request": "true"})).text
     assert f"/models/{MODEL}" in (await browser.get(f"/find?q={MODEL[:6]}")).text
     nothing = (await browser.get("/find?q=<img src=x>")).text
-    assert "Nothing is called" in nothing
+    assert "devices &lt;img src=x&gt;…" in nothing
+    assert "/fleet?q=%3Cimg+src%3Dx%3E" in nothing
     assert "<img src=x" not in nothing
 
 

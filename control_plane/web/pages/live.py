@@ -1,5 +1,7 @@
 """The stream that keeps pages live, and the palette's search."""
 
+from urllib.parse import urlencode
+
 from fastapi.responses import HTMLResponse, StreamingResponse
 
 from control_plane.evaluation import service as evaluation
@@ -40,6 +42,10 @@ async def find(call: SeeCall, q: str = "") -> Response:
     """Find pages and things by a part of their name."""
     asked = q.strip().lower()[:MAX_ASKED]
     doors = [door for door in [*DOORS, *await _things(call, asked)] if _fits(door, asked)][:SHOWN]
+    if asked:
+        doors.append(
+            Door(f"/fleet?{urlencode({'q': q.strip()[:MAX_ASKED]})}", f"devices {q.strip()[:40]}…", "by serial or id")
+        )
     if call.request.headers.get("hx-request") == "true":
         return HTMLResponse(page("found.html", doors=doors, asked=asked))
     return call.show("find.html", doors=doors, asked=asked)
