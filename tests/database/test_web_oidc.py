@@ -91,7 +91,7 @@ async def test_somebody_whom_the_provider_vouches_for_comes_in(site: Site) -> No
         {"groups": ["everybody"]},
         {"groups": {"robot-admins": True}},
     ],
-    ids=str,
+    ids="-".join,
 )
 async def test_claims_that_do_not_hold_let_nobody_in(site: Site, wrong: dict[str, Any]) -> None:
     site.provider.wrong = wrong
