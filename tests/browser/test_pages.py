@@ -5,6 +5,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import asyncpg
+
 from control_plane.kit.settings import Settings
 from control_plane.main import open_context
 from control_plane.review import service as review
@@ -42,13 +44,14 @@ async def test_a_person_logs_in_approves_and_halts(
     await context.database.close()
 
 
-async def test_pages_stay_live_and_keep_what_somebody_writes(live: Live, browser_page: Any) -> None:
+async def test_pages_stay_live_and_keep_what_somebody_writes(live: Live, browser_page: Any, database_url: str) -> None:
     async with open_page(browser_page, live) as (page, complaints):
         await page.goto(f"{live.url}/rollouts/{live.made.rollouts[-1]}")
         await page.click("#act-halt summary")
         await page.fill("#reason-halt", "half a sent")
         await page.evaluate("document.querySelector('.because').textContent = 'stale'")
         await page.evaluate("document.querySelector('main h1').dataset.kept = 'yes'")
+        await _change(database_url)
         await page.wait_for_selector(".because:not(:text-is('stale'))", timeout=8000)
         assert await page.input_value("#reason-halt") == "half a sent"
         assert await page.evaluate("document.activeElement.id") == "reason-halt"
@@ -58,3 +61,10 @@ async def test_pages_stay_live_and_keep_what_somebody_writes(live: Live, browser
         await page.wait_for_selector("#live.lost", timeout=12000)
         assert await page.text_content("#live") == "connection lost"
         assert await page.input_value("#reason-halt") == "half a sent"
+
+
+async def _change(database_url: str) -> None:
+    """Change a rollout behind everybody's back; the database tells."""
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("update rollout set because = because")
+    await connection.close()

@@ -31,8 +31,10 @@ def fleetloop(*words: str) -> Ended:
     out, err = io.StringIO(), io.StringIO()
     connection.patience_s.set(0.0)
     status = 0
+    typed = sys.stdin if isinstance(sys.stdin, io.StringIO) else io.StringIO("what somebody types\n")
     with (
         mock.patch.object(sys, "argv", ["fleetloop", *words]),
+        mock.patch.object(sys, "stdin", typed),
         mock.patch("typer.main.get_command", return_value=COMMAND),  # made once: it takes longer than most commands
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
