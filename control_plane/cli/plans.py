@@ -1,23 +1,14 @@
 """Plans of rollouts as they are typed and told: stages, windows, and a forecast in a table."""
 
-from collections.abc import Sequence
-
+from pydantic import ValidationError
 from rich.table import Table
 from typer import BadParameter
 
 from control_plane.cli.output import console, plain, say
-from control_plane.rollout.schemas import ForecastItem, StageBody, StageNeedItem, WindowBody
+from control_plane.rollout.schemas import ForecastItem, StageNeedItem, WindowBody, read_window
 
 UNITS = {"distance_m": (1000.0, "km"), "duration_s": (3600.0, "h")}
 WIDTH = 12
-
-
-def stage_bodies(fractions: Sequence[float], max_exposure: float, days: float = 7) -> list[StageBody]:
-    """Return stages of which the first has to prove that the release is no worse."""
-    return [
-        StageBody(fraction=f, max_exposure=max_exposure, deadline_s=days * 86_400, must_prove=n == 0 and f < 1)
-        for n, f in enumerate(fractions)
-    ]
 
 
 def read_fractions(text: str) -> list[float]:
@@ -74,16 +65,11 @@ def _row(need: StageNeedItem, scale: float, longest: float) -> list[str]:
     ]
 
 
-def read_window(text: str) -> WindowBody:
-    """Read "ZONE HH:MM-HH:MM [DAYS]".
-
-    Raises:
-        BadParameter: it is something else.
-    """
-    zone, _, rest = text.strip().partition(" ")
-    hours, _, days = rest.strip().partition(" ")
-    start, dash, end = hours.partition("-")
-    if not dash:
-        raise BadParameter(f'a window is "ZONE HH:MM-HH:MM [DAYS]", as in "Europe/Berlin 22:00-05:00", not {text!r}')
-    named = {"days": [day.strip() for day in days.split(",")]} if days.strip() else {}
-    return WindowBody(zone=zone, start=start, end=end, **named)
+def window_of(text: str) -> WindowBody:
+    """Read a maintenance window as it is typed; raises BadParameter where it cannot be read at all."""
+    try:
+        return read_window(text)
+    except ValidationError:
+        raise  # it names the part that is wrong, and is told like that of every other body
+    except ValueError as error:
+        raise BadParameter(str(error)) from error

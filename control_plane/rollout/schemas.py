@@ -1,5 +1,6 @@
 """Rollouts as the API takes and gives them."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -39,6 +40,25 @@ class WindowBody(Schema):
     end: str = Field(max_length=5, examples=["05:30"])
     days: list[str] = Field(default_factory=lambda: list(DAYS), min_length=1, max_length=7)
     sites: list[str] = Field(default_factory=list, max_length=1000)
+
+
+def stage_bodies(fractions: Sequence[float], max_exposure: float, days: float = 7) -> list[StageBody]:
+    """Return stages of which the first has to prove that the release is no worse; ValueError on what is no stage."""
+    return [
+        StageBody(fraction=f, max_exposure=max_exposure, deadline_s=days * 86_400, must_prove=n == 0 and f < 1)
+        for n, f in enumerate(fractions)
+    ]
+
+
+def read_window(text: str) -> WindowBody:
+    """Read "ZONE HH:MM-HH:MM [DAYS]" as a person writes it; ValueError on anything else."""
+    zone, _, rest = text.strip().partition(" ")
+    hours, _, days = rest.strip().partition(" ")
+    start, dash, end = hours.partition("-")
+    if not dash:
+        raise ValueError(f'a window is "ZONE HH:MM-HH:MM [DAYS]", as in "Europe/Berlin 22:00-05:00", not {text[:80]!r}')
+    named = {"days": [day.strip() for day in days.split(",")]} if days.strip() else {}
+    return WindowBody(zone=zone, start=start, end=end, **named)
 
 
 class PlanBody(Schema):

@@ -10,7 +10,7 @@ from control_plane.fleet.domain import StratumSize
 from control_plane.kit.errors import Invalid
 from control_plane.registry.schemas import ModelItem
 from control_plane.rollout.domain import Control, counted_in
-from control_plane.rollout.schemas import PlanBody, StageBody, WindowBody
+from control_plane.rollout.schemas import PlanBody, read_window, stage_bodies
 from control_plane.web.names import SCALE
 
 DAY_S = 86_400.0
@@ -56,12 +56,14 @@ def plan_of(fields: Mapping[str, str], model: ModelItem) -> PlanBody:
     """
     scale, _ = SCALE[model.exposure]
     fractions = [share / 100 for share in _numbers("stages", fields["stages"])]
-    stages = _stages(fractions, _number("most", fields["most"]) * scale, _number("days", fields["days"]) * DAY_S)
-    asked: dict[str, Any] = {"stages": stages, "margin": _number("margin", fields["margin"]) / 100}
-    asked |= {"control": fields["control"], "safe_state": fields["safe_state"], "windows": _windows(fields["window"])}
+    most, days = _number("most", fields["most"]) * scale, _number("days", fields["days"])
+    asked: dict[str, Any] = {"margin": _number("margin", fields["margin"]) / 100, "control": fields["control"]}
     asked |= {name: int(_number(name, fields[name])) for name in ("site_budget", "cell_budget") if fields[name]}
     try:
-        body = PlanBody.model_validate(model.rollout | asked)
+        stages = stage_bodies(fractions, most, days)
+        windows = [read_window(text) for text in fields["window"].split(";") if text.strip()]
+        more = {"stages": stages, "windows": windows, "safe_state": fields["safe_state"]}
+        body = PlanBody.model_validate(model.rollout | asked | more)
         body.to_plan(0)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -69,17 +71,6 @@ def plan_of(fields: Mapping[str, str], model: ModelItem) -> PlanBody:
     except ValueError as error:
         raise Invalid(str(error), code="bad_plan") from error
     return body
-
-
-def _stages(fractions: Sequence[float], most: float, seconds: float) -> list[StageBody]:
-    """The first stage must prove that the release is no worse; those after it widen what was proved."""
-    try:
-        return [
-            StageBody(fraction=share, max_exposure=most, deadline_s=seconds, must_prove=n == 0 and share < 1)
-            for n, share in enumerate(fractions)
-        ]
-    except ValidationError as error:
-        raise Invalid("a stage is a share of the fleet: above 0 and at most 100 %", code="bad_plan") from error
 
 
 def _numbers(name: str, text: str) -> list[float]:
@@ -97,20 +88,6 @@ def _number(name: str, text: str) -> float:
     if not 0 <= value < 1e9:
         raise Invalid(f"{name.replace('_', ' ')}: {text[:40]!r} is no number from 0 on", code="bad_plan")
     return value
-
-
-def _windows(text: str) -> list[WindowBody]:
-    """Read "ZONE HH:MM-HH:MM [DAYS]", several with a semicolon between."""
-    found = []
-    for each in filter(None, (part.strip() for part in text.split(";"))):
-        zone, _, rest = each.partition(" ")
-        hours, _, days = rest.strip().partition(" ")
-        start, dash, end = hours.partition("-")
-        if not dash:
-            raise Invalid('window: write it as "Europe/Berlin 22:00-05:00 mon,tue"', code="bad_plan")
-        named = {"days": [day.strip() for day in days.split(",")]} if days.strip() else {}
-        found.append(WindowBody(zone=zone, start=start, end=end, **named))
-    return found
 
 
 def sites_of(text: str) -> list[str] | None:

@@ -10,11 +10,19 @@ from control_plane.cli.command import DryRun, Noun, Verb
 from control_plane.cli.connection import client
 from control_plane.cli.nouns import views
 from control_plane.cli.output import say
-from control_plane.cli.plans import read_fractions, read_window, stage_bodies, tell_forecast
+from control_plane.cli.plans import read_fractions, tell_forecast, window_of
 from control_plane.cli.watching import watch
 from control_plane.client import Calls
 from control_plane.rollout.domain import Control
-from control_plane.rollout.schemas import Explanation, PlanBody, RolloutCreate, RolloutPlan, RolloutReplay, RolloutWish
+from control_plane.rollout.schemas import (
+    Explanation,
+    PlanBody,
+    RolloutCreate,
+    RolloutPlan,
+    RolloutReplay,
+    RolloutWish,
+    stage_bodies,
+)
 
 rollouts = typer.Typer(cls=Noun, help="Rollouts: releases on their way to devices.")
 verb = Verb(rollouts)
@@ -157,7 +165,7 @@ def create_rollout(
         safe_state=safe_state,
         site_budget=site_budget,
         cell_budget=cell_budget,
-        windows=[read_window(text) for text in window or ()],
+        windows=[window_of(text) for text in window or ()],
         shadow_s=shadow_s,
         control=control,
     )
