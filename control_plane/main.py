@@ -19,6 +19,7 @@ from control_plane.access.service import Passwords
 from control_plane.audit.api import api as audit_api
 from control_plane.datasets.api import api as datasets_api
 from control_plane.evaluation.api import api as evaluation_api
+from control_plane.exports.api import api as exports_api
 from control_plane.factory.api import api as factory_api
 from control_plane.fleet.api import api as fleet_api
 from control_plane.fleet.device_api import device_api as fleet_device_api
@@ -75,6 +76,7 @@ ROUTERS = (
     review_api,
     factory_api,
     lineage_api,
+    exports_api,
     audit_api,
     access_api,
     people_api,

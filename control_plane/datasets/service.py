@@ -1,5 +1,6 @@
 """Publish a dataset version once, with its lineage."""
 
+from collections.abc import Collection
 from typing import Any
 
 from control_plane.audit import service as audit
@@ -54,6 +55,11 @@ async def list_versions(session: Session, *, after: str | None = None, limit: in
         raise Invalid("this cursor was not made by this API")
     found = [_item(v) for v in await store.list_versions(session, skip=skip, limit=limit + 1)]
     return page_of(found, limit, lambda _: skip + limit)
+
+
+async def names_of(session: Session, digests: Collection[str]) -> dict[str, str]:
+    """Return names by digest, of those versions that are there; no manifest is read."""
+    return await store.names_of(session, digests) if digests else {}
 
 
 async def _version(session: Session, digest: str) -> DatasetVersion:

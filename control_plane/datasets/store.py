@@ -1,6 +1,6 @@
 """Rows of dataset versions."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -24,3 +24,9 @@ async def find(session: Session, digest: str) -> DatasetVersion | None:
 async def list_versions(session: Session, *, skip: int, limit: int) -> Sequence[DatasetVersion]:
     query = select(DatasetVersion).order_by(DatasetVersion.created_at.desc(), DatasetVersion.digest)
     return (await session.scalars(query.offset(skip).limit(limit))).all()
+
+
+async def names_of(session: Session, digests: Collection[str]) -> dict[str, str]:
+    """Return names by digest, of those that are there."""
+    query = select(DatasetVersion.digest, DatasetVersion.name).where(DatasetVersion.digest.in_(list(digests)))
+    return {str(digest): str(name) for digest, name in (await session.execute(query)).all()}

@@ -1,13 +1,19 @@
-"""Where something came from (`up`) and what was made of it (`down`)."""
+"""Where something came from (`up`), what was made of it (`down`), or both."""
 
-from typing import Annotated, Literal
+from typing import Annotated
+
+from fastapi import Query
 
 from control_plane.kit.http import Depth, ViewerCall, router
 from control_plane.lineage import service
 from control_plane.lineage.domain import Kind, Node
-from control_plane.lineage.schemas import LineageGraph
+from control_plane.lineage.schemas import Direction, LineageGraph
 
 api = router("lineage", "/lineage")
+Shown = Annotated[
+    list[Kind] | None,
+    Query(alias="kind", max_length=len(Kind), description="show only these kinds, and join what was between them"),
+]
 
 
 @api.get("/{kind}/{name}", name="trace_lineage")
@@ -15,8 +21,9 @@ async def trace(
     kind: Kind,
     name: str,
     call: ViewerCall,
-    direction: Literal["up", "down"] = "up",
+    direction: Direction = "up",
     depth: Annotated[int, Depth] = 20,
+    shown: Shown = None,
 ) -> LineageGraph:
     """Walk the edges from one thing."""
-    return await service.trace(call.session, Node(kind, name), down=direction == "down", depth=depth)
+    return await service.trace_ways(call.session, Node(kind, name), direction, depth, shown or ())

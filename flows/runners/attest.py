@@ -3,12 +3,12 @@
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from agents.protocol.v1 import digest_of, seal_envelope
-from agents.protocol.v1.statement import PROVENANCE, STATEMENT_PAYLOAD, TRAINING_BUILD, Provenance, statement_bytes
+from agents.protocol.v1.statement import PROVENANCE, STATEMENT_PAYLOAD, statement_bytes
 from control_plane.factory.schemas import JobItem
 from control_plane.kit.signing import read_signer
+from control_plane.registry.domain import training_provenance
 from control_plane.registry.schemas import AttestationCreate, VersionItem
 from control_plane.training.schemas import TrainingItem
 from flows.runners.session import RunSession
@@ -37,21 +37,11 @@ def provenance_of(
         # One digest over all of them: there may be thousands, and the job's record lists each.
         "inputs": digest_of({path: ref.sha256 for path, ref in job.spec.inputs.items()}),
     }  # fmt: skip
-    predicate = Provenance.model_validate(
-        {
-            "buildDefinition": {
-                "buildType": TRAINING_BUILD,
-                "externalParameters": {"model": training.model, "recipe": training.recipe, "seed": training.seed},
-                "resolvedDependencies": [_resource(name, digest) for name, digest in made_from.items() if digest],
-            },
-            "runDetails": {
-                "builder": {"id": f"urn:fleetloop:cluster:{cluster}"},
-                "metadata": {"invocationId": job.key, "finishedOn": finished_at},
-            },
-        }
+    predicate = training_provenance(
+        {"model": training.model, "recipe": training.recipe, "seed": training.seed},
+        made_from,
+        builder=f"urn:fleetloop:cluster:{cluster}",
+        invocation=job.key,
+        finished_at=finished_at,
     )
     return statement_bytes(f"{version.model} {version.version}", version.content_digest, PROVENANCE, predicate)
-
-
-def _resource(name: str, digest: str) -> dict[str, Any]:
-    return {"name": name, "digest": {"sha256": digest}}

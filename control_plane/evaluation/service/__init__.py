@@ -22,7 +22,7 @@ from control_plane.evaluation.service.gates import (
 from control_plane.evaluation.service.incidents import list_scenarios, put_scenario, wish_scenario
 from control_plane.evaluation.service.policies import plan
 from control_plane.evaluation.service.replays import list_replays, put_replay, read_replay
-from control_plane.evaluation.service.suites import create_suite, list_suites
+from control_plane.evaluation.service.suites import create_suite, get_suite, list_suites
 
 __all__ = [
     "DECIDED",
@@ -38,6 +38,7 @@ __all__ = [
     "get_evaluation",
     "get_gate",
     "get_prediction",
+    "get_suite",
     "judge_reviewed",
     "list_cases",
     "list_evaluations",

@@ -80,6 +80,10 @@ async def list_suites(session: Session, model: str | None = None) -> list[SuiteI
     return [suite_item(s) for s in await store.list_suites(session, model)]
 
 
+async def get_suite(session: Session, digest: str) -> SuiteItem:
+    return suite_item(await find_suite(session, digest))
+
+
 async def find_suite(session: Session, digest: str) -> Suite:
     found = await store.find_suite(session, digest)
     if found is None:

@@ -1,6 +1,6 @@
 """Devices as people and other slices see them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from control_plane.audit import service as audit
@@ -78,6 +78,11 @@ async def members_of(session: Session, strata: Sequence[tuple[str, str]]) -> lis
 async def unheard(session: Session, device_ids: Sequence[str], before: datetime) -> set[str]:
     """Return those of some devices of which nothing was heard since an instant."""
     return await store.unheard(session, device_ids, before) if device_ids else set()
+
+
+async def serials_of(session: Session, device_ids: Collection[str]) -> dict[str, str]:
+    """Return serials by id, of those devices that are there."""
+    return await store.serials_of(session, device_ids) if device_ids else {}
 
 
 async def label(session: Session, device_id: str, name: str) -> str | None:

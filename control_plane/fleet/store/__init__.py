@@ -1,7 +1,7 @@
 """Rows of devices, classes and tokens."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -48,6 +48,12 @@ async def find_token(session: Session, token_hash: str) -> EnrolmentToken | None
 async def find_device(session: Session, device_id: str, *, lock: bool = False) -> Device | None:
     query = select(Device).where(Device.id == device_id)
     return await session.scalar(query.with_for_update() if lock else query)
+
+
+async def serials_of(session: Session, device_ids: Collection[str]) -> dict[str, str]:
+    """Return serials by id, of those devices that are there."""
+    query = select(Device.id, Device.serial).where(Device.id.in_(list(device_ids)))
+    return {str(name): str(serial) for name, serial in (await session.execute(query)).all()}
 
 
 async def find_by_key_or_serial(session: Session, key_sha256: str, serial: str) -> Sequence[Device]:

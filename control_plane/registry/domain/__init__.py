@@ -1,6 +1,6 @@
 """What a bundle must be (`bundle`), and the manifests that name it (`manifests`)."""
 
-from control_plane.registry.domain.attestations import Terms, approval_statement
+from control_plane.registry.domain.attestations import Terms, approval_statement, training_provenance
 from control_plane.registry.domain.bundle import BundleError, check_bundle
 from control_plane.registry.domain.chain import Chain, ChainError, Files
 from control_plane.registry.domain.chain import verify as verify_chain
@@ -17,5 +17,6 @@ __all__ = [
     "check_bundle",
     "content_manifest",
     "release_manifest",
+    "training_provenance",
     "verify_chain",
 ]

@@ -1,6 +1,6 @@
 """Take telemetry in exactly once; take recordings if they are wanted and sound; give sums out."""
 
-from control_plane.telemetry.service.events import count_events_since, list_events
+from control_plane.telemetry.service.events import count_events_since, list_events, numbers_of
 from control_plane.telemetry.service.exposure import cells, device_sums, pace, rate, sums
 from control_plane.telemetry.service.intake import Batch, batch_of, take_batch
 from control_plane.telemetry.service.queue import Intake
@@ -31,6 +31,7 @@ __all__ = [
     "list_events",
     "list_recordings",
     "maintain",
+    "numbers_of",
     "pace",
     "rate",
     "recorded",

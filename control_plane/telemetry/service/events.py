@@ -1,6 +1,6 @@
 """Field events as they are listed and counted."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from control_plane.kit.db import Session
 from control_plane.kit.pages import Page, decode_cursor, page_of
@@ -33,6 +33,11 @@ async def list_events(
     )
     items = [FieldEventItem.model_validate(event, from_attributes=True) for event in found]
     return page_of(items, limit, lambda item: item.number)
+
+
+async def numbers_of(session: Session, event_ids: Collection[str]) -> dict[str, int]:
+    """Return numbers by id, of those events that are still kept."""
+    return await store.numbers_of(session, event_ids) if event_ids else {}
 
 
 async def count_events_since(session: Session, after: int, kinds: Sequence[str]) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """Field events and recordings, as they are listed."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import func, select, text
@@ -86,6 +86,12 @@ async def recordings_of(session: Session, device_id: str, limit: int) -> Sequenc
     """List a device's recordings, newest first."""
     query = select(Recording).where(Recording.device_id == device_id).order_by(Recording.announced_at.desc())
     return (await session.scalars(query.limit(limit))).all()
+
+
+async def numbers_of(session: Session, event_ids: Collection[str]) -> dict[str, int]:
+    """Return numbers by id, of those events that are still kept."""
+    query = select(FieldEvent.event_id, FieldEvent.number).where(FieldEvent.event_id.in_(list(event_ids)))
+    return {str(name): int(number) for name, number in (await session.execute(query)).all()}
 
 
 async def recorded(session: Session, event_ids: Sequence[str]) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""What was made from what, in the words of others: OpenLineage, in-toto with SLSA provenance, CycloneDX."""

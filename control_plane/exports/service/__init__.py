@@ -1,0 +1,5 @@
+"""Gather what is known of a thing, over the other slices, and write it in one of the formats."""
+
+from control_plane.exports.service.writing import Exported, export
+
+__all__ = ["Exported", "export"]
