@@ -70,6 +70,17 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class Document:
+    """A text that has a format of its own, and is printed as it is."""
+
+    text: str
+
+    def show(self) -> int:
+        typer.echo(self.text, nl=not self.text.endswith("\n"))
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """Requests that change something, by whom they may be made, and how their answers are shown."""
 
@@ -111,4 +122,4 @@ def _tell_request(ask: Ask[Any]) -> None:
             typer.echo(json.dumps(body, indent=2))
 
 
-Answer = Items | One | Report | Change
+Answer = Items | One | Report | Document | Change

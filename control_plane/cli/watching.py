@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from rich.live import Live
 from rich.text import Text
 
-from control_plane.cli.answers import Answer, Change, Items, One, Report
+from control_plane.cli.answers import Answer, Change, Document, Items, One, Report
 from control_plane.cli.output import Format, View, chosen, console, for_people, text_of
 
 MOST_LINES = 1000
@@ -57,7 +57,7 @@ def _as_lines(look: Callable[[], Answer], every_s: float) -> None:
 
 def lines_of(answer: Answer) -> list[tuple[str, str]]:
     """Return (name, line) for every item that an answer shows, as JSON unless YAML or names were asked for."""
-    if isinstance(answer, Change):
+    if isinstance(answer, Change | Document):
         raise typer.BadParameter("--watch is for what can be looked at")
     view = View(answer.key, ()) if isinstance(answer, Report) else answer.view
     how = Format.JSON if for_people() else chosen.get()

@@ -1,6 +1,6 @@
 """Rows of suites, evaluations, cases and gates."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import func, select
@@ -25,6 +25,12 @@ async def insert_suite(session: Session, values: dict[str, Any]) -> bool:
 
 async def find_suite(session: Session, digest: str) -> Suite | None:
     return await session.get(Suite, digest)
+
+
+async def suite_names(session: Session, digests: Collection[str]) -> dict[str, str]:
+    """Return names by digest, of those suites that are there."""
+    query = select(Suite.digest, Suite.name).where(Suite.digest.in_(list(digests)))
+    return {str(digest): str(name) for digest, name in (await session.execute(query)).all()}
 
 
 async def list_suites(session: Session, model: str | None) -> Sequence[Suite]:

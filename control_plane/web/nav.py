@@ -25,7 +25,7 @@ NAV = (
         Door("/events", "Events", "what happened in the field", ("/recordings",)),
     ),
     (
-        Door("/models", "Models", "versions side by side, lineage", ("/versions", "/compare")),
+        Door("/models", "Models", "versions side by side, lineage", ("/versions", "/compare", "/lineage")),
         Door("/evaluations", "Evaluation", "suites, gates, replays", ("/gates",)),
         Door("/rollouts", "Rollouts", "plan, stages, evidence", ("/releases",)),
         Door("/reviews", "Reviews", "questions that wait for people"),

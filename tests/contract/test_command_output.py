@@ -42,7 +42,16 @@ REVIEW: dict[str, Any] = {
     "evidence": {}, "needed": 2, "state": "open", "asked_by": "pipeline", "asked_at": AT, "answers": [],
 }  # fmt: skip
 LINE = {"name": "train", "jobs": 2, "wall_s": 61.25, "cpu_s": 60, "usd": 0.0017, "energy_j": 915.0}
+EDGE: dict[str, Any] = {
+    "source": {"kind": "rollout", "name": "roll_1"}, "target": {"kind": "device", "name": "dev_1"}, "relation": "runs",
+    "at": AT,
+}  # fmt: skip
+LINEAGE: dict[str, Any] = {
+    "root": EDGE["target"], "truncated": False, "deeper": True,
+    "edges": [EDGE, EDGE | {"source": {"kind": "release", "name": DIGEST}, "target": EDGE["source"]}],
+}  # fmt: skip
 ANSWERS: dict[str, Any] = {
+    "/lineage/device/dev_1": LINEAGE,
     "/devices": {"items": [DEVICE, OTHER], "next": None},
     "/devices/dev_1": DEVICE,
     "/devices/dev_1/explanation": {"subject": "dev_1", "lines": ["It runs cart 3.", "It waits for [battery >= 30]."]},
@@ -58,6 +67,8 @@ COMMANDS = {
     **{f"runs get run_1 -o {how}": 0 for how in FORMATS},
     **{f"reviews list -o {how}": 0 for how in ("table", "wide")},
     **{f"devices explain dev_1 -o {how}": 0 for how in ("table", "json", "name")},
+    **{f"lineage get device dev_1 -o {how}": 0 for how in FORMATS},
+    "lineage get planet x": 2,
     **{f"tokens create ada --role approver --dry-run -o {how}": 0 for how in ("table", "json", "yaml")},
     "ledger": 0,
     "runs logs run_1": 1,

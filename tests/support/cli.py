@@ -82,7 +82,14 @@ class Typed:
 
 
 EXTRA = {"gates replay": ["nothing"], "gate replay": ["nothing"], "revoke": ["--release", "0" * 64]}
-BY_NAME = {"release": "0" * 64, "content": "0" * 64, "action": "accept", "kind": "device", "roles": "root"}
+BY_NAME = {
+    "release": "0" * 64,
+    "content": "0" * 64,
+    "action": "accept",
+    "kind": "device",
+    "roles": "root",
+    "node": "device/nothing",
+}
 
 
 def kind_of(parameter: Any) -> Any:

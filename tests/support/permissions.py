@@ -74,6 +74,7 @@ px    POST /api/v1/jobs/{key}/finish
 px    POST /api/v1/jobs/{key}/renew
 voapx GET /api/v1/ledger
 voapx GET /api/v1/lineage/{kind}/{name}
+voapx GET /api/v1/lineage/{kind}/{name}/export
 voapx GET /api/v1/models
 voapx GET /api/v1/models/{name}
 px    PUT /api/v1/models/{name}
@@ -153,6 +154,8 @@ voapx GET /gates/{gate_id}
 voapx GET /gates/{gate_id}/replays/{suite}/{scenario}
 voapx GET /gates/{gate_id}/replays/{suite}/{scenario}/{side}.json
 voapx GET /ledger
+voapx GET /lineage/{kind}/{name}
+voapx GET /lineage/{kind}/{name}/export
 voapx GET /models
 voapx GET /models/{name}
 voapx GET /recordings/{sha256}

@@ -1,4 +1,4 @@
-"""`fleetloop reviews`, `tokens`, `audit` and `lineage`: who is asked, who may, who did what, and what came of what."""
+"""`fleetloop reviews`, `tokens` and `audit`: who is asked, who may, and who did what."""
 
 from typing import Annotated
 
@@ -6,15 +6,14 @@ import typer
 
 from control_plane.access.schemas import TokenCreate
 from control_plane.cli import completion
-from control_plane.cli.answers import Answer, Change, Items, One, Report
+from control_plane.cli.answers import Answer, Change, Items, One
 from control_plane.cli.approvals import find_review
 from control_plane.cli.command import Noun, Verb
 from control_plane.cli.connection import client
 from control_plane.cli.nouns import views
-from control_plane.cli.output import MOST, View, printable
+from control_plane.cli.output import View
 from control_plane.client import Calls, NotFound
 from control_plane.kit.roles import Role
-from control_plane.lineage.schemas import LineageGraph, LineageNode
 from control_plane.review.domain import ReviewState
 from control_plane.review.schemas import ReviewAnswerCreate, ReviewItem
 
@@ -129,28 +128,3 @@ def check_audit() -> Answer:
     """
     found = client("viewer").check_audit()
     return One(found, View("entries", ()), status=0 if found.intact else 1)
-
-
-def lineage(
-    kind: Annotated[str, typer.Argument(help="device, field_event, recording, dataset, model_version, release, ...")],
-    name: Annotated[str, typer.Argument(help="its id or digest")],
-    direction: Annotated[str, typer.Option(help="up: what it came from; down: what was made of it")] = "up",
-    depth: Annotated[int, typer.Option(min=1, max=50, help="how many edges deep")] = 8,
-) -> Answer:
-    """Walk what was made from what.
-
-    For example: fleetloop lineage device dev_01 --direction up
-    """
-    graph = client("viewer").lineage(kind, name, direction, depth)
-    return Report([graph], lambda: _tell_lineage(graph))
-
-
-def _tell_lineage(graph: LineageGraph) -> None:
-    for edge in graph.edges[:MOST]:
-        typer.echo(printable(f"{_node(edge.target)} {edge.relation} {_node(edge.source)}"))
-    if len(graph.edges) > MOST or graph.truncated:
-        typer.echo(f"… {len(graph.edges)} edges; -o json prints all of them")
-
-
-def _node(node: LineageNode) -> str:
-    return f"{node.kind}:{node.name[:16]}"

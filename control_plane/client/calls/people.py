@@ -1,11 +1,14 @@
 """Reviews, lineage, the audit trail, tokens and people."""
 
+from collections.abc import Collection
 from typing import Any
 
 from control_plane.access.schemas import PersonCreate, PersonItem, PersonPatch, TokenCreate, TokenItem, TokenMade
 from control_plane.audit.schemas import AuditCheck, AuditItem
 from control_plane.client.ask import Ask, Call, Pages, Walk, create, get, post, segment
-from control_plane.lineage.schemas import LineageGraph
+from control_plane.exports.domain import Format
+from control_plane.lineage.domain import Kind
+from control_plane.lineage.schemas import Direction, LineageGraph
 from control_plane.review.schemas import ReviewAnswerCreate, ReviewItem
 
 
@@ -26,9 +29,23 @@ class PeopleCalls:
         return create(ReviewItem, f"/reviews/{segment(review_id)}/answers", body)
 
     @Call
-    def lineage(self, kind: str, name: str, direction: str = "up", depth: int = 20) -> Ask[LineageGraph]:
-        """Walk what was made from what."""
-        return get(LineageGraph, f"/lineage/{segment(kind)}/{segment(name)}", direction=direction, depth=depth)
+    def lineage(
+        self,
+        kind: str,
+        name: str,
+        direction: Direction = "up",
+        depth: int = 20,
+        kinds: Collection[Kind] | None = None,
+    ) -> Ask[LineageGraph]:
+        """Walk what was made from what; with `kinds`, only those nodes, joined where others stood between."""
+        path, only = f"/lineage/{segment(kind)}/{segment(name)}", [*kinds] if kinds else None
+        return Ask(LineageGraph, "GET", path, query={"direction": direction, "depth": depth, "kind": only})
+
+    @Call
+    def export_lineage(self, kind: str, name: str, form: Format = Format.OPENLINEAGE, depth: int = 20) -> Ask[bytes]:
+        """Return lineage as a document: OpenLineage run events, an in-toto statement, or a CycloneDX bill."""
+        path = f"/lineage/{segment(kind)}/{segment(name)}/export"
+        return get(bytes, path, format=form.value, depth=depth)
 
     @Walk
     def list_audit(self, /, **query: Any) -> Pages[AuditItem]:

@@ -22,7 +22,7 @@ from control_plane.evaluation.service.gates import (
 from control_plane.evaluation.service.incidents import list_scenarios, put_scenario, wish_scenario
 from control_plane.evaluation.service.policies import plan
 from control_plane.evaluation.service.replays import list_replays, put_replay, read_replay
-from control_plane.evaluation.service.suites import create_suite, get_suite, list_suites
+from control_plane.evaluation.service.suites import create_suite, get_suite, list_suites, suite_names
 
 __all__ = [
     "DECIDED",
@@ -52,5 +52,6 @@ __all__ = [
     "put_scenario",
     "read_replay",
     "replay",
+    "suite_names",
     "wish_scenario",
 ]

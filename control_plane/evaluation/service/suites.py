@@ -1,5 +1,6 @@
 """Take suites in, give them out."""
 
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import ValidationError
@@ -82,6 +83,11 @@ async def list_suites(session: Session, model: str | None = None) -> list[SuiteI
 
 async def get_suite(session: Session, digest: str) -> SuiteItem:
     return suite_item(await find_suite(session, digest))
+
+
+async def suite_names(session: Session, digests: Collection[str]) -> dict[str, str]:
+    """Return names by digest, of those suites that are there."""
+    return await store.suite_names(session, digests) if digests else {}
 
 
 async def find_suite(session: Session, digest: str) -> Suite:

@@ -6,6 +6,7 @@
 """
 
 import base64
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -15,6 +16,8 @@ from control_plane.exports.domain.values import Making
 from control_plane.registry.domain import training_provenance
 from control_plane.registry.schemas import AttestationItem
 
+DIGEST: Final = re.compile(r"[0-9a-f]{64}\Z")
+"""Code that was asked for by a name of somebody's own is no dependency with a digest; the run events tell its name."""
 REGISTRATION: Final = "urn:fleetloop:build:registration:v1"
 """Nobody here trained it: somebody registered files."""
 
@@ -90,7 +93,7 @@ def _known(making: Making) -> Provenance:
         return found.model_copy(update={"build_definition": definition})
     return training_provenance(
         {"model": training.model, "recipe": training.recipe, "seed": training.seed},
-        made_from | {"workload": training.code},
+        made_from | {"workload": training.code if DIGEST.match(training.code) else None},
         builder="urn:fleetloop:trainer",
         invocation=str(training.report.get("job") or training.key),
         finished_at=training.finished_at or version.created_at,

@@ -2,7 +2,7 @@
 
 - A run is known by a UUID made from its kind and name: told twice, it is the same run.
 - A dataset version, a model version, a suite, an evaluation's results and a gate's verdict are datasets there. Their
-  names hold the version, so that a model fine-tuned from its predecessor is no cycle; the digest is their version facet.
+  names hold the version, so that a model fine-tuned from its predecessor is no cycle; the version facet is the digest.
 - The specification wants a START and an end of every run. Of what is published in one instant both carry that instant.
 
 Only facets of the specification are used. It has none for models or approvals; what they would say stays here.
@@ -10,13 +10,13 @@ Only facets of the specification are used. It has none for models or approvals; 
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
 from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
-from openlineage.client.generated.base import BaseFacet
 from openlineage.client.generated.dataset_type_dataset import DatasetTypeDatasetFacet
 from openlineage.client.generated.dataset_version_dataset import DatasetVersionDatasetFacet
 from openlineage.client.generated.documentation_dataset import DocumentationDatasetFacet
@@ -54,12 +54,27 @@ def events_of(made: Made, site: Site) -> list[RunEvent]:
         *(writer.evaluated(each) for each in made.evaluations.values()),
         *(writer.judged(each) for each in made.gates.values()),
     ]
-    return [event for events in sorted(runs, key=lambda events: events[-1].eventTime) for event in events]
+    return [event for told in sorted(runs, key=lambda told: told.ended_at) for event in writer.events(told)]
 
 
 def lines_of(events: Iterable[RunEvent]) -> bytes:
     """Return events as JSON, one a line."""
     return "".join(f"{Serde.to_json(event)}\n" for event in events).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """One run: what kind of, of what, and how it ended; `end` is None while it goes on."""
+
+    kind: str
+    of: str
+    name: str
+    started_at: datetime
+    facets: dict[str, Any]
+    inputs: list[InputDataset]
+    outputs: list[OutputDataset]
+    ended_at: datetime
+    end: RunState | None = RunState.COMPLETE
 
 
 class _Writer:
@@ -69,78 +84,68 @@ class _Writer:
         self._made = made
         self._space = f"fleetloop://{site.host}"
 
-    def curated(self, one: Curation) -> list[RunEvent]:
+    def events(self, told: _Told) -> list[RunEvent]:
+        """Return the run's START, which says what goes in, and its end unless it goes on."""
+        batch = _facet(JobTypeJobFacet, processingType="BATCH", integration="FLEETLOOP", jobType=told.kind.upper())
+        make = partial(
+            RunEvent,
+            run=Run(run_id(told.kind, told.name), told.facets),
+            job=Job(self._space, f"{told.kind}.{told.of}", {"jobType": batch}),
+            producer=PRODUCER,
+            inputs=told.inputs,
+        )
+        start = make(eventType=RunState.START, eventTime=told.started_at.isoformat())
+        if told.end is None:
+            return [start]
+        return [start, make(eventType=told.end, eventTime=told.ended_at.isoformat(), outputs=told.outputs)]
+
+    def curated(self, one: Curation) -> _Told:
         inputs = [self._input(f"recordings/{sha256}", sha256) for sha256, _ in one.clips.listed]
         inputs += [self._dataset(digest) for digest in one.parents]
-        told = {"code": one.code, "query": one.query, "clips": one.clips.total, "holdout": one.holdout}
-        size = {"rowCount": one.clips.total, "fileCount": one.clips.total, "size": one.clips.size_bytes}
-        statistics = {"outputStatistics": _made_with(OutputStatisticsOutputDatasetFacet, **size)}
-        output = self._output(
-            _dataset_name(one.name, one.digest), one.digest, f"{one.clips.total} recordings", statistics
-        )
-        event = self._events("curate", one.name, one.digest, one.created_at, _parameters(told))
-        return event(one.created_at, inputs, [output])
+        clips = one.clips
+        statistics = {"rowCount": clips.total, "fileCount": clips.total, "size": clips.size_bytes}
+        output = self._output(_dataset_name(one.name, one.digest), one.digest, f"{clips.total} recordings", statistics)
+        told = {"code": one.code, "query": one.query, "clips": clips.total, "holdout": one.holdout}
+        made_at = one.created_at
+        return _Told("curate", one.name, one.digest, made_at, _parameters(told), inputs, [output], made_at)
 
-    def trained(self, one: TrainingItem) -> list[RunEvent]:
-        inputs = [self._dataset(one.dataset)] if one.dataset else []
-        inputs += [self._version(one.parent)] if one.parent else []
-        made = [each for each in self._made.versions.values() if each.training == one.key]
-        told = {**one.recipe, "code": one.code, "seed": one.seed}
-        event = self._events("train", one.model, one.key, one.created_at, _parameters(told) | _error(one))
-        end = ENDS.get(one.state)
-        ended_at = one.finished_at or one.created_at
-        return event(ended_at if end else None, inputs, [self._made_version(each) for each in made], end)
+    def trained(self, one: TrainingItem) -> _Told:
+        made = [self._made_version(each) for each in self._made.versions.values() if each.training == one.key]
+        facets = _parameters({**one.recipe, "code": one.code, "seed": one.seed}) | _error(one)
+        inputs, ended_at = self._made_from(one), one.finished_at or one.created_at
+        return _Told("train", one.model, one.key, one.created_at, facets, inputs, made, ended_at, ENDS.get(one.state))
 
-    def registered(self, one: VersionItem) -> list[RunEvent]:
-        """Write how a version came in whose training is not known."""
-        inputs = [self._dataset(one.dataset)] if one.dataset else []
-        inputs += [self._version(one.parent)] if one.parent else []
-        event = self._events("register", one.model, one.content_digest, one.created_at, {})
-        return event(one.created_at, inputs, [self._made_version(one)])
+    def registered(self, one: VersionItem) -> _Told:
+        """Tell how a version came in that nobody here trained."""
+        made_at, output = one.created_at, self._made_version(one)
+        return _Told("register", one.model, one.content_digest, made_at, {}, self._made_from(one), [output], made_at)
 
-    def evaluated(self, one: EvaluationItem) -> list[RunEvent]:
+    def evaluated(self, one: EvaluationItem) -> _Told:
         told = {"scenarios": one.scenarios, "done": one.done, "nondeterminism": len(one.nondeterminism)}
-        event = self._events("evaluate", one.suite_name, one.id, one.created_at, _parameters(told | one.means))
+        inputs, ended_at = [self._version(one.content_digest), self._suite(one.suite)], self._ended(one)
         results = self._output(f"evaluations/{one.id}", one.key, f"{one.done} of {one.scenarios} scenarios")
-        return event(self._ended(one), [self._version(one.content_digest), self._suite(one.suite)], [results])
+        facets, end = _parameters(told | one.means), RunState.COMPLETE if ended_at else None
+        started_at = one.created_at
+        return _Told(
+            "evaluate", one.suite_name, one.id, started_at, facets, inputs, [results], ended_at or started_at, end
+        )
 
     def _ended(self, one: EvaluationItem) -> datetime | None:
         """Return when it had enough: all results, or those by which a gate could decide; None if it goes on."""
         used = [gate.created_at for gate in self._made.gates.values() if one.id in gate.evidence.get("evaluations", [])]
         return min(used, default=one.created_at if one.done >= one.scenarios else None)
 
-    def judged(self, one: GateItem) -> list[RunEvent]:
-        used = [str(name) for name in one.evidence.get("evaluations", [])]
-        inputs = [self._input(f"evaluations/{name}", None) for name in used]
+    def judged(self, one: GateItem) -> _Told:
+        inputs = [self._input(f"evaluations/{name}", None) for name in one.evidence.get("evaluations", [])]
         told = {"candidate": one.candidate, "champion": one.champion or "", "policy": one.policy_digest}
         told |= {"verdict": one.verdict.value, "because": one.because}
-        facets = _parameters(told) | {"test": _made_with(TestRunFacet, tests=[_test(part) for part in one.parts])}
+        facets = _parameters(told) | {"test": _facet(TestRunFacet, tests=[_test(part) for part in one.parts])}
         verdict = self._output(f"gates/{one.id}", one.evidence_sha256, one.because)
-        return self._events("gate", one.model, one.id, one.created_at, facets)(one.created_at, inputs, [verdict])
+        return _Told("gate", one.model, one.id, one.created_at, facets, inputs, [verdict], one.created_at)
 
-    def _events(self, kind: str, of: str, name: str, started_at: datetime, facets: Mapping[str, BaseFacet]) -> Any:
-        return partial(self._pair, kind, of, name, started_at, facets)
-
-    def _pair(
-        self,
-        kind: str,
-        of: str,
-        name: str,
-        started_at: datetime,
-        facets: Mapping[str, Any],
-        ended_at: datetime | None,
-        inputs: list[InputDataset],
-        outputs: list[OutputDataset],
-        end: RunState | None = RunState.COMPLETE,
-    ) -> list[RunEvent]:
-        """Return the run's START, and its end unless it goes on: then START says what goes in."""
-        told = _made_with(JobTypeJobFacet, processingType="BATCH", integration="FLEETLOOP", jobType=kind.upper())
-        job = Job(self._space, f"{kind}.{of}", {"jobType": told})
-        make = partial(RunEvent, run=Run(run_id(kind, name), dict(facets)), job=job, producer=PRODUCER)
-        start = make(eventType=RunState.START, eventTime=started_at.isoformat(), inputs=inputs)
-        if end is None or ended_at is None:
-            return [start]
-        return [start, make(eventType=end, eventTime=ended_at.isoformat(), inputs=inputs, outputs=outputs)]
+    def _made_from(self, one: TrainingItem | VersionItem) -> list[InputDataset]:
+        found = [self._dataset(one.dataset)] if one.dataset else []
+        return found + ([self._version(one.parent)] if one.parent else [])
 
     def _dataset(self, digest: str) -> InputDataset:
         return self._input(_dataset_name(self._made.dataset_names.get(digest), digest), digest)
@@ -154,24 +159,21 @@ class _Writer:
         return self._input(f"suites/{known.name}@{known.version}" if known else f"suites/{digest}", digest)
 
     def _made_version(self, one: VersionItem) -> OutputDataset:
-        size = sum(int(file["size_bytes"]) for file in one.content["files"])
-        count = len(one.content["files"])
-        statistics = {"outputStatistics": _made_with(OutputStatisticsOutputDatasetFacet, size=size, fileCount=count)}
+        files = one.content["files"]
+        statistics = {"size": sum(int(file["size_bytes"]) for file in files), "fileCount": len(files)}
         return self._output(_version_name(one), one.content_digest, one.label, statistics, kind="MODEL")
 
     def _input(self, name: str, version: str | None) -> InputDataset:
         return InputDataset(self._space, name, facets=_facets(version, ""))
 
     def _output(
-        self,
-        name: str,
-        version: str,
-        says: str,
-        statistics: dict[str, OutputStatisticsOutputDatasetFacet] | None = None,
-        kind: str = "FILE",
+        self, name: str, version: str, says: str, statistics: Mapping[str, int] | None = None, kind: str = "FILE"
     ) -> OutputDataset:
-        facets = _facets(version, says) | {"datasetType": _made_with(DatasetTypeDatasetFacet, datasetType=kind)}
-        return OutputDataset(self._space, name, facets=facets, outputFacets=statistics or {})
+        facets = _facets(version, says) | {"datasetType": _facet(DatasetTypeDatasetFacet, datasetType=kind)}
+        made = OutputDataset(self._space, name, facets=facets)
+        if statistics:
+            made.outputFacets = {"outputStatistics": _facet(OutputStatisticsOutputDatasetFacet, **statistics)}
+        return made
 
 
 def _dataset_name(name: str | None, digest: str) -> str:
@@ -182,20 +184,20 @@ def _version_name(one: VersionItem) -> str:
     return f"models/{one.model}@{one.version}"
 
 
-def _made_with(facet: Any, **values: Any) -> Any:
+def _facet(kind: Any, **values: Any) -> Any:
     """Make a facet that names us as its producer; the library would name itself."""
-    return facet(**values, producer=PRODUCER)
+    return kind(**values, producer=PRODUCER)
 
 
 def _facets(version: str | None, says: str) -> dict[str, Any]:
-    found = {"version": _made_with(DatasetVersionDatasetFacet, datasetVersion=version)} if version else {}
-    return found | ({"documentation": _made_with(DocumentationDatasetFacet, description=says)} if says else {})
+    found = {"version": _facet(DatasetVersionDatasetFacet, datasetVersion=version)} if version else {}
+    return found | ({"documentation": _facet(DocumentationDatasetFacet, description=says)} if says else {})
 
 
 def _parameters(told: Mapping[str, Any]) -> dict[str, Any]:
     """Return parameters as texts: the facet knows no other kind."""
     given = [ExecutionParameter(key=key, value=value) for key, value in _texts(told)]
-    return {"executionParameters": _made_with(ExecutionParametersRunFacet, parameters=given)}
+    return {"executionParameters": _facet(ExecutionParametersRunFacet, parameters=given)}
 
 
 def _texts(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -208,7 +210,7 @@ def _error(one: TrainingItem) -> dict[str, Any]:
     if one.state is not TrainingState.FAILED:
         return {}
     why = str(one.report.get("failure") or "the training failed")[:LONGEST]
-    return {"errorMessage": _made_with(ErrorMessageRunFacet, message=why, programmingLanguage="python")}
+    return {"errorMessage": _facet(ErrorMessageRunFacet, message=why, programmingLanguage="python")}
 
 
 def _test(part: PartItem) -> TestExecution:

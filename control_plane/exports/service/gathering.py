@@ -131,7 +131,7 @@ class Reader:
 
     async def _named(self, made: Made) -> Made:
         """Add the names of what was read by the runs that are told, whether or not its own making is told."""
-        makers = [*made.trainings.values(), *made.versions.values()]
+        makers: list[TrainingItem | VersionItem] = [*made.trainings.values(), *made.versions.values()]
         parents = {parent for one in made.datasets.values() for parent in one.parents}
         digests = {one.dataset for one in makers if one.dataset} | parents | set(made.datasets)
         wanted = {one.parent for one in makers if one.parent} | {e.content_digest for e in made.evaluations.values()}

@@ -10,6 +10,7 @@ from control_plane.web.pages.fleet import fleet
 from control_plane.web.pages.fleet_actions import fleet_actions
 from control_plane.web.pages.fleet_plan import fleet_plan
 from control_plane.web.pages.installation import installation
+from control_plane.web.pages.lineage import lineage_pages
 from control_plane.web.pages.live import found
 from control_plane.web.pages.models import models
 from control_plane.web.pages.overview import overview
@@ -26,7 +27,7 @@ from control_plane.web.pages.wizard import wizard
 
 # Of two that match, the first route answers: the names under /fleet come before the devices.
 FIELD = (doors, overview, fleet, fleet_actions, fleet_plan, devices, events)
-JUDGEMENT = (evidence, replays, wizard, rollouts, reviews, models, compare, releases)
+JUDGEMENT = (evidence, replays, wizard, rollouts, reviews, models, compare, releases, lineage_pages)
 RECORDS = (runs, records, audit_pages, people, tokens, webhooks, installation, found)
 ROUTERS = (*FIELD, *JUDGEMENT, *RECORDS)
 

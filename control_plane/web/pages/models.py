@@ -6,20 +6,21 @@ from typing import Any
 from markupsafe import Markup
 
 from control_plane.evaluation import service as evaluation
-from control_plane.fleet import service as fleet
 from control_plane.kit.errors import NotFound
 from control_plane.kit.http import Response
 from control_plane.lineage import service as lineage
 from control_plane.lineage.domain import Kind, Node
-from control_plane.lineage.schemas import LineageEdgeItem
+from control_plane.lineage.schemas import LineageEdgeItem, LineageNode
 from control_plane.registry import service
 from control_plane.registry.schemas import ModelItem
 from control_plane.rollout import service as rollout
 from control_plane.web.charts import HALF
 from control_plane.web.edge import PageCall, SeeCall, pages
 from control_plane.web.figures import coverage_picture, rate_picture
-from control_plane.web.kinship import draw
+from control_plane.web.kinship import Words, draw, family_of
+from control_plane.web.labels import lineage_page, load_labels
 from control_plane.web.names import load_names, rate_of
+from control_plane.web.pages.lineage import formats_of
 from control_plane.web.pages.overview import field_sums, version_rates
 
 SHOWN_VERSIONS = 100
@@ -87,22 +88,25 @@ async def show_version(digest: str, call: SeeCall) -> Response:
         rate=rate,
         picture=rate_picture(names, [(version, rate)], HALF),
         lineage=await _lineage(call, digest),
+        formats=formats_of(Kind.MODEL_VERSION),
         baselines=[b for b in await rollout.list_baselines(call.session) if b.content_digest == digest],
     )
 
 
 async def _lineage(call: PageCall, digest: str) -> Markup | None:
-    names = await load_names(call)
+    names, root = await load_names(call), LineageNode(kind=Kind.MODEL_VERSION, name=digest)
 
     async def make() -> Markup | None:
-        node = Node(Kind.MODEL_VERSION, digest)
-        serials = {d.id: d.serial for d in (await fleet.list_devices(call.session, limit=500)).items}
-        return draw(names, serials, digest, await _trace(call, node, down=False), await _trace(call, node, down=True))
+        up, down = await _trace(call, digest, down=False), await _trace(call, digest, down=True)
+        family = family_of(root, up, down)
+        labels = await load_labels(call.session, names, family.shown if family else ())
+        return draw(family, "Lineage of this version", Words(labels.words, labels.page, lineage_page(root)))
 
     return await call.desk.cache.get(("lineage", digest), LINEAGE_S, make)
 
 
-async def _trace(call: PageCall, node: Node, *, down: bool) -> list[LineageEdgeItem]:
+async def _trace(call: PageCall, digest: str, *, down: bool) -> list[LineageEdgeItem]:
+    node = Node(Kind.MODEL_VERSION, digest)
     try:
         return (await lineage.trace(call.session, node, down=down, depth=DOWN if down else UP)).edges
     except NotFound:
