@@ -332,10 +332,10 @@ async def _data(stage: Stage, version: VersionItem) -> str:
     robots = {robot.who.id: robot for robot in stage.made.robots}
     for event in found:
         data = mcap(event.event_id)
-        sha256 = wire.sha256_hex(data)
+        stored = await stage.context.objects.put_bytes(data)
         who = robots[event.device_id].who
         announce = wire.RecordingAnnounce(
-            sha256=sha256,
+            sha256=stored.sha256,
             size_bytes=len(data),
             trigger=event.kind,
             event_id=event.event_id,
@@ -345,13 +345,12 @@ async def _data(stage: Stage, version: VersionItem) -> str:
         )
         async with stage.session() as session:
             await telemetry.announce(session, stage.context.objects, who, announce)
-        await stage.context.objects.put_bytes(data)
         async with stage.session() as session:
-            await telemetry.complete(session, stage.context.objects, who, sha256)
-        stage.made.recordings.append(sha256)
+            await telemetry.complete(session, stage.context.objects, who, stored.sha256)
+        stage.made.recordings.append(stored.sha256)
         clips.append(
             Clip(
-                recording=sha256,
+                recording=stored.sha256,
                 size_bytes=len(data),
                 event_id=event.event_id,
                 trigger=event.kind,

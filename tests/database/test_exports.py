@@ -11,11 +11,18 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from agents.protocol.v1 import strict_json
 from agents.protocol.v1.statement import PROVENANCE, Provenance
+from control_plane.kit.db import execute
 from control_plane.kit.roles import Role
+from control_plane.kit.signing import load_signer
+from control_plane.registry.service import KeyPlan
 from tests.browser.seed import Seeded, seed
+from tests.database.test_attestations import trained
 from tests.support import openlineage
+from tests.support.live import serve
 from tests.support.registry import register
 from tests.support.server import Server, open_server
+from tests.support.trust import provenance
+from tests.support.tuf import make_home
 
 
 @pytest.fixture
@@ -82,6 +89,31 @@ async def test_a_statement_names_files_data_and_parent(loop: tuple[Server, Seede
         assert await text(server, kind, name, "in-toto") == said
     bare = json.loads(await text(server, "model_version", first.content_digest, "in-toto"))
     assert bare["predicate"]["buildDefinition"]["buildType"].endswith("registration:v1")
+
+
+async def test_what_a_trainer_signed_is_told_as_it_was_signed(database_url: str, tmp_path: Path) -> None:
+    ada = load_signer(tmp_path / "people", "ada")
+    make_home(tmp_path / "home", KeyPlan(approvers={"ada": ada.public_hex}, approval_threshold=1, warned_threshold=1))
+    async with serve(database_url, tmp_path / "home") as live:
+        version = await trained(live, tmp_path)
+        plain = json.loads(await text(live.server, "model_version", version["content_digest"], "in-toto"))
+    told, signed = plain["predicate"], provenance().model_dump(mode="json", by_alias=True, exclude_none=True)
+    assert told["buildDefinition"]["internalParameters"]["saidByTrainer"] is True
+    assert len(told["buildDefinition"]["internalParameters"]["attestations"]) == 1
+    for part in ("buildType", "externalParameters", "resolvedDependencies"):
+        assert told["buildDefinition"][part] == signed["buildDefinition"][part], part
+    assert told["runDetails"]["builder"] == signed["runDetails"]["builder"]
+
+
+async def test_those_who_train_see_nothing_of_hidden_suites(loop: tuple[Server, Seeded]) -> None:
+    server, made = loop
+    digest = made.versions[-1].content_digest
+    async with server.context.database.transaction() as session:
+        await execute(session, "update evaluation_suite set kind = 'holdout' where name = 'nominal'")
+    for form in ("cyclonedx", "openlineage"):
+        open_ = await text(server, "model_version", digest, form, Role.VIEWER)
+        dark = await text(server, "model_version", digest, form, Role.PIPELINE)
+        assert open_.count("duration_s") > dark.count("duration_s"), form
 
 
 async def test_a_bill_of_materials_is_valid_and_tells_the_gate(loop: tuple[Server, Seeded]) -> None:
