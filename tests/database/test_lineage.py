@@ -14,6 +14,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from control_plane.cli import connection, whole_files
+from control_plane.kit.db import execute
 from control_plane.kit.roles import Role
 from control_plane.lineage import service as lineage
 from control_plane.lineage.domain import Edge, Kind, Node
@@ -121,6 +122,13 @@ async def test_names_are_readable_and_pages_lead_there(loop: tuple[Live, Seeded]
         (f"/recordings/{made.recordings[0]}", f"recording/{made.recordings[0]}"),
     ):
         assert f"/lineage/{thing}" in Parts((await person.get(path)).text).links
+    async with live.server.context.database.transaction() as session:
+        told = json.dumps({"candidate": good.content_digest, "gate": ["no name"]})
+        await execute(session, "update pipeline_run set result = cast(:told as jsonb)", told=told)
+    run = Parts((await person.get(f"/runs/{made.runs[0]}")).text).links
+    assert [link_ for link_ in run if link_.startswith("/lineage/")] == [
+        f"/lineage/model_version/{good.content_digest}"
+    ]
     for form in ("openlineage", "in-toto", "cyclonedx"):
         [link_] = {each for each in links if each.endswith(f"/export?format={form}")}
         answer = await person.get(link_)
