@@ -57,6 +57,7 @@ async def test_run_events_hold_to_openlineages_schemas_and_join(loop: tuple[Serv
         assert any(name in each for each in written & read), name
     assert any(each.startswith("recordings/") for each in read)
     assert await run_events(server, "model_version", good.content_digest) == events
+    assert all(not event["inputs"] for event in events if event["eventType"] == "START")
     tests = next(event["run"]["facets"]["test"] for event in ends if event["job"]["name"].startswith("gate."))
     assert {test["status"] for test in tests["tests"]} <= {"pass", "fail", "skip"}
     everything = {event["run"]["runId"] for event in events}

@@ -139,6 +139,7 @@ async def test_names_are_readable_and_pages_lead_there(loop: tuple[Live, Seeded]
 def typed(made: Seeded, release: str) -> list[list[str]]:
     """Return the commands of the page, with what there is in the place of its capital words."""
     there = {"CONTENT": made.versions[-1].content_digest, "ROLLOUT": made.rollouts[-1], "RELEASE": release}
+    there["DEVICE"] = made.robots[0].who.id
     there["EVENT"] = f"{made.robots[0].serial}.1"
     lines = re.findall(r"^fleetloop (lineage .*)$", PAGE.read_text(), re.MULTILINE)
     return [shlex.split(re.sub(r"\b[A-Z]+\b", lambda word: there[word[0]], line)) for line in lines]
@@ -153,7 +154,7 @@ async def test_the_commands_of_the_page_do_what_it_says(
     monkeypatch.setenv("FLEETLOOP_TOKEN", live.server.tokens[Role.VIEWER])
     release = (await live.server.ok("GET", "/releases"))[0]["digest"]
     commands = typed(made, release)
-    assert len(commands) == 7
+    assert len(commands) == 8
     for words in commands:
         ended = await asyncio.to_thread(fleetloop, *words)
         assert (ended.status, ended.err) == (0, ""), (words, ended)

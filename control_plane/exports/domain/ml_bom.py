@@ -14,6 +14,7 @@ from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgori
 from cyclonedx.model.bom import Bom, BomMetaData
 from cyclonedx.model.component import Component, ComponentType, Pedigree
 from cyclonedx.model.dependency import Dependency
+from cyclonedx.model.tool import ToolRepository
 from cyclonedx.output.json import JsonV1Dot6
 
 from control_plane.evaluation.domain import Verdict
@@ -57,7 +58,11 @@ def _bom(making: Making, site: Site) -> Bom:
     whole = Dependency(model.bom_ref, dependencies=[Dependency(each.bom_ref) for each in (*files, *data)])
     return Bom(
         components=[*files, *data],
-        metadata=BomMetaData(component=model, properties=[Property(name="fleetloop:installation", value=site.url)]),
+        metadata=BomMetaData(
+            component=model,
+            tools=ToolRepository(components=[Component(type=ComponentType.APPLICATION, name="fleetloop")]),
+            properties=[Property(name="fleetloop:installation", value=site.url)],
+        ),
         dependencies=[whole, *dependencies],
     )
 

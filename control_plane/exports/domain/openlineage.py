@@ -3,7 +3,8 @@
 - A run is known by a UUID made from its kind and name: told twice, it is the same run.
 - A dataset version, a model version, a suite, an evaluation's results and a gate's verdict are datasets there. Their
   names hold the version, so that a model fine-tuned from its predecessor is no cycle; the version facet is the digest.
-- The specification wants a START and an end of every run. Of what is published in one instant both carry that instant.
+- The specification wants a START and an end of every run. Of what is published in one instant both carry that instant;
+  inputs stand in the end, since events of one run add up.
 
 Only facets of the specification are used. It has none for models or approvals; what they would say stays here.
 """
@@ -85,19 +86,19 @@ class _Writer:
         self._space = f"fleetloop://{site.host}"
 
     def events(self, told: _Told) -> list[RunEvent]:
-        """Return the run's START, which says what goes in, and its end unless it goes on."""
+        """Return the run's START, and its end unless it goes on; the last of them says what goes in."""
         batch = _facet(JobTypeJobFacet, processingType="BATCH", integration="FLEETLOOP", jobType=told.kind.upper())
         make = partial(
             RunEvent,
             run=Run(run_id(told.kind, told.name), told.facets),
             job=Job(self._space, f"{told.kind}.{told.of}", {"jobType": batch}),
             producer=PRODUCER,
-            inputs=told.inputs,
         )
-        start = make(eventType=RunState.START, eventTime=told.started_at.isoformat())
+        start = partial(make, eventType=RunState.START, eventTime=told.started_at.isoformat())
         if told.end is None:
-            return [start]
-        return [start, make(eventType=told.end, eventTime=told.ended_at.isoformat(), outputs=told.outputs)]
+            return [start(inputs=told.inputs)]
+        ended_at = told.ended_at.isoformat()
+        return [start(), make(eventType=told.end, eventTime=ended_at, inputs=told.inputs, outputs=told.outputs)]
 
     def curated(self, one: Curation) -> _Told:
         inputs = [self._input(f"recordings/{sha256}", sha256) for sha256, _ in one.clips.listed]

@@ -20,6 +20,8 @@ from control_plane.training.schemas import TrainingItem
 
 MOST_RUNS = 500
 """How many runs one document tells: each is read from the slice that knows it."""
+MOST_DATASETS = 50
+"""How many of these may be curations: a manifest has up to a hundred thousand entries to read."""
 LISTED = 900
 """How many recordings of a dataset are named one by one; its digest stands for all of them."""
 GATES = 20
@@ -152,10 +154,11 @@ class Reader:
         nodes = dict.fromkeys(Node(n.kind, n.name) for way in ways for e in way.edges for n in (e.source, e.target))
         names = {kind: [node.name for node in nodes if node.kind is kind] for kind in RUNS}
         count = sum(len(found) for found in names.values())
-        if count > MOST_RUNS or any(way.truncated for way in ways):
+        many = count > MOST_RUNS or len(names[Kind.DATASET]) > MOST_DATASETS
+        if many or any(way.truncated for way in ways):
+            bounds = f"{MOST_RUNS} runs or {MOST_DATASETS} datasets"
             raise Invalid(
-                f"{root} stands among more than {MOST_RUNS} runs; ask for less depth than {depth}",
-                code="export_too_large",
+                f"{root} stands among more than {bounds}; ask for less depth than {depth}", code="export_too_large"
             )
         return names
 

@@ -50,10 +50,10 @@ async def export(
     media_type, suffix = MEDIA_TYPES[wanted]
     reader, site = Reader(session, trains), Site(url.rstrip("/"))
     if wanted is Format.OPENLINEAGE:
-        events = events_of(await reader.made(root, depth), site)
-        if not events:
+        made = await reader.made(root, depth)
+        data = await asyncio.to_thread(lambda: lines_of(events_of(made, site)))
+        if not data:
             raise NotFound(f"{root} was not made by a run, and no run was made with it")
-        data = await asyncio.to_thread(lines_of, events)
         return Exported(f"{root.kind}-{_plain(root.name)}.{suffix}", media_type, data)
     if root.kind not in OF_A_VERSION:
         raise Invalid(

@@ -91,10 +91,14 @@ def formats_of(kind: Kind) -> list[tuple[Format, str, str]]:
 
 @lineage_pages.get("/lineage/{kind}/{name}/export")
 async def export_lineage(
-    kind: Kind, name: str, call: SeeCall, wanted: Annotated[Format, Query(alias="format")]
+    kind: Kind,
+    name: str,
+    call: SeeCall,
+    wanted: Annotated[Format, Query(alias="format")],
+    depth: Annotated[int, Query(ge=1, le=FAR)] = FAR,
 ) -> Response:
     url, trains = call.context.settings.public_url, call.principal.role is Role.PIPELINE
-    made = await exports.export(call.session, Node(kind, name), wanted, url=url, trains=trains)
+    made = await exports.export(call.session, Node(kind, name), wanted, url=url, depth=depth, trains=trains)
     headers = {"Content-Disposition": f'attachment; filename="{made.name}"'}
     return Response(made.data, media_type=made.media_type, headers=headers)
 
