@@ -9,6 +9,7 @@ from control_plane.fleet.domain import TOLD_QUARANTINED, DeviceState, Health, Me
 from control_plane.fleet.models import Device
 from control_plane.fleet.schemas import DeviceItem, DevicePatch, FleetLine
 from control_plane.fleet.service.enrolment import forget_boots
+from control_plane.fleet.store import listing
 from control_plane.kit import outbox
 from control_plane.kit.db import Session
 from control_plane.kit.errors import NotFound
@@ -85,8 +86,13 @@ async def label(session: Session, device_id: str, name: str) -> str | None:
     return await store.label(session, device_id, name)
 
 
+async def serials(session: Session, device_ids: Sequence[str]) -> dict[str, str]:
+    """Return the serials of these devices, as far as they are known."""
+    return await listing.serials(session, device_ids)
+
+
 async def summary(session: Session) -> list[FleetLine]:
-    return [FleetLine.model_validate(line, from_attributes=True) for line in await store.summary(session)]
+    return [FleetLine.model_validate(line) for line in await listing.summary(session)]
 
 
 def _item(device: Device) -> DeviceItem:

@@ -251,12 +251,6 @@ async def raise_seq(session: Session, device_id: str, seq: int, nonce: str) -> N
     await execute(session, query, id=device_id, seq=seq, nonce=nonce)
 
 
-async def summary(session: Session) -> Sequence[Any]:
-    columns = (Device.device_class, Device.site, Device.active_content)
-    query = select(*columns, func.count().label("devices")).group_by(*columns).order_by(*columns)
-    return (await session.execute(query)).all()
-
-
 async def count_token_failure(session: Session, token_hash: str) -> None:
     query = "update fleet_enrolment_token set failures = failures + 1 where hash = :hash and used_by is null"
     await execute(session, query, hash=token_hash)
