@@ -146,6 +146,7 @@ voapx GET /fleet/plan
 voapx POST /fleet/views
 voapx POST /fleet/views/{view_id}/remove
 voapx GET /fleet/{device_id}
+voapx GET /fleet/{device_id}/plots.json
 voapx GET /fleet/{device_id}/series.json
 voapx GET /recordings/{sha256}/file
 voapx GET /recordings/{sha256}/open/{viewer}

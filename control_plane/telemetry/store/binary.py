@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequen
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
+from msgspec import UnsetType
+
 from control_plane.telemetry.domain import Measured
 
 CHUNK_ROWS = 250
@@ -20,8 +22,10 @@ _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _NO_COUNTS = struct.pack(">i", 3) + b"\x01{}"
 _RECEIVED = struct.Struct(">iq")
-_ENERGY = struct.Struct(">id")
-_NO_ENERGY = struct.pack(">i", -1)
+_AMOUNT = struct.Struct(">id")
+_NO_AMOUNT = struct.pack(">i", -1)
+_HEAT = struct.Struct(">idid")
+_NO_HEAT = struct.pack(">ii", -1, -1)
 _FIGURES = struct.Struct(">iqiqiqididiqidid")
 
 WINDOW_COLUMNS = (
@@ -41,6 +45,8 @@ WINDOW_COLUMNS = (
     "latency_p50_ms",
     "latency_p99_ms",
     "energy_j",
+    "temperature_max_c",
+    "throttled_s",
     "counts",
 )
 """In the order of a packed row: what many rows share, then what is of fixed size, then the rest."""
@@ -55,6 +61,10 @@ class Window(Measured, Protocol):
     def latency_p50_ms(self) -> float: ...
     @property
     def latency_p99_ms(self) -> float: ...
+    @property
+    def temperature_max_c(self) -> float | UnsetType | None: ...
+    @property
+    def throttled_s(self) -> float | UnsetType | None: ...
 
 
 class Sender(NamedTuple):
@@ -99,8 +109,10 @@ def _rows(sender: Sender, windows: Sequence[Window], unattested: Collection[str]
             *(8, window.latency_p50_ms),
             *(8, window.latency_p99_ms),
         )
-        energy = _NO_ENERGY if energy_j is None else _ENERGY.pack(8, energy_j)
-        parts += (head, figures, energy, _counts(window.counts) if window.counts else _NO_COUNTS)
+        energy = _NO_AMOUNT if energy_j is None else _AMOUNT.pack(8, energy_j)
+        warm = isinstance(window.temperature_max_c, float) or isinstance(window.throttled_s, float)
+        heat = _heat(window) if warm else _NO_HEAT
+        parts += (head, figures, energy, heat, _counts(window.counts) if window.counts else _NO_COUNTS)
     return b"".join(parts)
 
 
@@ -112,6 +124,13 @@ def _head(sender: Sender, content_digest: str) -> bytes:
     ]
     texts += [_text(value) for value in (sender.site, sender.device_class, content_digest)]
     return struct.pack(">h", len(WINDOW_COLUMNS)) + b"".join(texts)
+
+
+def _heat(window: Window) -> bytes:
+    values = window.temperature_max_c, window.throttled_s
+    if isinstance(values[0], float) and isinstance(values[1], float):
+        return _HEAT.pack(8, values[0], 8, values[1])
+    return b"".join(_AMOUNT.pack(8, value) if isinstance(value, float) else _NO_AMOUNT for value in values)
 
 
 def _counts(counts: Mapping[str, int]) -> bytes:

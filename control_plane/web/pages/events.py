@@ -15,7 +15,7 @@ from control_plane.telemetry import service
 from control_plane.telemetry.schemas import FieldEventItem
 from control_plane.web.charts import Column, Share, columns
 from control_plane.web.edge import PageCall, SeeCall, pages
-from control_plane.web.names import Names, load_names
+from control_plane.web.names import incident_kinds, load_names
 
 CHARTED = 500
 SLICES = 36
@@ -42,10 +42,6 @@ async def show_events(call: SeeCall, kind: str | None = None, after: Cursor = No
         charted=len(recent),
         incidents=incident_kinds(names),
     )
-
-
-def incident_kinds(names: Names) -> set[str]:
-    return {kind for model in names.models.values() for kind, rule in model.events.items() if rule.incident}
 
 
 def _series(kinds: list[str], kind: str) -> str:
