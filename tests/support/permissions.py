@@ -73,6 +73,7 @@ px    POST /api/v1/jobs/{key}/attempts
 px    POST /api/v1/jobs/{key}/finish
 px    POST /api/v1/jobs/{key}/renew
 voapx GET /api/v1/ledger
+voapx GET /api/v1/ledger/versions
 voapx GET /api/v1/lineage/{kind}/{name}
 voapx GET /api/v1/models
 voapx GET /api/v1/models/{name}
