@@ -11,6 +11,7 @@ CLUSTER = View("name", ("name", "backend", "usd_per_hour", "watts", "note"))
 CONTEXT = View("name", ("name", "current", "url", "token"))
 DATASET = View("digest", ("digest", "name", "clips", "holdout", "created_at"), ("created_by",))
 DECISION = View("number", ("number", "at", "phase", "stage", "because"))
+DELIVERY = View("id", ("id", "topic", "state", "attempts", "status", "note", "created_at"), ("elapsed_ms", "next_at"))
 DEPLOYMENT = View(
     "device_id", ("device_id", "site", "device_class", "phase", "standing", "reason"), ("detail", "seen_at", "attempts")
 )
@@ -73,3 +74,5 @@ VERSION = View(
     ("version", "label", "content_digest", "parent", "dataset", "created_at"),
     ("model", "training", "created_by"),
 )
+WEBHOOK = View("id", ("id", "name", "topics", "active", "failures", "because"), ("url", "created_by", "created_at"))
+WEBHOOK_MADE = View("secret", ("webhook", "secret"))
