@@ -28,7 +28,7 @@ _At = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class PlainWindow(msgspec.Struct, frozen=True, gc=False):
-    """The last two came later than the first agents; unset is as good as null."""
+    """The last two came later than the first agents, and are left out where nothing measures."""
 
     seq: _Seq
     content_digest: str
@@ -41,8 +41,8 @@ class PlainWindow(msgspec.Struct, frozen=True, gc=False):
     counts: dict[str, _Count]
     latency_p50_ms: _Amount
     latency_p99_ms: _Amount
-    temperature_max_c: _Degrees | msgspec.UnsetType | None = msgspec.UNSET
-    throttled_s: _Amount | msgspec.UnsetType | None = msgspec.UNSET
+    temperature_max_c: _Degrees | None = None
+    throttled_s: _Amount | None = None
 
 
 class PlainEvent(msgspec.Struct, frozen=True):
@@ -82,8 +82,8 @@ def read_plain(body: bytes) -> tuple[str, Sequence[PlainWindow], Sequence[PlainE
 
 
 def _keys_of_windows(windows: Sequence[PlainWindow]) -> int:
-    hot = len([None for window in windows if window.temperature_max_c is not msgspec.UNSET])
-    slowed = len([None for window in windows if window.throttled_s is not msgspec.UNSET])
+    hot = len([None for window in windows if window.temperature_max_c is not None])
+    slowed = len([None for window in windows if window.throttled_s is not None])
     kinds = sum([len(window.counts) for window in windows if window.counts])
     return _WINDOW_KEYS * len(windows) + kinds + hot + slowed
 

@@ -11,8 +11,6 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequen
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
-from msgspec import UnsetType
-
 from control_plane.telemetry.domain import Measured
 
 CHUNK_ROWS = 250
@@ -62,9 +60,9 @@ class Window(Measured, Protocol):
     @property
     def latency_p99_ms(self) -> float: ...
     @property
-    def temperature_max_c(self) -> float | UnsetType | None: ...
+    def temperature_max_c(self) -> float | None: ...
     @property
-    def throttled_s(self) -> float | UnsetType | None: ...
+    def throttled_s(self) -> float | None: ...
 
 
 class Sender(NamedTuple):
@@ -110,8 +108,9 @@ def _rows(sender: Sender, windows: Sequence[Window], unattested: Collection[str]
             *(8, window.latency_p99_ms),
         )
         energy = _NO_AMOUNT if energy_j is None else _AMOUNT.pack(8, energy_j)
-        warm = isinstance(window.temperature_max_c, float) or isinstance(window.throttled_s, float)
-        heat = _heat(window) if warm else _NO_HEAT
+        heat = _NO_HEAT
+        if window.temperature_max_c is not None or window.throttled_s is not None:
+            heat = _heat(window.temperature_max_c, window.throttled_s)
         parts += (head, figures, energy, heat, _counts(window.counts) if window.counts else _NO_COUNTS)
     return b"".join(parts)
 
@@ -126,11 +125,11 @@ def _head(sender: Sender, content_digest: str) -> bytes:
     return struct.pack(">h", len(WINDOW_COLUMNS)) + b"".join(texts)
 
 
-def _heat(window: Window) -> bytes:
-    values = window.temperature_max_c, window.throttled_s
-    if isinstance(values[0], float) and isinstance(values[1], float):
-        return _HEAT.pack(8, values[0], 8, values[1])
-    return b"".join(_AMOUNT.pack(8, value) if isinstance(value, float) else _NO_AMOUNT for value in values)
+def _heat(temperature_max_c: float | None, throttled_s: float | None) -> bytes:
+    if temperature_max_c is not None and throttled_s is not None:
+        return _HEAT.pack(8, temperature_max_c, 8, throttled_s)
+    values = (temperature_max_c, throttled_s)
+    return b"".join([_NO_AMOUNT if value is None else _AMOUNT.pack(8, value) for value in values])
 
 
 def _counts(counts: Mapping[str, int]) -> bytes:

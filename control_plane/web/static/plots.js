@@ -35,7 +35,7 @@
     return {
       width,
       height: data.height || HEIGHT,
-      cursor: { drag: { x: true, y: false }, ...(data.sync ? { sync: { key: data.sync } } : {}) },
+      cursor: { drag: { x: true, y: false }, ...(data.gaps ? { dataIdx: near } : {}), ...(data.sync ? { sync: { key: data.sync } } : {}) },
       legend: { live: true },
       scales: { x: { time: !data.steps }, y: data.log ? { distr: 3 } : data.zero ? { range: (_, low, high) => [Math.min(low, 0), high > 0 ? high * 1.08 : 1] } : {} },
       axes: [{ ...axis, ...(data.steps ? {} : { values: times }), label: data.steps ? "scenarios" : undefined, labelSize: 14, labelFont: "11px sans-serif" }, { ...axis, size: 60, values: (_, splits) => splits.map(short), label: data.unit, labelSize: 16, labelFont: "11px sans-serif" }],
@@ -57,6 +57,16 @@
   function lone(plot, series) {
     const values = plot.data[series];
     return values.flatMap((value, i) => (value !== null && (values[i - 1] ?? null) === null && (values[i + 1] ?? null) === null ? [i] : []));
+  }
+
+  // Under the cursor stands the nearest step in which anything was measured.
+  function near(plot, _series, at) {
+    const [x, ...lines] = plot.data, known = (i) => lines.some((line) => (line[i] ?? null) !== null);
+    for (let away = 0; away < x.length; away += 1) {
+      if (known(at - away)) return at - away;
+      if (known(at + away)) return at + away;
+    }
+    return at;
   }
 
   // Powers of ten where a number would be long; nothing where the chart wants no word.
