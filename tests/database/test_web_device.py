@@ -90,10 +90,12 @@ async def test_what_it_measured_is_a_series_with_gaps(site: Site) -> None:
 
 
 async def test_charts_have_heat_least_and_greatest_and_where_another_version_began(site: Site) -> None:
-    device, now, other = await enrol(site.server), clock.now(), "d" * 64
+    device, other, step_s = await enrol(site.server), "d" * 64, 168 * 3600 // STEPS
+    # All within one step of a week: the last whole one.
+    start = datetime.fromtimestamp((int(clock.now().timestamp()) // step_s - 1) * step_s, UTC)
     browser, windows = await site.browser(Role.VIEWER), []
-    for i, (minutes, content) in enumerate(((50, CONTENT), (49.9, CONTENT), (30, other), (10, other))):
-        ended = now - timedelta(minutes=minutes)
+    for i, (minutes, content) in enumerate(((20, CONTENT), (21, CONTENT), (40, other), (60, other))):
+        ended = start + timedelta(minutes=minutes)
         times = {"started_at": (ended - timedelta(seconds=10)).isoformat(), "ended_at": ended.isoformat()}
         heat = {"temperature_max_c": 50.0 + i, "throttled_s": 2.0 * (i == 1)} if i < 3 else {}
         windows.append(window(i, content) | times | heat | {"energy_j": 100.0 + 100 * i})
@@ -105,11 +107,11 @@ async def test_charts_have_heat_least_and_greatest_and_where_another_version_beg
     assert [max(y for y in line["y"] if y is not None) for line in plots["heat_c"]["lines"]] == [52.0, 50.0]
     assert sum(y or 0 for y in plots["throttled_s"]["lines"][0]["y"]) == 2.0
     assert all(len(plot["x"]) == STEPS == len(plot["lines"][0]["y"]) for plot in plots.values())
-    begun = (now - timedelta(minutes=30)).timestamp()
+    begun = (start + timedelta(minutes=40)).timestamp()
     assert [(mark["x"], mark["words"]) for mark in plots["latency"]["marks"]] == [
         (pytest.approx(begun, abs=0.01), "d" * 10)
     ]
-    page = (await browser.get(f"/fleet/{device.id}?hours=1")).text
+    page = (await browser.get(f"/fleet/{device.id}?hours=24")).text
     for key in ("latency", "power_w", "distance_m", "heat_c"):
         assert f'<figure id="series-{key}"' in page
     assert 'class="turn"' in page
