@@ -59,6 +59,7 @@ from control_plane.telemetry.device_api import QuickTelemetry
 from control_plane.telemetry.device_api import device_api as telemetry_device_api
 from control_plane.training.api import api as training_api
 from control_plane.web import CHANNEL, Pulse, web_routes
+from control_plane.webhooks.api import api as webhooks_api
 
 log = logging.getLogger("fleetloop.api")
 
@@ -82,6 +83,7 @@ ROUTERS = (
     audit_api,
     access_api,
     people_api,
+    webhooks_api,
 )
 MAX_BODY_BYTES = 16 << 20
 MAX_DEVICE_BODY_S = 10.0

@@ -95,6 +95,7 @@ class Stack:
             "FLEETLOOP_PUBLIC_URL": self.url,
             "FLEETLOOP_ORCHESTRATOR": self.options.orchestrator,
             "FLEETLOOP_PREFECT_API_URL": f"{self.prefect_url}/api",
+            "FLEETLOOP_PREFECT_UI_URL": self.prefect_url,
             "FLEETLOOP_CHECK_IN_S": str(self.options.check_in_s),
             "FLEETLOOP_TICK_S": str(self.options.tick_s),
             "FLEETLOOP_DEVICE_RATE_PER_S": str(self.options.device_rate_per_s),

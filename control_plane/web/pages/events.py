@@ -15,7 +15,7 @@ from control_plane.telemetry import service
 from control_plane.telemetry.schemas import FieldEventItem
 from control_plane.web.charts import Column, Share, columns
 from control_plane.web.edge import PageCall, SeeCall, pages
-from control_plane.web.names import RATE_S, Names, load_names
+from control_plane.web.names import RATE_S, incident_kinds, load_names
 
 CHARTED = 500
 SLICES = 36
@@ -50,10 +50,6 @@ async def _recent(call: PageCall) -> list[FieldEventItem]:
         return (await service.list_events(call.session, limit=CHARTED)).items
 
     return await call.desk.cache.get("recent events", RATE_S, read)
-
-
-def incident_kinds(names: Names) -> set[str]:
-    return {kind for model in names.models.values() for kind, rule in model.events.items() if rule.incident}
 
 
 def _series(kinds: list[str], kind: str) -> str:
