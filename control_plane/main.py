@@ -1,6 +1,8 @@
 """The API process: composes slices, keys, database and object store into one ASGI application.
 
-Run: `python -m control_plane.main --port 8080` (settings from FLEETLOOP_... variables).
+Run: `python -m control_plane.main --port 8080` (settings from FLEETLOOP_... variables). A page takes tens of
+milliseconds to make, in which a device would wait: where that counts, `--serve people` and `--serve devices` are two
+processes.
 """
 
 import argparse
@@ -8,7 +10,9 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 from collections.abc import AsyncIterator, Sequence
+from enum import StrEnum
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -56,6 +60,7 @@ from control_plane.telemetry.device_api import QuickTelemetry
 from control_plane.telemetry.device_api import device_api as telemetry_device_api
 from control_plane.training.api import api as training_api
 from control_plane.web import CHANNEL, Pulse, web_routes
+from control_plane.webhooks.api import api as webhooks_api
 
 log = logging.getLogger("fleetloop.api")
 
@@ -80,10 +85,13 @@ ROUTERS = (
     audit_api,
     access_api,
     people_api,
+    webhooks_api,
 )
 MAX_BODY_BYTES = 16 << 20
 MAX_DEVICE_BODY_S = 10.0
 BOARD_S = 1.5
+PEOPLE_NICENESS = 5
+"""Of a process for people alone: on a busy machine, devices are answered first."""
 GARBAGE = 10_000, 20, 50
 """After how many objects the collector looks: a request makes some, and they are gone when it is answered."""
 
@@ -256,10 +264,32 @@ async def _read_ahead(app: FastAPI) -> None:
                 await board.changed.wait()
 
 
+class Serve(StrEnum):
+    """Who comes to this process."""
+
+    BOTH = "both"
+    PEOPLE = "people"
+    DEVICES = "devices"
+
+
 def listeners_of(app: FastAPI, arguments: argparse.Namespace) -> list[tls.Listener]:
-    """Return who listens where: people by plain HTTP, devices by mutual TLS or through a proxy."""
+    """Return who listens where: people by plain HTTP, devices by mutual TLS or through a proxy.
+
+    Raises:
+        Invalid: `--serve` and the ports do not fit each other, or what a port needs is missing.
+    """
+    found = [] if arguments.serve is Serve.DEVICES else [tls.plain(app, arguments.host, arguments.port)]
+    devices = _device_listeners(app, arguments)
+    if devices and arguments.serve is Serve.PEOPLE:
+        raise Invalid("--serve people has no port for devices; leave out --device-port and --proxied-...")
+    if not devices and arguments.serve is Serve.DEVICES:
+        raise Invalid("--serve devices needs --device-port, --proxied-socket or --proxied-port")
+    return found + devices
+
+
+def _device_listeners(app: FastAPI, arguments: argparse.Namespace) -> list[tls.Listener]:
     context: Context = app.state.context
-    found = [tls.plain(app, arguments.host, arguments.port)]
+    found = list[tls.Listener]()
     if arguments.device_port is not None:
         if context.device_ca is None:
             raise Invalid("there is no device authority to serve TLS with")
@@ -274,18 +304,45 @@ def listeners_of(app: FastAPI, arguments: argparse.Namespace) -> list[tls.Listen
     return found
 
 
+def _run_before_others() -> None:
+    """Have the kernel run this process, and those it starts, whenever they can run.
+
+    A device's check-in passes three short turns of two processes; on a machine that pages, a database or simulations
+    keep busy, each of them would wait a few milliseconds for its turn.
+
+    Raises:
+        Invalid: the operating system does not let this process do that.
+    """
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    except PermissionError:
+        raise Invalid("--real-time needs CAP_SYS_NICE (systemd: CPUSchedulingPolicy=rr); leave it out") from None
+
+
+def _settings(serve: Serve) -> Settings:
+    """Return this process's settings; one that no device comes to need know none before they come."""
+    settings = Settings()
+    return settings.model_copy(update={"preload_devices": 0}) if serve is Serve.PEOPLE else settings
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="fleetloop's API server")
+    parser.add_argument("--serve", type=Serve, choices=tuple(Serve), default=Serve.BOTH, help="who comes here")
     parser.add_argument("--host", default="127.0.0.1", help="where people and flows come in, by plain HTTP")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--device-host", default="127.0.0.1", help="where devices come in, by mutual TLS")
     parser.add_argument("--device-port", type=int, help="none if unset")
     parser.add_argument("--proxied-socket", type=Path, help="unix socket on which nginx or Envoy hands devices on")
     parser.add_argument("--proxied-port", type=int, help="the same as a port, with FLEETLOOP_PROXY_SECRET")
+    parser.add_argument("--real-time", action="store_true", help="run before everything else on a busy machine")
     arguments = parser.parse_args()
     log_to_stderr()
     statistics.warm()
-    app = create_app(Settings())
+    if arguments.real_time:
+        _run_before_others()
+    elif arguments.serve is Serve.PEOPLE:
+        os.nice(PEOPLE_NICENESS)
+    app = create_app(_settings(arguments.serve))
     listeners = listeners_of(app, arguments)
     gc.collect()
     gc.freeze()  # what is here by now stays: nobody need look through it again

@@ -17,6 +17,7 @@ from control_plane.kit.context import Context
 from control_plane.kit.db import Session, execute, is_outage
 from control_plane.kit.listen import listen
 from control_plane.kit.observability import log_to_stderr
+from control_plane.kit.repeats import Forgetter
 from control_plane.kit.settings import Settings
 from control_plane.main import open_context
 from control_plane.pipelines import reconcile as pipelines
@@ -81,6 +82,7 @@ async def run(context: Context, stop: asyncio.Event) -> None:
         _loop("telemetry", stop, wake, context, Upkeep(context).tick),
         _loop("pipelines", stop, wake, context, lambda: pipelines.tick(context, orchestrator)),
         _loop("webhooks", stop, wake, context, Deliverer(context).tick),
+        _loop("repeats", stop, wake, context, Forgetter(context.database).tick),
         _loop("outbox", stop, wake, context, lambda: outbox.dispatch(context.database, handlers)),
     ]
     url = context.settings.database_url or ""

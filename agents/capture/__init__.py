@@ -5,16 +5,19 @@ recordings are worth keeping.
 """
 
 from agents.capture.courtesy import Courtesy, Now
+from agents.capture.heat import PERIOD_S, HeatLog
 from agents.capture.outbox import Outbox
 from agents.capture.spool import TelemetrySender
 from agents.capture.triggers import Bounds, CaptureRule, CaptureRules
 from agents.capture.uploader import RecordingSender, Retry
 
 __all__ = [
+    "PERIOD_S",
     "Bounds",
     "CaptureRule",
     "CaptureRules",
     "Courtesy",
+    "HeatLog",
     "Now",
     "Outbox",
     "RecordingSender",

@@ -11,10 +11,11 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from agents.capture import Now, Outbox, RecordingSender, TelemetrySender
+from agents.capture import PERIOD_S, HeatLog, Now, Outbox, RecordingSender, TelemetrySender
 from agents.link import Credentials, Identity, Renewal, Reports, Uploader, open_client
 from agents.link.identity import AGENT_VERSION
 from agents.main.check_in import CheckIns, active_release
@@ -67,7 +68,8 @@ class Agent:
         self._update, self._downloader = parts.update, parts.downloader
         self._spool = Spool(state.spool)
         self._outbox = Outbox(state.outbox, state.private / "capture.db")
-        self._telemetry = TelemetrySender(client, self._spool)
+        self._heat = HeatLog()
+        self._telemetry = TelemetrySender(client, self._spool, self._heat)
         self._present = parts.present
         self._spool.retry_rejected(AGENT_VERSION)
         self._recordings = RecordingSender(
@@ -101,6 +103,7 @@ class Agent:
                 _repeated(self._trusting.once, self._check_ins.trust_outdated),
                 _repeated(self._checked_in, self._check_ins.hurry),
                 _repeated(self._telemetry.look),
+                _repeated(self._feel),
                 _repeated(self._recordings.send_once),
                 _repeated(self._reports.send_once, self._reports.made),
                 _repeated(self._renewal.once),
@@ -152,6 +155,12 @@ class Agent:
             self._status_error, self._status_at_s = self._check_ins.last_error, time.monotonic()
             write_whole(self._state.private / "status.json", canonical_json(self._status()), durable=False)
         return wait_s
+
+    async def _feel(self) -> float:
+        """Read how hot the machine is, for the windows of this time."""
+        machine = self._platform.conditions()
+        self._heat.note(datetime.now(timezone.utc), machine.temperature_c, machine.throttled)
+        return PERIOD_S
 
     def _gauges(self) -> dict[str, float]:
         """Return what the loopback page gives to Prometheus."""

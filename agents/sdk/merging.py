@@ -12,9 +12,13 @@ def merge_windows(first: dict[str, Any], second: dict[str, Any]) -> dict[str, An
     """Return one window that says what two of the same model said together; None if no window can hold it.
 
     Sums stay exact. The median latency becomes the mean weighted by decisions, and p99 the larger of both: it may
-    overstate, never understate. Energy is known only if both knew it.
+    overstate, never understate. Energy and throttling are known only if both knew them; heat is the hottest known.
     """
     counts = _added_counts(first["counts"], second["counts"])
+    heat = {
+        "temperature_max_c": _highest(first.get("temperature_max_c"), second.get("temperature_max_c")),
+        "throttled_s": _added(first.get("throttled_s"), second.get("throttled_s")),
+    }
     merged = {
         **first,
         "started_at": min(first["started_at"], second["started_at"], key=_instant),
@@ -26,6 +30,7 @@ def merge_windows(first: dict[str, Any], second: dict[str, Any]) -> dict[str, An
         "counts": counts,
         "latency_p50_ms": _weighted(first, second),
         "latency_p99_ms": max(first["latency_p99_ms"], second["latency_p99_ms"]),
+        **{name: value for name, value in heat.items() if value is not None or name in first},
     }
     return merged if first["content_digest"] == second["content_digest"] and _fits(merged) else None
 
@@ -41,6 +46,10 @@ def _added_counts(first: dict[str, int], second: dict[str, int]) -> dict[str, in
 
 def _added(first: float | None, second: float | None) -> float | None:
     return None if first is None or second is None else first + second
+
+
+def _highest(first: float | None, second: float | None) -> float | None:
+    return max((each for each in (first, second) if each is not None), default=None)
 
 
 def _weighted(first: dict[str, Any], second: dict[str, Any]) -> float:

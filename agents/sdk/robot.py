@@ -19,6 +19,7 @@ from agents.sdk.signals import CHANGE_S, REPEAT_S, Signals
 from agents.sdk.spool import EVENT, WINDOW, Spool
 
 _DEVICE_MAX_BYTES: Final = 64 << 10
+_HEAT: Final = ("temperature_max_c", "throttled_s")
 
 
 class NotEnrolledError(RuntimeError):
@@ -27,7 +28,10 @@ class NotEnrolledError(RuntimeError):
 
 @dataclass(frozen=True)
 class Window:
-    """What the robot did with one model since the last window; `counts` are field events by kind."""
+    """What the robot did with one model since the last window; `counts` are field events by kind.
+
+    Heat need not be said: where the machine has sensors, the agent adds what it read while the window lasted.
+    """
 
     content_digest: str
     started_at: datetime
@@ -39,6 +43,8 @@ class Window:
     counts: dict[str, int]
     latency_p50_ms: float
     latency_p99_ms: float
+    temperature_max_c: float | None = None
+    throttled_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,8 @@ class Robot:
             SpoolError: it could not be stored.
         """
         wire = ExposureWindow.model_validate({"seq": 0, **vars(window)})
-        self._spool.put(WINDOW, wire.model_dump(mode="json", exclude={"seq"}))
+        unsaid = {name for name in _HEAT if getattr(window, name) is None}
+        self._spool.put(WINDOW, wire.model_dump(mode="json", exclude={"seq", *unsaid}))
 
     def report_event(self, event: Event) -> str:
         """Store a field event as durably as a window and return its id; raises as `report_window` does."""

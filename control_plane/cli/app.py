@@ -28,6 +28,7 @@ from control_plane.cli.nouns import (
     runs,
     short,
     signing_in,
+    webhooks,
 )
 from control_plane.cli.nouns.gates import gates
 from control_plane.cli.output import Format, complain
@@ -78,6 +79,7 @@ NOUNS = {
     "tokens": people.tokens,
     "trainings": field.trainings,
     "versions": registry.versions,
+    "webhooks": webhooks.webhooks,
 }
 LOOKS: dict[str, Callable[..., Answer]] = {
     "coverage": evidence.coverage,

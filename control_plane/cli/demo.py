@@ -16,6 +16,7 @@ from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElaps
 
 from control_plane.cli.demo_report import build_report, print_report
 from control_plane.cli.fleet_host import FieldOptions, FleetHost
+from control_plane.cli.output import literal
 from control_plane.cli.stack import Stack, StackOptions, wipe
 from control_plane.cli.story import Story, StoryError
 from control_plane.cli.workloads import read_workload
@@ -103,7 +104,7 @@ def run_demo(options: DemoOptions, console: Console) -> int:
             console.print("\nstopping everything; run it again whenever you like")
             return 130
         except (StoryError, ClientError, Problem, TimeoutError) as error:
-            console.print(f"[red]the demo stopped:[/red] {error}\nlogs: {stack.home / 'logs'}")
+            console.print(f"[red]the demo stopped:[/red] {literal(error)}\nlogs: {stack.home / 'logs'}")
             return 1
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from control_plane.cli.output import literal
 from control_plane.cli.story import Story
 from control_plane.cli.verify import class_of, read_files
 from control_plane.lineage.domain import Kind
@@ -264,10 +265,10 @@ def print_report(report: dict[str, Any], console: Console) -> None:
         apart = "apart" if report["field"]["intervals_apart"] else "NOT apart"
         console.print(f"v1 → v2: {report['field']['reduction']:.0%} fewer incidents per {unit}, intervals {apart}")
     for name in [name for name in ("v2", "bad", "subtle") if name in report]:
-        console.print(f"[bold]gate, {name}:[/bold] {report[name]['gate_because']}")
+        console.print(f"[bold]gate, {name}:[/bold] {literal(report[name]['gate_because'])}")
     if "rollout" in report.get("subtle", {}):
         console.print(
-            f"[bold]canary, subtle:[/bold] {report['subtle']['because']}\n"
+            f"[bold]canary, subtle:[/bold] {literal(report['subtle']['because'])}\n"
             f"  {report['subtle']['back_on_v2']} robots back on v2"
         )
     _print_proof(report, console)
@@ -290,7 +291,7 @@ def _print_proof(report: dict[str, Any], console: Console) -> None:
         highlight=False,
     )
     for each in trust["broken"][:3]:
-        console.print(f"  [red]{each}[/red]", highlight=False)
+        console.print(f"  [red]{literal(each)}[/red]", highlight=False)
 
 
 def _print_costs(report: dict[str, Any], console: Console) -> None:

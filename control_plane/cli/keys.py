@@ -14,7 +14,7 @@ from control_plane.cli.command import DryRun, Verb
 from control_plane.cli.connection import client
 from control_plane.cli.home import default_home
 from control_plane.cli.later import Later
-from control_plane.cli.output import View, console, for_people, say, show_one
+from control_plane.cli.output import View, console, for_people, literal, say, show_one
 from control_plane.client import post
 from control_plane.kit import clock
 from control_plane.kit.errors import Invalid
@@ -112,7 +112,13 @@ def _tell(seen: dict[str, Any]) -> None:
     for column in ("role", "key", "lives at", "in use", "here"):
         table.add_column(column)
     for each in seen["keys"]:
-        table.add_row(each["role"], each["keyid"][:12], each["uri"], _yes(each["in_use"]), _yes(each["here"]))
+        table.add_row(
+            literal(each["role"]),
+            literal(each["keyid"][:12]),
+            literal(each["uri"]),
+            _yes(each["in_use"]),
+            _yes(each["here"]),
+        )
     console.print(table)
     for role, each in seen["signed"].items():
         console.print(f"{role}: version {each['version']}, {each['threshold']} must sign, until {each['expires_at']}")

@@ -48,8 +48,9 @@ def _width(file: Any) -> int | None:
     return None if file.isatty() else PIPED_WIDTH
 
 
-console = Console(highlight=False, width=_width(sys.stdout))
-errors = Console(stderr=True, highlight=False, width=_width(sys.stderr))
+# Emoji codes are names people may have given to things: they stay what they are.
+console = Console(highlight=False, emoji=False, width=_width(sys.stdout))
+errors = Console(stderr=True, highlight=False, emoji=False, width=_width(sys.stderr))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +89,25 @@ def show_one(item: BaseModel, view: View) -> None:
 def text_of(item: BaseModel, view: View, how: Format) -> str:
     """Return an item for programs: one line of JSON, a YAML document, or its name."""
     if how is Format.JSON:
-        return item.model_dump_json()
+        return harmless_json(item.model_dump_json())
     if how is Format.YAML:
-        return "---\n" + yaml.safe_dump(item.model_dump(mode="json"), sort_keys=False, allow_unicode=True).rstrip()
-    return str(getattr(item, view.key))
+        return "---\n" + harmless_yaml(item.model_dump(mode="json")).rstrip()
+    return printable(str(getattr(item, view.key)))
+
+
+def harmless_json(text: str) -> str:
+    """Return the same JSON with what a terminal may take for a command written as an escape: it is always in strings.
+
+    JSON escapes only what lies below the space; C1 controls and marks that turn the direction of writing lie above.
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" or ord(c) > 0xFFFF else f"\\u{ord(c):04x}" for c in text)
+
+
+def harmless_yaml(value: Any) -> str:
+    """Return YAML as people would write it, or, where signs would turn the direction of writing, in plain letters."""
+    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+    whole = all(c.isprintable() or c == "\n" for c in text)
+    return text if whole else yaml.safe_dump(value, sort_keys=False, allow_unicode=False)
 
 
 def table(items: Iterable[BaseModel], columns: Sequence[str], title: str = "", *, whole: bool = False) -> None:
@@ -104,7 +120,7 @@ def _print_rows(rows: list[list[str]], header: list[str] | None, title: str) -> 
         for line in plain(rows, header, title):
             typer.echo(line)
         return
-    made = Table(title=title or None, header_style="bold", show_header=header is not None)
+    made = Table(title=Text(printable(title)) if title else None, header_style="bold", show_header=header is not None)
     for column in header or ("", ""):
         made.add_column(column)
     for row in rows:
@@ -117,7 +133,7 @@ def plain(rows: list[list[str]], header: list[str] | None, title: str) -> Iterat
     lines = ([[name.upper() for name in header]] if header else []) + rows
     widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
     if title:
-        yield f"{title}:"
+        yield f"{printable(title)}:"
     for row in lines:
         padded = (text + " " * (width - cell_len(text)) for text, width in zip(row, widths, strict=True))
         yield "   ".join(padded).rstrip()
@@ -148,10 +164,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
 
 
+def literal(text: object) -> str:
+    """Return what others wrote for the middle of a line with markup of our own: it comes out letter by letter."""
+    return escape(printable(str(text)))
+
+
 def say(line: str) -> None:
-    """Print a sentence to people, as it is: what others wrote is no markup."""
+    """Print sentences to people, as they are: what others wrote is no markup, and no command to the terminal."""
     if for_people():
-        console.print(escape(line), soft_wrap=True)
+        console.print(Text("\n".join(map(printable, line.split("\n")))), soft_wrap=True)
 
 
 def exit_status(error: ClientError) -> int:
@@ -165,4 +186,4 @@ def complain(code: str, detail: str, status: int) -> None:
     if chosen.get() is Format.JSON:
         typer.echo(json.dumps({"code": code, "detail": detail, "status": status}), err=True)
         return
-    errors.print(f"[red]{escape(code)}:[/red] {escape(printable(detail))}", soft_wrap=True)
+    errors.print(Text.assemble((f"{printable(code)}:", "red"), " ", printable(detail)), soft_wrap=True)

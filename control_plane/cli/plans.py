@@ -2,9 +2,10 @@
 
 from pydantic import ValidationError
 from rich.table import Table
+from rich.text import Text
 from typer import BadParameter
 
-from control_plane.cli.output import console, plain, say
+from control_plane.cli.output import console, plain, printable, say
 from control_plane.rollout.schemas import ForecastItem, StageNeedItem, WindowBody, read_window
 
 UNITS = {"distance_m": (1000.0, "km"), "duration_s": (3600.0, "h")}
@@ -46,7 +47,7 @@ def _print(rows: list[list[str]], header: list[str]) -> None:
     for column in header:
         table.add_column(column, no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(printable(text)) for text in row))
     console.print(table)
 
 

@@ -1,9 +1,12 @@
 """One installation on one machine: embedded PostgreSQL, API, worker, Prefect's server and runner."""
 
+import contextlib
 import json
 import shutil
+import socket
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +95,7 @@ class Stack:
             "FLEETLOOP_PUBLIC_URL": self.url,
             "FLEETLOOP_ORCHESTRATOR": self.options.orchestrator,
             "FLEETLOOP_PREFECT_API_URL": f"{self.prefect_url}/api",
+            "FLEETLOOP_PREFECT_UI_URL": self.prefect_url,
             "FLEETLOOP_CHECK_IN_S": str(self.options.check_in_s),
             "FLEETLOOP_TICK_S": str(self.options.tick_s),
             "FLEETLOOP_DEVICE_RATE_PER_S": str(self.options.device_rate_per_s),
@@ -114,9 +118,12 @@ class Stack:
         return given
 
     def _start_server(self) -> None:
-        ports = ["--port", str(self.port), "--device-port", str(self.device_port)]
-        api = [sys.executable, "-m", "control_plane.main", *ports]
-        self.supervisor.start(Program("api", api, self.environment()))
+        """Start two API processes: making a page takes tens of milliseconds, in which no device should have to wait."""
+        people = ["--serve", "people", "--port", str(self.port)]
+        devices = ["--serve", "devices", "--device-port", str(self.device_port)]
+        for name, arguments in (("api", people), ("devices", devices)):
+            command = [sys.executable, "-m", "control_plane.main", *arguments]
+            self.supervisor.start(Program(name, command, self.environment()))
         self.supervisor.start(Program("worker", [sys.executable, "-m", "control_plane.worker"], self.environment()))
 
     def _prefect_environment(self) -> dict[str, str]:
@@ -152,10 +159,14 @@ class Stack:
         )
 
     def _wait_ready(self) -> None:
+        self._until("api", lambda: _answers(f"{self.url}/readyz"))
+        self._until("devices", lambda: _listens(self.device_port))
+
+    def _until(self, name: str, is_ready: Callable[[], bool]) -> None:
         give_up = time.monotonic() + READY_S
-        while not _answers(f"{self.url}/readyz"):
+        while not is_ready():
             if time.monotonic() > give_up:
-                raise Unavailable(f"the API does not become ready:\n{self.supervisor.tail('api')}")
+                raise Unavailable(f"{name} does not become ready:\n{self.supervisor.tail(name)}")
             time.sleep(0.1)
 
     def stop(self) -> None:
@@ -169,6 +180,13 @@ def _answers(url: str) -> bool:
         return httpx.get(url, timeout=2).status_code == 200
     except httpx.HTTPError:
         return False
+
+
+def _listens(port: int) -> bool:
+    """Say whether a server took the port; it does so once it is ready."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2):
+        return True
+    return False
 
 
 def wipe(home: Path) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from agents.sdk import StateDir
 from control_plane.cli.answers import Answer, Raw, Report
-from control_plane.cli.output import complain, console
+from control_plane.cli.output import complain, console, literal
 from control_plane.registry.domain import Chain, ChainError, Files, verify_chain
 
 MAX_FILE_BYTES = 8 << 20
@@ -88,12 +88,12 @@ def _said(chain: Chain) -> Raw:
 
 def _tell(chain: Chain) -> None:
     for link in chain.links:
-        console.print(f"[green]✓[/green] {link}", highlight=False)
+        console.print(f"[green]✓[/green] {literal(link)}", highlight=False)
     for each in chain.expired:
-        console.print(f"[yellow]![/yellow] {each}: nothing new may be installed by it", highlight=False)
+        console.print(f"[yellow]![/yellow] {literal(each)}: nothing new may be installed by it", highlight=False)
     who = chain.admission
     console.print(
-        f"[bold]every link holds[/bold]: trained by {who.trainer}, {who.result.value} by {who.gate}, "
-        f"approved by {', '.join(who.approvers)}",
+        f"[bold]every link holds[/bold]: trained by {literal(who.trainer)}, {who.result.value} by {literal(who.gate)}, "
+        f"approved by {literal(', '.join(who.approvers))}",
         highlight=False,
     )

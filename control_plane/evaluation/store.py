@@ -195,3 +195,29 @@ async def newest_suites(session: Session, model: str) -> Sequence[Suite]:
     """Return the newest suite of every name."""
     query = select(Suite).where(Suite.model == model).order_by(Suite.name, Suite.created_at.desc())
     return (await session.scalars(query.ext(distinct_on(Suite.name)))).all()
+
+
+async def simulated(session: Session, contents: Sequence[str], evaluations: Sequence[str]) -> Sequence[Row]:
+    """Return (evaluation_id, content_digest, run_id, job_key, episodes) of contents, and of evaluations by id."""
+    return await rows(
+        session,
+        """select e.id as evaluation_id, e.content_digest, e.run_id, c.job_key, count(*) as episodes
+           from evaluation e join evaluation_case c on c.evaluation_id = e.id
+           where e.content_digest = any(cast(:contents as text[])) or e.id = any(cast(:evaluations as text[]))
+           group by 1, 2, 3, 4 order by 1, 4""",
+        contents=list(contents),
+        evaluations=list(evaluations),
+    )
+
+
+async def weighed(session: Session, candidates: Sequence[str]) -> Sequence[Row]:
+    """Return (candidate, evaluation_id) of what the gates of candidates weighed."""
+    return await rows(
+        session,
+        """select distinct g.candidate, used.id as evaluation_id
+           from evaluation_gate g cross join lateral jsonb_array_elements_text(
+               case when jsonb_typeof(g.evidence -> 'evaluations') = 'array' then g.evidence -> 'evaluations'
+                    else '[]' end) as used (id)
+           where g.candidate = any(cast(:candidates as text[])) order by 1, 2""",
+        candidates=list(candidates),
+    )

@@ -8,6 +8,7 @@ every output of its manifest is in the object store.
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 MAX_ATTEMPTS = 4
 
@@ -37,6 +38,18 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
+    usd: float
+    energy_j: float
+    energy_is_estimate: bool
+
+
+class JobCost(NamedTuple):
+    """What one job cost in all its attempts, and by what it can be told whose it was."""
+
+    key: str
+    kind: str
+    run_id: str | None
+    subject: str
     usd: float
     energy_j: float
     energy_is_estimate: bool

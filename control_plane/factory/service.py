@@ -1,10 +1,11 @@
 """Ask for jobs, hold them, finish them, add up what they cost."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Literal
 
 from control_plane.factory import store
-from control_plane.factory.domain import JobState, Outcome, Profile, after_attempt, cost_of, may_start
+from control_plane.factory.domain import JobCost, JobState, Outcome, Profile, after_attempt, cost_of, may_start
 from control_plane.factory.models import Job
 from control_plane.factory.schemas import (
     AttemptCreate,
@@ -127,6 +128,17 @@ async def list_jobs(
 async def ledger(session: Session, by: By, run_id: str | None = None) -> Ledger:
     lines = [LedgerLine.model_validate(line, from_attributes=True) for line in await store.ledger(session, by, run_id)]
     return Ledger(by=by, lines=lines)
+
+
+async def costs(
+    session: Session,
+    keys: Sequence[str],
+    subjects: Sequence[str] = (),
+    runs: Sequence[str] = (),
+    kinds: Sequence[str] = (),
+) -> list[JobCost]:
+    """Return what jobs cost: those with these keys or subjects, and those of these kinds in these runs."""
+    return [JobCost(**line) for line in await store.costs(session, keys, subjects, runs, kinds)]
 
 
 async def _job(session: Session, key: str, *, lock: bool = False) -> Job:

@@ -7,7 +7,7 @@ from sqlalchemy import func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from control_plane.factory.models import Cluster, Job
-from control_plane.kit.db import Session
+from control_plane.kit.db import Row, Session, rows
 
 
 async def find_cluster(session: Session, name: str) -> Cluster | None:
@@ -66,3 +66,19 @@ async def ledger(session: Session, by: str, run_id: str | None) -> Sequence[Any]
     if run_id is not None:
         query = query.where(Job.run_id == run_id)
     return (await session.execute(query)).all()
+
+
+async def costs(
+    session: Session, keys: Sequence[str], subjects: Sequence[str], runs: Sequence[str], kinds: Sequence[str]
+) -> Sequence[Row]:
+    """Return the costs of jobs by their keys, by their subjects, and of some kinds by their runs."""
+    return await rows(
+        session,
+        """select key, kind, run_id, subject, usd, energy_j, energy_is_estimate from factory_job
+           where key = any(cast(:keys as text[])) or subject = any(cast(:subjects as text[]))
+              or (run_id = any(cast(:runs as text[])) and kind = any(cast(:kinds as text[])))""",
+        keys=list(keys),
+        subjects=list(subjects),
+        runs=list(runs),
+        kinds=list(kinds),
+    )

@@ -114,7 +114,10 @@ class Call:
     route: str
 
     async def once(self, body: BaseModel, make: Callable[[], Awaitable[Made]]) -> Made:
-        """Create at most once per idempotency key: a repeat gets the first answer, a changed body a conflict."""
+        """Create at most once per idempotency key: a repeat gets the first answer, a changed body a conflict.
+
+        Answers are kept for a week (`kit.repeats`).
+        """
         if self.key is None:
             return await make()
         digest = hashlib.sha256(body.model_dump_json().encode()).hexdigest()

@@ -19,6 +19,12 @@ class Settings(BaseSettings):
     s3_endpoint: str | None = Field(default=None, description="S3 endpoint; AWS's own if unset")
     public_url: str = Field(default="http://127.0.0.1:8080", description="where devices and flows reach the API")
     prefect_api_url: str | None = Field(default=None, description="Prefect's API; runs wait in the ledger if unset")
+    prefect_ui_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s\"'<>]+$",
+        max_length=500,
+        description="where people see Prefect's own pages, e.g. https://prefect.example; runs link there",
+    )
     orchestrator: str = Field(default="prefect", pattern="^(prefect|subprocess|none)$", description="who starts flows")
     check_in_s: float = Field(default=30.0, gt=0, description="how often an idle device should check in")
     tick_s: float = Field(default=1.0, gt=0, description="how often reconcilers look, if nothing wakes them")

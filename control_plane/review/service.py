@@ -55,7 +55,7 @@ async def ask(
         )
         session.add(review)
         await session.flush()
-        await outbox.tell(session, ASKED, review.id, question, "/")
+        await outbox.tell(session, ASKED, review.id, question, "/reviews")
     return review.id
 
 

@@ -21,6 +21,7 @@ from control_plane.rollout.schemas import (
     RolloutReplay,
     RolloutWish,
     TallyItem,
+    VersionLedger,
 )
 
 api = router("rollout")
@@ -107,3 +108,11 @@ async def wish(rollout_id: str, body: RolloutWish, call: OperatorCall) -> Rollou
 async def list_baselines(call: ViewerCall) -> list[BaselineItem]:
     """List what each device class runs when no rollout says otherwise."""
     return await service.list_baselines(call.session)
+
+
+@api.get("/ledger/versions", name="get_version_ledger")
+async def version_ledger(
+    call: ViewerCall, model: Annotated[str | None, Query(max_length=100, description="only of this model")] = None
+) -> VersionLedger:
+    """Add up what versions cost, per thousand episodes and per promotion, and what the promoted ones prevented."""
+    return await service.version_ledger(call.session, model)

@@ -254,3 +254,70 @@ class BaselineItem(Schema):
     content_digest: str
     counter: int
     since: datetime
+
+
+class CostItem(Schema):
+    """Sums over `jobs`; `energy_is_estimate` is true if any of them was not measured."""
+
+    jobs: int
+    usd: float
+    energy_j: float
+    energy_is_estimate: bool
+
+
+class PreventedItem(Schema):
+    """Incidents that did not happen since a promotion, with a 95 % interval; below zero: that happened on top.
+
+    `estimate` is null where the interval holds none at all. `exposure` is what was compared, in the model's unit;
+    `left_out` was driven where the baseline never was.
+    """
+
+    estimate: float | None
+    low: float | None
+    high: float | None
+    exposure: float
+    left_out: float
+
+
+class VersionBill(Schema):
+    """What one version cost. `data` is shared by all versions that learned from it; `total` counts each job once.
+
+    `gate`: the other versions' episodes that its gates weighed, and replays for people. `until_promoted` adds the
+    versions that were tried in vain since the promotion before. `per_prevented` is there only where the version has
+    certainly prevented incidents.
+    """
+
+    model: str
+    version: int
+    content_digest: str
+    data: CostItem
+    training: CostItem
+    simulation: CostItem
+    gate: CostItem
+    total: CostItem
+    episodes: int
+    per_1000_episodes: CostItem | None
+    promoted_at: datetime | None
+    baseline: str | None
+    until_promoted: CostItem | None
+    prevented: PreventedItem | None
+    per_prevented: CostItem | None
+
+
+class ModelBill(Schema):
+    """What all versions of a model cost together, each job once."""
+
+    model: str
+    versions: int
+    promoted: int
+    episodes: int
+    total: CostItem
+    per_1000_episodes: CostItem | None
+    per_promoted: CostItem | None
+
+
+class VersionLedger(Schema):
+    """Newest versions first; a model's 200 newest are counted."""
+
+    models: list[ModelBill]
+    versions: list[VersionBill]

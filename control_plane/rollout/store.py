@@ -288,3 +288,9 @@ async def stand(session: Session, rollout_id: str, devices: Sequence[str], stand
 async def quarantined(session: Session) -> Sequence[str]:
     found = await rows(session, "select distinct device_id from rollout_deployment where standing = 'quarantined'")
     return [line["device_id"] for line in found]
+
+
+async def promotions(session: Session, contents: Sequence[str]) -> Sequence[RolloutRow]:
+    """Return the rollouts by which contents became what devices run, oldest first."""
+    query = select(RolloutRow).where(RolloutRow.phase == "done", RolloutRow.content_digest.in_(contents))
+    return (await session.scalars(query.order_by(RolloutRow.finished_at, RolloutRow.id))).all()

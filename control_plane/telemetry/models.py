@@ -42,6 +42,8 @@ class Window(Base):
     counts: Mapped[dict[str, Any]]
     latency_p50_ms: Mapped[float]
     latency_p99_ms: Mapped[float]
+    temperature_max_c: Mapped[float | None]
+    throttled_s: Mapped[float | None]
     attested: Mapped[bool] = mapped_column(server_default=text("true"))
 
 

@@ -64,11 +64,19 @@ class Rate(Schema):
     devices: int
 
 
+class ContentChange(Schema):
+    """From when on a device's windows tell of this content."""
+
+    at: datetime
+    content_digest: str
+
+
 class DeviceSeries(Schema):
     """What one device measured, step by step from `starts_at` on; None where it said nothing.
 
     Latencies in milliseconds: the mean of the medians by decisions, and the greatest p99. Power in watts, over the time
-    for which energy was measured. Distance in metres, exposure in seconds.
+    for which energy was measured, with the least and the greatest of a window. Distance in metres, exposure in seconds.
+    Heat in °C: the hottest and the coolest of the windows' hottest readings; throttling in seconds. Events by kind.
     """
 
     device_id: str
@@ -77,5 +85,12 @@ class DeviceSeries(Schema):
     latency_p50_ms: list[float | None]
     latency_p99_ms: list[float | None]
     power_w: list[float | None]
+    power_min_w: list[float | None]
+    power_max_w: list[float | None]
     distance_m: list[float | None]
     duration_s: list[float | None]
+    heat_c: list[float | None]
+    heat_min_c: list[float | None]
+    throttled_s: list[float | None]
+    counts: list[dict[str, int] | None]
+    changes: list[ContentChange]

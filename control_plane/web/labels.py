@@ -50,7 +50,7 @@ async def load_labels(session: Session, names: Names, nodes: Collection[LineageN
     """Return words for nodes, a query per kind that needs one: serials of devices, names of data and suites."""
     of = {kind: [node.name for node in nodes if node.kind is kind] for kind in Kind}
     known = {
-        Kind.DEVICE: await fleet.serials_of(session, of[Kind.DEVICE]),
+        Kind.DEVICE: await fleet.serials(session, of[Kind.DEVICE]),
         Kind.DATASET: await datasets.names_of(session, of[Kind.DATASET]),
         Kind.SUITE: await evaluation.suite_names(session, of[Kind.SUITE]),
         Kind.MODEL_VERSION: {name: names.label(name) for name in of[Kind.MODEL_VERSION]},

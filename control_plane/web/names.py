@@ -32,6 +32,11 @@ class Names:
         return f"s{(found.version - 1) % SERIES}" if found else "sx"
 
 
+def incident_kinds(names: Names) -> set[str]:
+    """Return the kinds of field event that any model's contract calls an incident."""
+    return {kind for model in names.models.values() for kind, rule in model.events.items() if rule.incident}
+
+
 async def load_names(call: PageCall) -> Names:
     models = {model.name: model for model in await registry.list_models(call.session)}
     found = [version for name in models for version in await registry.list_versions(call.session, name)]

@@ -1,19 +1,52 @@
-"""Subscriptions and their deliveries as pages take and give them."""
+"""Subscriptions and their deliveries as API and pages take and give them."""
 
 from datetime import datetime
+from typing import Any
 
 from pydantic import Field
 
 from control_plane.kit.pages import Schema
 from control_plane.webhooks.domain import MAX_URL, State, Topic
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,59}$"
+MAX_REASON = 500
+
 
 class WebhookPut(Schema):
     """Where to send what."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,59}$")
+    name: str = Field(pattern=NAME)
     url: str = Field(max_length=MAX_URL)
     topics: list[Topic] = Field(min_length=1, max_length=len(Topic))
+
+
+class WebhookCreate(WebhookPut):
+    """A webhook, and why it is made."""
+
+    reason: str = Field(default="", max_length=MAX_REASON)
+
+    def plain(self) -> WebhookPut:
+        return WebhookPut(name=self.name, url=self.url, topics=self.topics)
+
+
+class WebhookWhy(Schema):
+    """Why something is done; it is kept in the audit trail."""
+
+    reason: str = Field(min_length=1, max_length=MAX_REASON)
+
+
+class WebhookPatch(WebhookWhy):
+    """What changes; null stays as it is."""
+
+    name: str | None = Field(default=None, pattern=NAME)
+    url: str | None = Field(default=None, max_length=MAX_URL)
+    topics: list[Topic] | None = Field(default=None, min_length=1, max_length=len(Topic))
+    active: bool | None = None
+
+    def changes(self) -> dict[str, Any]:
+        """Return what a subscription is to have instead."""
+        said = {"name": self.name, "url": self.url, "topics": self.topics}
+        return {name: value for name, value in said.items() if value is not None}
 
 
 class WebhookItem(Schema):

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import pytest
 
 from agents.link import BlobStore
 from agents.protocol.v1 import DeploymentPhase as P
-from agents.sdk import Event, Robot, StateDir
+from agents.protocol.v1 import ExposureWindow
+from agents.sdk import Event, Robot, StateDir, Window
 from agents.update import Slots
 from tests.agent.bundles import files, release
 from tests.agent.server import FleetServer
@@ -90,6 +92,22 @@ def test_from_enrolment_to_a_committed_release_and_telemetry(server: FleetServer
         assert process.wait(10) == 0
     assert [each.seq for each in server.check_ins] == list(range(1, len(server.check_ins) + 1))
     assert len({each.boot_id for each in server.check_ins}) == 1
+
+
+def test_windows_take_the_machine_s_heat_along(server: FleetServer, state: StateDir) -> None:
+    enrolled(server, state)
+    declared = {"name": "cart", "watts": 12.0, "joules_per_decision": 0.5, "temperature_c": 66.5}
+    (state.root / "simulated.json").write_text(json.dumps(declared))
+    robot = Robot(state.root)
+    with running("run", "--state-dir", str(state.root)):
+        until(lambda: server.check_ins)
+        time.sleep(0.5)  # the first reading comes with the start, this window after it
+        now = datetime.now(UTC)
+        robot.report_window(Window("c" * 64, now, now + timedelta(seconds=1), 2.0, 1.0, 10, None, {}, 1.0, 2.0))
+        until(lambda: server.seen)
+    [window] = server.seen.values()
+    assert isinstance(window, ExposureWindow)
+    assert (window.temperature_max_c, window.throttled_s) == (66.5, None)
 
 
 def test_kill_9_at_any_moment_leaves_a_model_that_runs(server: FleetServer, state: StateDir) -> None:

@@ -69,16 +69,16 @@ async def drive(port: int, lanes: list[list[bytes]], contexts: Contexts, seconds
     return tally.done
 
 
-def spent(stack: Stack, port: int, lanes: list[list[bytes]], contexts: Contexts) -> tuple[int, float]:
-    """Return how many check-ins were answered and the CPU seconds the API spent on them."""
-    pid = stack.supervisor.pid("api") or 0
+def spent(stack: Stack, name: str, port: int, lanes: list[list[bytes]], contexts: Contexts) -> tuple[int, float]:
+    """Return how many check-ins were answered and the CPU seconds the process `name` spent on them."""
+    pid = stack.supervisor.pid(name) or 0
     before = cpu_s(pid)
     done = uvloop.run(drive(port, lanes, contexts, SECONDS))
     return done, cpu_s(pid) - before
 
 
 def bench() -> Iterable[Figure]:
-    with installation() as stack, tempfile.TemporaryDirectory(prefix="fleetloop-bench-") as folder:
+    with installation(devices=True) as stack, tempfile.TemporaryDirectory(prefix="fleetloop-bench-") as folder:
         devices = enrol(stack, 2 * DEVICES)
         signing, showing = devices[:DEVICES], devices[DEVICES:]
         contexts = [certified(stack, device, Path(folder)) for device in showing]
@@ -86,10 +86,10 @@ def bench() -> Iterable[Figure]:
         for number in range(ROUNDS + 1):
             seqs = range(number * AHEAD, (number + 1) * AHEAD)
             lanes = [requests(device, seqs, signed=True) for device in signing]
-            done, used_s = spent(stack, stack.port, lanes, [None] * DEVICES)
+            done, used_s = spent(stack, "api", stack.port, lanes, [None] * DEVICES)
             by_signature.append(done / used_s)
             lanes = [requests(device, seqs, signed=False) for device in showing]
-            done, used_s = spent(stack, stack.device_port, lanes, contexts)
+            done, used_s = spent(stack, "devices", stack.device_port, lanes, contexts)
             by_certificate.append(done / used_s)
             say(f"identity: round {number}: {by_signature[-1]:.0f} by signature, {by_certificate[-1]:.0f} else")
         note = f"{DEVICES} devices each; ceiling: the same by signature over plain HTTP"
@@ -100,7 +100,7 @@ def bench() -> Iterable[Figure]:
 
 def _handshakes(stack: Stack, device: Device, context: ssl.SSLContext, standing: list[float]) -> Figure:
     lanes = requests(device, range(10**6, 10**6 + HANDSHAKES), signed=False)
-    pid = stack.supervisor.pid("api") or 0
+    pid = stack.supervisor.pid("devices") or 0
     before = cpu_s(pid)
     for lane in lanes:
         if uvloop.run(drive(stack.device_port, [[lane]], [context], 5)) != 1:

@@ -25,8 +25,8 @@ ROUNDS, SECONDS = 5, 2.0
 
 @contextmanager
 def unsigned_api(stack: Stack, port: int) -> Iterator[int]:
-    """Run it beside the stack's own; give its process id."""
-    command = [sys.executable, "-m", "tests.bench.unsigned_api", "--port", str(port)]
+    """Run it beside the stack's own and as it does; give its process id."""
+    command = [sys.executable, "-m", "tests.bench.unsigned_api", "--serve", "people", "--port", str(port)]
     with subprocess.Popen(command, env=os.environ | stack.environment()) as process:
         try:
             wait_until(lambda: listens(port), "the unsigned API", 30)

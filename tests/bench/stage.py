@@ -30,14 +30,15 @@ CONTENT = "c" * 64
 
 
 @contextmanager
-def installation(*, worker: bool = False, **options: Any) -> Iterator[Stack]:
-    """Start PostgreSQL, one API process and (if asked for) a worker in a folder that vanishes with them."""
+def installation(*, worker: bool = False, devices: bool = False, **options: Any) -> Iterator[Stack]:
+    """Start PostgreSQL, an API process and (if asked for) the devices' and a worker in a folder that vanishes."""
     with tempfile.TemporaryDirectory(prefix="fleetloop-bench-") as home:
         stack = Stack(StackOptions(Path(home), **({"orchestrator": "none", "device_rate_per_s": 1e6} | options)))
         try:
             stack.start()
-            if not worker:
-                stack.supervisor.stop("worker")
+            for name, wanted in (("worker", worker), ("devices", devices)):
+                if not wanted:
+                    stack.supervisor.stop(name)
             yield stack
         finally:
             stack.stop()

@@ -83,7 +83,7 @@ def _records(device_id: str, rows: int) -> list[list[tuple[Any, ...]]]:
         amounts = (w["distance_m"], w["duration_s"], w["decisions"])
         latencies = (w["latency_p50_ms"], w["latency_p99_ms"])
         head = (device_id, stream, at, "north", CLASS, RUNS, True, w["seq"])
-        return (*head, *times, *amounts, *latencies, w["energy_j"], json.dumps(w["counts"]))
+        return (*head, *times, *amounts, *latencies, w["energy_j"], None, None, json.dumps(w["counts"]))
 
     return [[record(w) for w in windows(n * rows, rows)] for n in range(COPIED_BATCHES)]
 

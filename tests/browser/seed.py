@@ -5,6 +5,7 @@ v1 is the baseline; v2 was stopped by the gate; v3 passed it and is in its canar
 
 import base64
 import json
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -292,7 +293,7 @@ def _batch(stage: Stage, robot: Robot, at: datetime, rates: Mapping[str, float])
     number = min(int(expected) + (stage.rng.random() < expected % 1), 3)
     kinds = [stage.rng.choices(KINDS[:3], (6, 4, 0.7))[0] for _ in range(number)]
     kinds += ["hard_brake"] * (stage.rng.random() < 0.5)
-    counts = {kind: kinds.count(kind) for kind in set(kinds)}
+    counts, swing = {kind: kinds.count(kind) for kind in set(kinds)}, math.sin(robot.sent / 5)
     window = wire.ExposureWindow(
         seq=robot.sent,
         content_digest=content,
@@ -301,10 +302,12 @@ def _batch(stage: Stage, robot: Robot, at: datetime, rates: Mapping[str, float])
         distance_m=metres,
         duration_s=60,
         decisions=600,
-        energy_j=900.0,
+        energy_j=900.0 + 120 * swing,
         counts=counts,
-        latency_p50_ms=1.8,
-        latency_p99_ms=4.4,
+        latency_p50_ms=1.8 + 0.2 * swing,
+        latency_p99_ms=4.4 + swing,
+        temperature_max_c=61.0 + 11 * swing,
+        throttled_s=4.0 if swing > 0.9 else 0.0,
     )
     robot.sent += 1
     events = []

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,12 +38,12 @@ class Live:
     url: str
     token: str
     made: Seeded
-    process: subprocess.Popen[bytes]
+    processes: list[subprocess.Popen[bytes]]
 
 
 @asynccontextmanager
-async def open_site(database_url: str, home: Path, *, proxied: bool = False) -> AsyncIterator[Live]:
-    """`proxied`: devices can speak to it through `proxied.sock` in its home."""
+async def open_site(database_url: str, home: Path, *, devices: Sequence[str] = ()) -> AsyncIterator[Live]:
+    """`devices`: arguments of a process for them, if there should be one."""
     settings = Settings(home=home, database_url=database_url, check_in_s=1.0)
     context = open_context(settings)
     await context.objects.start()
@@ -54,13 +54,17 @@ async def open_site(database_url: str, home: Path, *, proxied: bool = False) -> 
     await context.database.close()
     port = _free_port()
     environment = os.environ | {"FLEETLOOP_HOME": str(home), "FLEETLOOP_DATABASE_URL": database_url}
-    process = _serve(port, environment, home / "proxied.sock" if proxied else None)
+    processes = [_serve(environment, "people", "--port", str(port))]
+    if devices:
+        processes.append(_serve(environment, "devices", *devices))
     try:
         await asyncio.to_thread(_wait, f"http://127.0.0.1:{port}/healthz")
-        yield Live(f"http://127.0.0.1:{port}", token, made, process)
+        yield Live(f"http://127.0.0.1:{port}", token, made, processes)
     finally:
-        process.terminate()
-        process.wait(10)
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(10)
 
 
 def _free_port() -> int:
@@ -69,9 +73,8 @@ def _free_port() -> int:
         return int(held.getsockname()[1])
 
 
-def _serve(port: int, environment: dict[str, str], proxied: Path | None) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "control_plane.main", "--port", str(port)]
-    command += ["--proxied-socket", str(proxied)] if proxied else []
+def _serve(environment: dict[str, str], who: str, *where: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "control_plane.main", "--serve", who, *where]
     return subprocess.Popen(command, cwd=ROOT, env=environment)
 
 

@@ -57,7 +57,7 @@ async def test_pages_stay_live_and_keep_what_somebody_writes(live: Live, browser
         assert await page.evaluate("document.activeElement.id") == "reason-halt"
         assert await page.evaluate("document.querySelector('#act-halt').open")
         assert complaints == []
-        live.process.terminate()
+        live.processes[0].terminate()
         await page.wait_for_selector("#live.lost", timeout=12000)
         assert await page.text_content("#live") == "connection lost"
         assert await page.input_value("#reason-halt") == "half a sent"

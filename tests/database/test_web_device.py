@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from control_plane.kit import clock
-from control_plane.kit.db import execute
+from control_plane.kit.db import execute, rows
 from control_plane.kit.roles import Role
-from control_plane.telemetry.service.series import STEPS, spread
+from control_plane.telemetry.service.series import FIGURES, STEPS, spread
 from control_plane.web.pages.devices import gauges_of
 from tests.browser.parts import mcap
 from tests.database.test_web import Site
@@ -65,8 +65,8 @@ async def test_a_device_shows_its_own_events_however_many_others_have(site: Site
 async def test_what_it_measured_is_a_series_with_gaps(site: Site) -> None:
     device = await enrol(site.server)
     browser, now = await site.browser(Role.VIEWER), clock.now()
-    page = (await browser.get(f"/fleet/{device.id}")).text
-    assert "It has sent no window in the last 6 hours" in page
+    page = (await browser.get(f"/fleet/{device.id}?hours=1")).text
+    assert "It has sent no window in the last 1 h" in page
     windows = []
     for i, minutes in enumerate((350, 200, 199, 5, 60 * 30)):
         ended = now - timedelta(minutes=minutes)
@@ -83,14 +83,57 @@ async def test_what_it_measured_is_a_series_with_gaps(site: Site) -> None:
     assert [value for value in got["power_w"] if value is not None] == [15.0] * (len(slots) - 1)
     assert max(value for value in got["latency_p99_ms"] if value) == 5.0
     page = (await browser.get(f"/fleet/{device.id}?hours=24")).text
-    assert page.count('<svg class="chart series"') == 3
-    assert (await browser.get(f"/fleet/{device.id}/series.json?hours=1000")).status_code == 422
-    assert (await browser.get("/fleet/dev_none/series.json")).status_code == 404
+    assert page.count('<svg class="chart series"') == 4
+    for file in ("series.json", "plots.json"):
+        assert (await browser.get(f"/fleet/{device.id}/{file}?hours=1000")).status_code == 422
+        assert (await browser.get(f"/fleet/dev_none/{file}")).status_code == 404
+
+
+async def test_charts_have_heat_least_and_greatest_and_where_another_version_began(site: Site) -> None:
+    device, other, step_s = await enrol(site.server), "d" * 64, 168 * 3600 // STEPS
+    # All within one step of a week: the last whole one.
+    start = datetime.fromtimestamp((int(clock.now().timestamp()) // step_s - 1) * step_s, UTC)
+    browser, windows = await site.browser(Role.VIEWER), []
+    for i, (minutes, content) in enumerate(((20, CONTENT), (21, CONTENT), (40, other), (60, other))):
+        ended = start + timedelta(minutes=minutes)
+        times = {"started_at": (ended - timedelta(seconds=10)).isoformat(), "ended_at": ended.isoformat()}
+        heat = {"temperature_max_c": 50.0 + i, "throttled_s": 2.0 * (i == 1)} if i < 3 else {}
+        windows.append(window(i, content) | times | heat | {"energy_j": 100.0 + 100 * i})
+    await device.telemetry(windows=windows)
+    plots = (await browser.get(f"/fleet/{device.id}/plots.json?hours=168")).json()
+    assert list(plots) == ["latency", "power_w", "heat_c", "throttled_s", "distance_m", "incidents"]
+    told = {line["name"]: [y for y in line["y"] if y is not None] for line in plots["power_w"]["lines"]}
+    assert told == {"power": [25.0], "least window": [10.0], "greatest window": [40.0]}
+    assert [max(y for y in line["y"] if y is not None) for line in plots["heat_c"]["lines"]] == [52.0, 50.0]
+    assert sum(y or 0 for y in plots["throttled_s"]["lines"][0]["y"]) == 2.0
+    assert all(len(plot["x"]) == STEPS == len(plot["lines"][0]["y"]) for plot in plots.values())
+    begun = (start + timedelta(minutes=40)).timestamp()
+    assert [(mark["x"], mark["words"]) for mark in plots["latency"]["marks"]] == [
+        (pytest.approx(begun, abs=0.01), "d" * 10)
+    ]
+    page = (await browser.get(f"/fleet/{device.id}?hours=24")).text
+    for key in ("latency", "power_w", "distance_m", "heat_c"):
+        assert f'<figure id="series-{key}"' in page
+    assert 'class="turn"' in page
+    assert f'href="/lineage/device/{device.id}"' in page
+    table = page[page.index("The same as a table") :]
+    assert table.index(f"/versions/{other}") < table.index(f"/versions/{CONTENT}")  # the newest first
+    assert 'href="?hours=168#series"' in page
+
+
+async def test_devices_of_the_first_release_tell_no_heat_and_odd_heat_is_refused(site: Site) -> None:
+    device = await enrol(site.server)
+    assert (await device.telemetry(windows=[window(0), window(1) | {"temperature_max_c": 61}])).status_code == 200
+    assert (await device.telemetry(windows=[window(2) | {"temperature_max_c": 4000.0}])).status_code == 422
+    async with site.server.context.database.transaction() as session:
+        query = "select seq, temperature_max_c, throttled_s from telemetry_window where device_id = :device order by 1"
+        found = await rows(session, query, device=device.id)
+    assert [tuple(line.values()) for line in found] == [(0, None, None), (1, 61.0, None)]
 
 
 def test_slots_beyond_the_steps_are_left_out() -> None:
-    line: Any = {"slot": STEPS, **dict.fromkeys(("latency_p50_ms", "latency_p99_ms", "power_w", "distance_m"), 1.0)}
-    assert spread([line | {"duration_s": 1.0}])["power_w"] == [None] * STEPS
+    line: Any = {"slot": STEPS} | dict.fromkeys(FIGURES, 1.0)
+    assert spread([line])["power_w"] == [None] * STEPS
 
 
 def test_only_figures_of_power_and_heat_are_gauges() -> None:
@@ -128,6 +171,7 @@ async def test_a_recording_is_downloaded_and_opened_from_an_address_that_expires
             f"/recordings/{digest}/file",
             f"/recordings/{digest}/open/foxglove",
             f"/fleet/{device.id}/series.json",
+            f"/fleet/{device.id}/plots.json",
         ):
             assert (await stranger.get(path)).headers["location"].startswith("/login"), path
 

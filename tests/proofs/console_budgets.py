@@ -35,14 +35,17 @@ WEIGHT = """[...performance.getEntriesByType('navigation'), ...performance.getEn
 
 
 @asynccontextmanager
-async def large_site(devices: int = DEVICES, speakers: int = 1) -> AsyncIterator[tuple[Live, list[Any], Path]]:
+async def large_site(
+    devices: int = DEVICES, speakers: int = 1, *, real_time: bool = False
+) -> AsyncIterator[tuple[Live, list[Any], Path]]:
     """Give the seeded installation with so many made-up devices more, those of them that speak, and its home."""
     with tempfile.TemporaryDirectory(prefix="fl-large-") as folder:
         home = Path(folder) / "home"
         server = EmbeddedPostgres(Path(folder) / "postgres")
         try:
             await asyncio.to_thread(upgrade, server.url)
-            async with open_site(server.url, home, proxied=True) as live:
+            process = ["--proxied-socket", str(home / "proxied.sock"), *(["--real-time"] if real_time else [])]
+            async with open_site(server.url, home, devices=process) as live:
                 plan = Plan(devices, speakers, ["cart", "arm"], SITES)
                 voices = await make(server.url, home / "keys" / "device-ca.pem", "fleetloop", plan, lambda _: None)
                 yield live, voices, home

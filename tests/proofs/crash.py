@@ -143,7 +143,7 @@ class Crash:
             "shards are finished", lambda: [j for j in self.jobs(run_id=run_id, state="done") if j.kind == "simulate"]
         )
         before = {job.key: job for job in self.jobs(run_id=run_id, state="done")}
-        for name in ("api", "worker", "agents", "field"):
+        for name in ("api", "devices", "worker", "agents", "field"):
             self.kill_program(name)
         return before
 

@@ -73,6 +73,7 @@ px    POST /api/v1/jobs/{key}/attempts
 px    POST /api/v1/jobs/{key}/finish
 px    POST /api/v1/jobs/{key}/renew
 voapx GET /api/v1/ledger
+voapx GET /api/v1/ledger/versions
 voapx GET /api/v1/lineage/{kind}/{name}
 voapx GET /api/v1/lineage/{kind}/{name}/export
 voapx GET /api/v1/models
@@ -134,6 +135,14 @@ x     POST /api/v1/trust/resume
 voapx GET /api/v1/trust/revocations
 ox    POST /api/v1/trust/revocations
 voapx GET /api/v1/versions/{content_digest}
+x     GET /api/v1/webhooks
+x     POST /api/v1/webhooks
+x     GET /api/v1/webhooks/{webhook_id}
+x     PATCH /api/v1/webhooks/{webhook_id}
+x     DELETE /api/v1/webhooks/{webhook_id}
+x     GET /api/v1/webhooks/{webhook_id}/deliveries
+x     POST /api/v1/webhooks/{webhook_id}/secret
+x     POST /api/v1/webhooks/{webhook_id}/test
 voapx GET /audit
 voapx GET /audit.jsonl
 voapx GET /evaluations
@@ -147,6 +156,7 @@ voapx GET /fleet/plan
 voapx POST /fleet/views
 voapx POST /fleet/views/{view_id}/remove
 voapx GET /fleet/{device_id}
+voapx GET /fleet/{device_id}/plots.json
 voapx GET /fleet/{device_id}/series.json
 voapx GET /recordings/{sha256}/file
 voapx GET /recordings/{sha256}/open/{viewer}

@@ -36,6 +36,7 @@ Kind = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Labels = Annotated[dict[Name, Annotated[str, StringConstraints(max_length=100)]], Field(max_length=32)]
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+Temperature = Annotated[float, Field(ge=-100, le=300, allow_inf_nan=False)]
 
 
 class EnrolRequest(Frozen):
@@ -144,7 +145,10 @@ class CheckInReply(Frozen):
 
 
 class ExposureWindow(Frozen):
-    """What the device did with one model version in one window; `counts` are field events by kind."""
+    """What the device did with one model version in one window; `counts` are field events by kind.
+
+    The last two are null where nothing measures: the hottest zone, and the time the kernel slowed the machine for heat.
+    """
 
     seq: int = Field(ge=0, le=2**53)
     content_digest: Sha256
@@ -157,6 +161,8 @@ class ExposureWindow(Frozen):
     counts: dict[Kind, Count] = Field(default_factory=dict, max_length=32)
     latency_p50_ms: Amount
     latency_p99_ms: Amount
+    temperature_max_c: Temperature | None = None
+    throttled_s: Amount | None = None
 
 
 class FieldEvent(Frozen):

@@ -10,6 +10,8 @@ from control_plane.cli.answers import Answer, Change, Items, One
 from control_plane.cli.command import Noun, Verb
 from control_plane.cli.connection import client
 from control_plane.cli.nouns import views
+from control_plane.cli.nouns.bills import BillLine, ModelBillLine
+from control_plane.cli.output import for_people
 from control_plane.cli.progress_log import Follow, follow, job_lines, run_lines
 from control_plane.client import Calls
 from control_plane.pipelines.schemas import RunCancel, RunCreate
@@ -146,9 +148,19 @@ def list_clusters() -> Answer:
     return Items(client("viewer").list_clusters(), views.CLUSTER)
 
 
-def ledger(by: Annotated[str, typer.Option(help="kind, run, cluster or subject")] = "kind") -> Answer:
-    """Add up cost and energy of jobs; figures that were not measured are marked as estimates.
+def ledger(
+    by: Annotated[str, typer.Option(help="kind, run, cluster, subject, version or model")] = "kind",
+    model: Annotated[str | None, typer.Option(help="by version or model: only this one")] = None,
+) -> Answer:
+    """Add up cost and energy; figures that were not measured are marked as estimates.
 
-    For example: fleetloop ledger --by run
+    By version: its training, its simulated episodes and its gate, what a thousand episodes and its promotion cost, and
+    incidents prevented since, with an interval; the number itself only where it is told apart from none. For example:
+    fleetloop ledger --by version
     """
-    return Items(client("viewer").ledger(by).lines, views.LEDGER)
+    if by not in ("version", "model"):
+        return Items(client("viewer").ledger(by).lines, views.LEDGER)
+    found = client("viewer").version_ledger(model)
+    if by == "version":
+        return Items(map(BillLine.of, found.versions) if for_people() else found.versions, views.BILL)
+    return Items(map(ModelBillLine.of, found.models) if for_people() else found.models, views.MODEL_BILL)

@@ -1,5 +1,6 @@
 """Which fields of each thing stand in its table."""
 
+from control_plane.cli.nouns.bills import BillLine, ModelBillLine
 from control_plane.cli.output import View
 
 ARTIFACT = View("sha256", ("sha256", "size_bytes"))
@@ -10,6 +11,7 @@ CLUSTER = View("name", ("name", "backend", "usd_per_hour", "watts", "note"))
 CONTEXT = View("name", ("name", "current", "url", "token"))
 DATASET = View("digest", ("digest", "name", "clips", "holdout", "created_at"), ("created_by",))
 DECISION = View("number", ("number", "at", "phase", "stage", "because"))
+DELIVERY = View("id", ("id", "topic", "state", "attempts", "status", "note", "created_at"), ("elapsed_ms", "next_at"))
 DEPLOYMENT = View(
     "device_id", ("device_id", "site", "device_class", "phase", "standing", "reason"), ("detail", "seen_at", "attempts")
 )
@@ -36,6 +38,8 @@ JOB = View(
     ("key", "kind", "subject", "state", "progress", "wall_s", "usd", "failure"),
     ("cluster", "run_id", "attempt", "note", "started_at", "finished_at"),
 )
+BILL = View("content_digest", BillLine.columns(), BillLine.more())
+MODEL_BILL = View("model", ModelBillLine.columns())
 LEDGER = View("name", ("name", "jobs", "wall_s", "cpu_s", "usd", "energy_j", "energy_is_estimate"))
 MODEL = View("name", ("name", "title", "exposure", "created_at"))
 PIPELINE = View("name", ("name", "flow", "model", "enabled", "last_run_at"), ("trigger", "params", "event_cursor"))
@@ -70,3 +74,5 @@ VERSION = View(
     ("version", "label", "content_digest", "parent", "dataset", "created_at"),
     ("model", "training", "created_by"),
 )
+WEBHOOK = View("id", ("id", "name", "topics", "active", "failures", "because"), ("url", "created_by", "created_at"))
+WEBHOOK_MADE = View("secret", ("webhook", "secret"))

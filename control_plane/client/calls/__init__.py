@@ -8,6 +8,7 @@ from control_plane.client.calls.people import PeopleCalls
 from control_plane.client.calls.pipelines import PipelinesCalls
 from control_plane.client.calls.registry import RegistryCalls
 from control_plane.client.calls.rollout import RolloutCalls
+from control_plane.client.calls.webhooks import WebhooksCalls
 
 
 class Calls(
@@ -19,6 +20,7 @@ class Calls(
     PipelinesCalls,
     RegistryCalls,
     RolloutCalls,
+    WebhooksCalls,
 ):
     """All of them."""
 

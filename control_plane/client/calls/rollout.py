@@ -13,6 +13,7 @@ from control_plane.rollout.schemas import (
     RolloutReplay,
     RolloutWish,
     TallyItem,
+    VersionLedger,
 )
 
 
@@ -76,3 +77,8 @@ class RolloutCalls:
     def list_baselines(self) -> Ask[list[BaselineItem]]:
         """List what each device class runs by default."""
         return get(list[BaselineItem], "/baselines")
+
+    @Call
+    def version_ledger(self, model: str | None = None) -> Ask[VersionLedger]:
+        """Add up what versions cost, and what the promoted ones prevented."""
+        return get(VersionLedger, "/ledger/versions", model=model)

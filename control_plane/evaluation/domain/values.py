@@ -164,3 +164,15 @@ class Stop:
     enough: bool
     because: str
     final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """The episodes of one version that one job simulated, and for which candidate's sake."""
+
+    candidate: str
+    evaluation_id: str
+    content_digest: str
+    run_id: str | None
+    job_key: str
+    episodes: int

@@ -1,6 +1,7 @@
 """Take suites and results in, let the gate decide over them, keep what decided, and set it against the field."""
 
 from control_plane.evaluation.service.dossiers import backtest, paths, replay
+from control_plane.evaluation.service.effort import efforts
 from control_plane.evaluation.service.evaluations import (
     add_results,
     create_evaluation,
@@ -34,6 +35,7 @@ __all__ = [
     "backtest",
     "create_evaluation",
     "create_suite",
+    "efforts",
     "get_coverage",
     "get_evaluation",
     "get_gate",

@@ -1,6 +1,6 @@
 """Devices as people and other slices see them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from control_plane.audit import service as audit
@@ -9,6 +9,7 @@ from control_plane.fleet.domain import TOLD_QUARANTINED, DeviceState, Health, Me
 from control_plane.fleet.models import Device
 from control_plane.fleet.schemas import DeviceItem, DevicePatch, FleetLine
 from control_plane.fleet.service.enrolment import forget_boots
+from control_plane.fleet.store import listing
 from control_plane.kit import outbox
 from control_plane.kit.db import Session
 from control_plane.kit.errors import NotFound
@@ -80,18 +81,18 @@ async def unheard(session: Session, device_ids: Sequence[str], before: datetime)
     return await store.unheard(session, device_ids, before) if device_ids else set()
 
 
-async def serials_of(session: Session, device_ids: Collection[str]) -> dict[str, str]:
-    """Return serials by id, of those devices that are there."""
-    return await store.serials_of(session, device_ids) if device_ids else {}
-
-
 async def label(session: Session, device_id: str, name: str) -> str | None:
     """Return the value of one of a device's labels."""
     return await store.label(session, device_id, name)
 
 
+async def serials(session: Session, device_ids: Sequence[str]) -> dict[str, str]:
+    """Return the serials of these devices, as far as they are known."""
+    return await listing.serials(session, device_ids)
+
+
 async def summary(session: Session) -> list[FleetLine]:
-    return [FleetLine.model_validate(line, from_attributes=True) for line in await store.summary(session)]
+    return [FleetLine.model_validate(line) for line in await listing.summary(session)]
 
 
 def _item(device: Device) -> DeviceItem:

@@ -1,7 +1,7 @@
 """Rows of devices, classes and tokens."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -48,12 +48,6 @@ async def find_token(session: Session, token_hash: str) -> EnrolmentToken | None
 async def find_device(session: Session, device_id: str, *, lock: bool = False) -> Device | None:
     query = select(Device).where(Device.id == device_id)
     return await session.scalar(query.with_for_update() if lock else query)
-
-
-async def serials_of(session: Session, device_ids: Collection[str]) -> dict[str, str]:
-    """Return serials by id, of those devices that are there."""
-    query = select(Device.id, Device.serial).where(Device.id.in_(list(device_ids)))
-    return {str(name): str(serial) for name, serial in (await session.execute(query)).all()}
 
 
 async def find_by_key_or_serial(session: Session, key_sha256: str, serial: str) -> Sequence[Device]:
@@ -255,12 +249,6 @@ async def raise_seq(session: Session, device_id: str, seq: int, nonce: str) -> N
     query = """update fleet_device set last_seen_at = now(), last_seq = :seq, last_nonce = :nonce
                where id = :id and last_seq < :seq"""
     await execute(session, query, id=device_id, seq=seq, nonce=nonce)
-
-
-async def summary(session: Session) -> Sequence[Any]:
-    columns = (Device.device_class, Device.site, Device.active_content)
-    query = select(*columns, func.count().label("devices")).group_by(*columns).order_by(*columns)
-    return (await session.execute(query)).all()
 
 
 async def count_token_failure(session: Session, token_hash: str) -> None:

@@ -175,3 +175,14 @@ async def plan(session: Session, wanted: Filter, troubles: Sequence[str], sites:
         sites=sites,
         **values,
     )
+
+
+async def serials(session: Session, device_ids: Sequence[str]) -> dict[str, str]:
+    query = "select id, serial from fleet_device where id = any(cast(:ids as text[]))"
+    return {found["id"]: found["serial"] for found in await rows(session, query, ids=list(device_ids))}
+
+
+async def summary(session: Session) -> Sequence[Row]:
+    query = """select device_class, site, nullif(content, '') as active_content, sum(devices)::bigint as devices
+        from fleet_facet group by 1, 2, 3 having sum(devices) > 0 order by 1, 2, 3"""
+    return await rows(session, query)

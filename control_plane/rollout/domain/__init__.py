@@ -12,12 +12,14 @@ from control_plane.rollout.domain.assign import (
     stage_of,
     thresholds,
 )
+from control_plane.rollout.domain.bills import Bill, Sum, summed, way_of
 from control_plane.rollout.domain.decide import decide
 from control_plane.rollout.domain.evidence import Evidence, SequentialTest, safe_ratios, weigh
 from control_plane.rollout.domain.explain import Reached, Told, explain_place, explain_rollout
 from control_plane.rollout.domain.ledger import Ledger
 from control_plane.rollout.domain.orders import Live, Order, ReleaseRef, order_for
 from control_plane.rollout.domain.planner import FleetStratum, Forecast, StageNeed, plan_exposure
+from control_plane.rollout.domain.prevented import Compared, Driven, Prevented, prevented
 from control_plane.rollout.domain.replay import Replayed, evidence_of, read_plan, replay, rollout_from
 from control_plane.rollout.domain.spread import Arms, histories_of, spreads_of
 from control_plane.rollout.domain.standing import (
@@ -71,10 +73,13 @@ __all__ = [
     "ArmSpread",
     "Arms",
     "AskPerson",
+    "Bill",
+    "Compared",
     "Complete",
     "Control",
     "Decision",
     "Deployments",
+    "Driven",
     "Evidence",
     "FleetStratum",
     "Forecast",
@@ -87,6 +92,7 @@ __all__ = [
     "Order",
     "Phase",
     "Plan",
+    "Prevented",
     "Quarantine",
     "Reached",
     "ReleaseRef",
@@ -99,6 +105,7 @@ __all__ = [
     "StageNeed",
     "Standing",
     "Stratum",
+    "Sum",
     "Told",
     "Watch",
     "Window",
@@ -118,6 +125,7 @@ __all__ = [
     "is_retry",
     "order_for",
     "plan_exposure",
+    "prevented",
     "read_plan",
     "replay",
     "return_score",
@@ -127,7 +135,9 @@ __all__ = [
     "spreads_of",
     "stage_of",
     "standing_of",
+    "summed",
     "thresholds",
+    "way_of",
     "weigh",
     "window_closed",
 ]

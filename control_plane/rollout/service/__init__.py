@@ -1,5 +1,6 @@
 """Rollouts for other slices and the edges: make and wish, what devices should run, and how far they are."""
 
+from control_plane.rollout.service.bills import version_ledger
 from control_plane.rollout.service.board import Board, sign_manifest
 from control_plane.rollout.service.explain import STATE, explain, explain_device, replay_rollout, tally
 from control_plane.rollout.service.forecast import forecast, plan_rollout
@@ -44,5 +45,6 @@ __all__ = [
     "to_sign",
     "touch",
     "track",
+    "version_ledger",
     "wish",
 ]

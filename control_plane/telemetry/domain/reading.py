@@ -23,10 +23,13 @@ _WINDOW_KEYS, _EVENT_KEYS = 11, 6
 _Seq = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
 _Amount = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+_Degrees = Annotated[float, msgspec.Meta(ge=-100, le=300)]
 _At = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class PlainWindow(msgspec.Struct, frozen=True, gc=False):
+    """The last two came later than the first agents, and are left out where nothing measures."""
+
     seq: _Seq
     content_digest: str
     started_at: _At
@@ -38,6 +41,8 @@ class PlainWindow(msgspec.Struct, frozen=True, gc=False):
     counts: dict[str, _Count]
     latency_p50_ms: _Amount
     latency_p99_ms: _Amount
+    temperature_max_c: _Degrees | None = None
+    throttled_s: _Amount | None = None
 
 
 class PlainEvent(msgspec.Struct, frozen=True):
@@ -77,7 +82,10 @@ def read_plain(body: bytes) -> tuple[str, Sequence[PlainWindow], Sequence[PlainE
 
 
 def _keys_of_windows(windows: Sequence[PlainWindow]) -> int:
-    return _WINDOW_KEYS * len(windows) + sum([len(window.counts) for window in windows if window.counts])
+    hot = len([None for window in windows if window.temperature_max_c is not None])
+    slowed = len([None for window in windows if window.throttled_s is not None])
+    kinds = sum([len(window.counts) for window in windows if window.counts])
+    return _WINDOW_KEYS * len(windows) + kinds + hot + slowed
 
 
 def _keys_of_events(events: Sequence[PlainEvent]) -> int:

@@ -5,11 +5,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from control_plane.kit.db import Row, Session
-from control_plane.telemetry.schemas import DeviceSeries
+from control_plane.telemetry.schemas import ContentChange, DeviceSeries
 from control_plane.telemetry.store import series as store
 
 STEPS = 120
-FIGURES = ("latency_p50_ms", "latency_p99_ms", "power_w", "distance_m", "duration_s")
+FIGURES = (
+    "latency_p50_ms", "latency_p99_ms", "power_w", "power_min_w", "power_max_w", "distance_m", "duration_s",
+    "heat_c", "heat_min_c", "throttled_s", "counts",
+)  # fmt: skip
 
 
 async def device_series(session: Session, device_id: str, now: datetime, hours: int) -> DeviceSeries:
@@ -18,7 +21,8 @@ async def device_series(session: Session, device_id: str, now: datetime, hours: 
     stop = datetime.fromtimestamp((int(now.timestamp()) // step_s + 1) * step_s, tz=now.tzinfo)
     start = stop - timedelta(seconds=STEPS * step_s)
     found = await store.steps(session, device_id, start, stop, step_s)
-    return DeviceSeries(device_id=device_id, starts_at=start, step_s=step_s, **spread(found))
+    changed = [ContentChange(**line) for line in await store.changes(session, device_id, start, stop)]
+    return DeviceSeries(device_id=device_id, starts_at=start, step_s=step_s, changes=changed, **spread(found))
 
 
 def spread(lines: Sequence[Row]) -> dict[str, list[Any]]:

@@ -20,8 +20,10 @@ _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _NO_COUNTS = struct.pack(">i", 3) + b"\x01{}"
 _RECEIVED = struct.Struct(">iq")
-_ENERGY = struct.Struct(">id")
-_NO_ENERGY = struct.pack(">i", -1)
+_AMOUNT = struct.Struct(">id")
+_NO_AMOUNT = struct.pack(">i", -1)
+_HEAT = struct.Struct(">idid")
+_NO_HEAT = struct.pack(">ii", -1, -1)
 _FIGURES = struct.Struct(">iqiqiqididiqidid")
 
 WINDOW_COLUMNS = (
@@ -41,6 +43,8 @@ WINDOW_COLUMNS = (
     "latency_p50_ms",
     "latency_p99_ms",
     "energy_j",
+    "temperature_max_c",
+    "throttled_s",
     "counts",
 )
 """In the order of a packed row: what many rows share, then what is of fixed size, then the rest."""
@@ -55,6 +59,10 @@ class Window(Measured, Protocol):
     def latency_p50_ms(self) -> float: ...
     @property
     def latency_p99_ms(self) -> float: ...
+    @property
+    def temperature_max_c(self) -> float | None: ...
+    @property
+    def throttled_s(self) -> float | None: ...
 
 
 class Sender(NamedTuple):
@@ -99,8 +107,11 @@ def _rows(sender: Sender, windows: Sequence[Window], unattested: Collection[str]
             *(8, window.latency_p50_ms),
             *(8, window.latency_p99_ms),
         )
-        energy = _NO_ENERGY if energy_j is None else _ENERGY.pack(8, energy_j)
-        parts += (head, figures, energy, _counts(window.counts) if window.counts else _NO_COUNTS)
+        energy = _NO_AMOUNT if energy_j is None else _AMOUNT.pack(8, energy_j)
+        heat = _NO_HEAT
+        if window.temperature_max_c is not None or window.throttled_s is not None:
+            heat = _heat(window.temperature_max_c, window.throttled_s)
+        parts += (head, figures, energy, heat, _counts(window.counts) if window.counts else _NO_COUNTS)
     return b"".join(parts)
 
 
@@ -112,6 +123,13 @@ def _head(sender: Sender, content_digest: str) -> bytes:
     ]
     texts += [_text(value) for value in (sender.site, sender.device_class, content_digest)]
     return struct.pack(">h", len(WINDOW_COLUMNS)) + b"".join(texts)
+
+
+def _heat(temperature_max_c: float | None, throttled_s: float | None) -> bytes:
+    if temperature_max_c is not None and throttled_s is not None:
+        return _HEAT.pack(8, temperature_max_c, 8, throttled_s)
+    values = (temperature_max_c, throttled_s)
+    return b"".join([_NO_AMOUNT if value is None else _AMOUNT.pack(8, value) for value in values])
 
 
 def _counts(counts: Mapping[str, int]) -> bytes:

@@ -1,12 +1,12 @@
 """One device: what it runs and why, how far its update is, how it does, what happened to it."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import Query
-from fastapi.responses import RedirectResponse, StreamingResponse
+from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from markupsafe import Markup
 
 from control_plane.fleet import service
@@ -20,30 +20,32 @@ from control_plane.rollout import service as rollout
 from control_plane.telemetry import service as telemetry
 from control_plane.telemetry.domain import RecordingState
 from control_plane.telemetry.schemas import DeviceSeries, FieldEventItem
-from control_plane.web.charts import Track, machine, tracks
+from control_plane.web import measured
+from control_plane.web.charts import machine
 from control_plane.web.edge import SEE_OTHER, PageCall, SeeCall, pages
 from control_plane.web.machine import ENDS, ROAD, STEPS, ways_on
-from control_plane.web.names import load_names
+from control_plane.web.names import incident_kinds, load_names
 
 SHOWN_ROLLOUTS, SHOWN_EVENTS, SHOWN_RECORDINGS = 8, 20, 12
 SERIES_S = 5.0
 OPEN_S = 900
 FOXGLOVE = "https://app.foxglove.dev/~/view?ds=remote-file&ds.url="
 FOXGLOVE_DESKTOP = "foxglove://open?ds=remote-file&ds.url="
-HOURS = (1, 6, 24)
-Hours = Annotated[int, Query(ge=1, le=48, description="how many of the last hours")]
+HOURS = 24
+Hours = Annotated[int, Query(ge=1, le=168, description="how many of the last hours")]
 devices = pages()
 
 
 @devices.get("/fleet/{device_id}")
-async def show_device(device_id: str, call: SeeCall, hours: Hours = 6) -> Response:
+async def show_device(device_id: str, call: SeeCall, hours: Hours = HOURS) -> Response:
     device = await service.get_device(call.session, device_id)
     classes = {c.name: c for c in await service.list_classes(call.session)}
     events = (await telemetry.list_events(call.session, device=device_id, limit=SHOWN_EVENTS)).items
-    series = await _series(call, device_id, hours)
+    series, names = await _series(call, device_id, hours), await load_names(call)
+    figures, marks = measured.figures_of(series, incident_kinds(names)), measured.marks_of(series, names)
     return call.show(
         "device.html",
-        names=await load_names(call),
+        names=names,
         device=device,
         device_class=classes.get(device.device_class),
         silent=is_silent(device, clock.now()),
@@ -53,8 +55,9 @@ async def show_device(device_id: str, call: SeeCall, hours: Hours = 6) -> Respon
         on=ways_on(_phase(device)),
         gauges=gauges_of(device.platform),
         hours=hours,
-        choices=HOURS,
-        pictures=pictures_of(series),
+        choices=measured.SPANS,
+        figures=[(figure, measured.picture_of(figure, series, marks)) for figure in figures],
+        table=measured.table_of(figures, series),
         events=events,
         recorded=await _recorded(call, events),
         recordings=await telemetry.recordings_of(call.session, device_id, SHOWN_RECORDINGS),
@@ -105,28 +108,21 @@ async def _series(call: PageCall, device_id: str, hours: int) -> DeviceSeries:
     return await call.desk.cache.get(("device-series", device_id, hours), SERIES_S, make)
 
 
-def pictures_of(series: DeviceSeries) -> list[tuple[str, str, Markup, list[tuple[str, str]]]]:
-    """Draw what was measured: (heading, the figure's key, picture, colours); nothing where nothing was."""
-    start, step = series.starts_at, timedelta(seconds=series.step_s)
-    latency = [Track("median", series.latency_p50_ms, "s0"), Track("p99", series.latency_p99_ms, "s3")]
-    plans = [
-        ("Latency of a decision", "latency", latency, "ms"),
-        ("Power", "power_w", [Track("power", series.power_w, "s1")], "W"),
-        ("Distance per step", "distance_m", [Track("distance", series.distance_m, "s2")], "m"),
-    ]
-    found = []
-    for words, key, items, unit in plans:
-        if any(value is not None for item in items for value in item.values):
-            colours = [(item.label, item.series) for item in items] if len(items) > 1 else []
-            found.append((f"{words}, {unit}", key, tracks(f"{words}, {unit}", start, step, items, unit), colours))
-    return found
-
-
 @devices.get("/fleet/{device_id}/series.json")
-async def series_file(device_id: str, call: SeeCall, hours: Hours = 6) -> Response:
-    """Give what a chart draws."""
+async def series_file(device_id: str, call: SeeCall, hours: Hours = HOURS) -> Response:
+    """Give what was measured, step by step."""
     await service.get_device(call.session, device_id)
     return Response((await _series(call, device_id, hours)).model_dump_json(), media_type="application/json")
+
+
+@devices.get("/fleet/{device_id}/plots.json")
+async def plots_file(device_id: str, call: SeeCall, hours: Hours = HOURS) -> Response:
+    """Give what the charts draw, by the figure's key."""
+    await service.get_device(call.session, device_id)
+    names, series = await load_names(call), await _series(call, device_id, hours)
+    marks = measured.marks_of(series, names)
+    figures = measured.figures_of(series, incident_kinds(names))
+    return JSONResponse({figure.key: measured.plot_of(figure, series, marks) for figure in figures})
 
 
 @devices.get("/recordings/{sha256}/file")

@@ -15,7 +15,7 @@ from control_plane.telemetry import service
 from control_plane.telemetry.schemas import FieldEventItem
 from control_plane.web.charts import Column, Share, columns
 from control_plane.web.edge import PageCall, SeeCall, pages
-from control_plane.web.names import Names, load_names
+from control_plane.web.names import RATE_S, incident_kinds, load_names
 
 CHARTED = 500
 SLICES = 36
@@ -27,8 +27,7 @@ events = pages()
 async def show_events(call: SeeCall, kind: str | None = None, after: Cursor = None) -> Response:
     names = await load_names(call)
     found = await service.list_events(call.session, kind=kind or None, after=after, limit=50)
-    recent = (await service.list_events(call.session, limit=CHARTED)).items
-    devices = {d.id: d.serial for d in (await fleet.list_devices(call.session, limit=500)).items}
+    recent = await _recent(call)
     kinds = sorted({k for model in names.models.values() for k in model.events} | {e.kind for e in recent})
     return call.show(
         "events.html",
@@ -36,7 +35,7 @@ async def show_events(call: SeeCall, kind: str | None = None, after: Cursor = No
         found=found,
         kind=kind or "",
         kinds=kinds,
-        serials=devices,
+        serials=await fleet.serials(call.session, {event.device_id for event in found.items}),
         picture=_picture(recent, kinds),
         colours=[(k.replace("_", " "), _series(kinds, k)) for k in kinds],
         charted=len(recent),
@@ -44,8 +43,13 @@ async def show_events(call: SeeCall, kind: str | None = None, after: Cursor = No
     )
 
 
-def incident_kinds(names: Names) -> set[str]:
-    return {kind for model in names.models.values() for kind, rule in model.events.items() if rule.incident}
+async def _recent(call: PageCall) -> list[FieldEventItem]:
+    """Return what the picture counts, at most some seconds old."""
+
+    async def read() -> list[FieldEventItem]:
+        return (await service.list_events(call.session, limit=CHARTED)).items
+
+    return await call.desk.cache.get("recent events", RATE_S, read)
 
 
 def _series(kinds: list[str], kind: str) -> str:

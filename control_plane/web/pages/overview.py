@@ -41,7 +41,7 @@ async def show_overview(call: SeeCall) -> Response:
     names = await load_names(call)
     rollouts = (await rollout.list_rollouts(call.session, limit=SHOWN_ROLLOUTS)).items
     runs = (await pipelines.list_runs(call.session, limit=1)).items
-    fleet_lines = await fleet.summary(call.session)
+    fleet_lines = await call.desk.cache.get("fleet", RATE_S, lambda: fleet.summary(call.session))
     sums = await field_sums(call)
     stations = await _stations(call, names, fleet_lines, sums, rollouts)
     rates = await version_rates(call, names, sums)

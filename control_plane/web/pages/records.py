@@ -5,11 +5,14 @@ from markupsafe import Markup
 from control_plane.factory import service as factory
 from control_plane.factory.schemas import LedgerLine
 from control_plane.kit.http import Response
+from control_plane.rollout import service as rollout
 from control_plane.web.charts import Share, SharedBar, shared_bars
 from control_plane.web.edge import SeeCall, pages
+from control_plane.web.names import load_names
 from control_plane.web.render import energy, seconds
 
 SHOWN_LINES = 50
+BILLS_S = 30.0
 records = pages()
 
 
@@ -17,8 +20,12 @@ records = pages()
 async def show_ledger(call: SeeCall) -> Response:
     kinds = (await factory.ledger(call.session, "kind")).lines[:SHOWN_LINES]
     runs = (await factory.ledger(call.session, "run")).lines
+    found = await call.desk.cache.get("version-ledger", BILLS_S, lambda: rollout.version_ledger(call.session))
     return call.show(
         "ledger.html",
+        names=await load_names(call),
+        bills=found.versions[:SHOWN_LINES],
+        models=found.models,
         kinds=kinds,
         runs=runs[:SHOWN_LINES],
         more_runs=max(len(runs) - SHOWN_LINES, 0),

@@ -44,7 +44,7 @@ async def show_rollout(rollout_id: str, call: SeeCall) -> Response:
     names = await load_names(call)
     decisions = await service.list_decisions(call.session, rollout_id, 500)
     deployments = await service.list_deployments(call.session, rollout_id, limit=SHOWN_DEPLOYMENTS)
-    serials = {d.device_id: (await fleet.get_device(call.session, d.device_id)).serial for d in deployments[:NAMED]}
+    serials = await fleet.serials(call.session, [d.device_id for d in deployments[:NAMED]])
     standings = _standings(await service.tally(call.session, rollout_id))
     return call.show(
         "rollout.html",

@@ -1,7 +1,10 @@
 """Runs of pipelines: their steps, their jobs, what went wrong and what it cost."""
 
+from uuid import UUID
+
 from control_plane.factory import service as factory
 from control_plane.kit.http import Cursor, Response
+from control_plane.kit.settings import Settings
 from control_plane.pipelines import service
 from control_plane.web.edge import SeeCall, pages
 from control_plane.web.figures import elapsed, step_picture, steps_of
@@ -29,6 +32,7 @@ async def show_run(run_id: str, call: SeeCall) -> Response:
     return call.show(
         "run.html",
         run=run,
+        prefect=prefect_page(call.context.settings, run.orchestrator_id),
         steps=steps,
         jobs=jobs,
         picture=step_picture(run),
@@ -39,3 +43,17 @@ async def show_run(run_id: str, call: SeeCall) -> Response:
         joules=sum(job.energy_j for job in jobs),
         estimate=any(job.energy_is_estimate for job in jobs),
     )
+
+
+def prefect_page(settings: Settings, orchestrator_id: str | None) -> str | None:
+    """Return where Prefect shows a run; None if nobody said where its pages are, or it is not Prefect that runs it.
+
+    Nobody is asked: the page may be away, and ours is there all the same.
+    """
+    if settings.prefect_ui_url is None or settings.orchestrator != "prefect":
+        return None
+    try:
+        flow_run = UUID(orchestrator_id or "")
+    except ValueError:
+        return None
+    return f"{settings.prefect_ui_url.rstrip('/')}/runs/flow-run/{flow_run}"

@@ -34,20 +34,21 @@ async def fan_out(session: Session, public_url: str, topic: str, payload: Mappin
     await session.flush()
 
 
-async def send_test(session: Session, public_url: str, actor: str, webhook_id: str) -> None:
+async def send_test(session: Session, public_url: str, actor: str, webhook_id: str) -> DeliveryItem:
     webhook = await store.find(session, webhook_id, lock=True)
     if webhook is None:
         raise NotFound(f"there is no webhook {webhook_id[:60]}")
     if not webhook.active:
         raise Conflict("this webhook is disabled; make it active first")
     said = {"subject": webhook.id, "because": f"{actor} sends a test", "at": clock.now().isoformat()}
-    _put(
-        session, public_url, webhook, TEST, {**said, "page": f"/settings/webhooks/{webhook.id}", "event": new_id("evt")}
-    )
+    page = f"/settings/webhooks/{webhook.id}"
+    made = _put(session, public_url, webhook, TEST, {**said, "page": page, "event": new_id("evt")})
     await session.flush()
+    await session.refresh(made)
+    return DeliveryItem.model_validate(made, from_attributes=True)
 
 
-def _put(session: Session, public_url: str, webhook: Webhook, topic: str, payload: Mapping[str, Any]) -> None:
+def _put(session: Session, public_url: str, webhook: Webhook, topic: str, payload: Mapping[str, Any]) -> Delivery:
     delivery = new_id("del")
     body = {
         "id": delivery,
@@ -59,7 +60,9 @@ def _put(session: Session, public_url: str, webhook: Webhook, topic: str, payloa
         "url": f"{public_url.rstrip('/')}{payload['page']}",
     }
     text = json.dumps(body, separators=(",", ":"))
-    session.add(Delivery(id=delivery, webhook_id=webhook.id, topic=topic, body=text, state=State.WAITING, attempts=0))
+    made = Delivery(id=delivery, webhook_id=webhook.id, topic=topic, body=text, state=State.WAITING, attempts=0)
+    session.add(made)
+    return made
 
 
 async def claim(session: Session) -> Sequence[Row]:

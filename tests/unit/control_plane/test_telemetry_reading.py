@@ -5,6 +5,7 @@ import random
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from agents.protocol import v1 as wire
@@ -58,17 +59,19 @@ def agree(body: bytes) -> bool:
         assert len(found) == len(wanted), kind
         for one, other in zip(found, wanted, strict=True):
             known = {name: getattr(one, name) for name in type(other).model_fields if hasattr(one, name)}
-            if kind == "e" and not isinstance(known["recording_sha256"], str):
-                known["recording_sha256"] = None
+            known = {name: None if value is msgspec.UNSET else value for name, value in known.items()}
             assert known == other.model_dump(), body
     return True
 
 
 def test_what_agents_send_is_read_quickly() -> None:
-    written = wire.TelemetryBatch.model_validate(BATCH).model_dump_json().encode()
+    unsaid = {"windows": {"__all__": {"temperature_max_c", "throttled_s"}}}
+    written = wire.TelemetryBatch.model_validate(BATCH).model_dump_json(exclude=unsaid).encode()
     assert agree(written)
     assert agree(COMPACT)
     assert agree(json.dumps(BATCH).encode())
+    for heat in ({"temperature_max_c": 61.5}, {"throttled_s": 0.0}, {"temperature_max_c": -4, "throttled_s": 2}):
+        assert agree(json.dumps(BATCH | {"windows": [WINDOW, WINDOW | {"seq": 3} | heat]}).encode())
     assert agree(b'{"stream_id":"s","windows":[]}')
     assert read_plain(COMPACT)[1][0].ended_at == datetime(2026, 1, 1, 0, 0, 10, 123456, UTC)  # type: ignore[index]
 
@@ -95,6 +98,9 @@ def test_what_agents_send_is_read_quickly() -> None:
         ('"decisions":100', '"decisions":-1'),
         ('"decisions":100', '"decisions":true'),
         ('"seq":1,', '"seq":9007199254740993,'),
+        ('"seq":1,', '"seq":1,"temperature_max_c":300.5,'),
+        ('"seq":1,', '"seq":1,"temperature_max_c":40,"temperature_max_c":41,'),
+        ('"seq":1,', '"seq":1,"throttled_s":-1,'),
         ('"stream_id":"s-1"', '"stream_id":"-s"'),
         ('"stream_id":"s-1"', '"stream_id":"s\\n"'),
         ('"kind":"collision"', '"kind":"Collision"'),
@@ -124,6 +130,7 @@ def test_what_is_refused_is_never_read_quickly(old: str, new: str) -> None:
         ('"distance_m":8.25', '"distance_m":"8.25"'),
         ("s-1", "s\\u002d1"),
         ('"energy_j":null,', ""),
+        ('"seq":1,', '"seq":1,"throttled_s":null,'),
     ],
 )
 def test_what_is_not_plain_is_left_to_the_strict_reader(old: str, new: str) -> None:

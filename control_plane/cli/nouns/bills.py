@@ -1,0 +1,92 @@
+"""What versions cost, as lines of a table: one figure in a column, and an interval in words."""
+
+from typing import Self
+
+from pydantic import BaseModel
+
+from control_plane.rollout.schemas import CostItem, ModelBill, PreventedItem, VersionBill
+
+
+class BillLine(BaseModel):
+    """A version; `prevented` is its interval, and the number itself where that is told apart from none."""
+
+    model: str
+    version: int
+    content_digest: str
+    usd: float
+    energy_j: float
+    episodes: int
+    usd_per_1000_episodes: float | None
+    usd_until_promoted: float | None
+    prevented: str
+    usd_per_prevented: float | None
+    training_usd: float
+    simulation_usd: float
+    gate_usd: float
+    data_usd: float
+
+    @classmethod
+    def columns(cls) -> tuple[str, ...]:
+        return tuple(cls.model_fields)[:10]
+
+    @classmethod
+    def more(cls) -> tuple[str, ...]:
+        return tuple(cls.model_fields)[10:]
+
+    @classmethod
+    def of(cls, bill: VersionBill) -> Self:
+        return cls(
+            model=bill.model,
+            version=bill.version,
+            content_digest=bill.content_digest,
+            usd=bill.total.usd,
+            energy_j=bill.total.energy_j,
+            episodes=bill.episodes,
+            usd_per_1000_episodes=_usd(bill.per_1000_episodes),
+            usd_until_promoted=_usd(bill.until_promoted),
+            prevented=in_words(bill.prevented),
+            usd_per_prevented=_usd(bill.per_prevented),
+            training_usd=bill.training.usd,
+            simulation_usd=bill.simulation.usd,
+            gate_usd=bill.gate.usd,
+            data_usd=bill.data.usd,
+        )
+
+
+class ModelBillLine(BaseModel):
+    model: str
+    versions: int
+    promoted: int
+    episodes: int
+    usd: float
+    energy_j: float
+    usd_per_1000_episodes: float | None
+    usd_per_promoted: float | None
+
+    @classmethod
+    def columns(cls) -> tuple[str, ...]:
+        return tuple(cls.model_fields)
+
+    @classmethod
+    def of(cls, bill: ModelBill) -> Self:
+        return cls(
+            model=bill.model,
+            versions=bill.versions,
+            promoted=bill.promoted,
+            episodes=bill.episodes,
+            usd=bill.total.usd,
+            energy_j=bill.total.energy_j,
+            usd_per_1000_episodes=_usd(bill.per_1000_episodes),
+            usd_per_promoted=_usd(bill.per_promoted),
+        )
+
+
+def in_words(prevented: PreventedItem | None) -> str:
+    if prevented is None or prevented.low is None or prevented.high is None:
+        return "-"
+    interval = f"{prevented.low:.1f} to {prevented.high:.1f}"
+    return interval if prevented.estimate is None else f"{prevented.estimate:.1f} ({interval})"
+
+
+def _usd(cost: CostItem | None) -> float | None:
+    return None if cost is None else cost.usd
