@@ -1,6 +1,6 @@
 """Devices as people and other slices see them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from control_plane.audit import service as audit
@@ -86,7 +86,7 @@ async def label(session: Session, device_id: str, name: str) -> str | None:
     return await store.label(session, device_id, name)
 
 
-async def serials(session: Session, device_ids: Sequence[str]) -> dict[str, str]:
+async def serials(session: Session, device_ids: Collection[str]) -> dict[str, str]:
     """Return the serials of these devices, as far as they are known."""
     return await listing.serials(session, device_ids)
 

@@ -4,7 +4,7 @@ Pages come from `fleet_listing`, narrow rows with an index for each column that 
 from `fleet_facet`, which has as many rows as there are combinations. Only a search must count devices, and it stops.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from control_plane.fleet.domain import Facet, Filter, Order, Place
@@ -177,7 +177,7 @@ async def plan(session: Session, wanted: Filter, troubles: Sequence[str], sites:
     )
 
 
-async def serials(session: Session, device_ids: Sequence[str]) -> dict[str, str]:
+async def serials(session: Session, device_ids: Collection[str]) -> dict[str, str]:
     query = "select id, serial from fleet_device where id = any(cast(:ids as text[]))"
     return {found["id"]: found["serial"] for found in await rows(session, query, ids=list(device_ids))}
 
