@@ -27,6 +27,7 @@
     if (colours) colours.hidden = true;
     figure.append(place);
     held.set(figure, new uPlot(options(data, place.clientWidth || figure.clientWidth), [data.x, ...data.lines.map((line) => line.y)], place));
+    place.querySelector(".u-legend")?.setAttribute("role", "presentation");  // a read-out at the cursor, laid out by a table
   }
 
   function options(data, width) {
