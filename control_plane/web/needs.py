@@ -10,6 +10,7 @@ from control_plane.web.names import SCALE
 from control_plane.web.render import amount
 
 DAY_S = 86_400.0
+TIMES = ((1.0, "days"), (1 / 24, "hours"), (1 / 1440, "minutes"))
 
 
 def needs_of(forecast: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -23,27 +24,29 @@ def needs_picture(forecast: Mapping[str, Any], stages: Sequence[Mapping[str, Any
     needs = [need for need in needs_of(forecast) if need["days_needed"]]
     if not needs:
         return None
+    deadlines = sorted({stages[need["stage"]]["deadline_s"] / DAY_S for need in needs})
+    longest = max([*deadlines, *(need["days_needed"] for need in needs)])
+    size, unit = next((time for time in TIMES if longest >= time[0]), TIMES[-1])
     items = [
         Whisker(
             f"stage {need['stage'] + 1}, {need['ratio']:g} times",
-            need["days_needed"],
-            need["days_needed"],
-            need["days_needed"],
+            need["days_needed"] / size,
+            need["days_needed"] / size,
+            need["days_needed"] / size,
             "s0",
             span(need["days_needed"]),
             note=f"{need['canary_devices']} canary devices",
         )
         for need in needs
     ]
-    deadlines = sorted({stages[need["stage"]]["deadline_s"] / DAY_S for need in needs})
-    lines = [(days, f"deadline {span(days)}") for days in deadlines]
-    return whiskers("Days each stage needs to see an effect", items, "days", lines=lines, log=True, width=HALF)
+    lines = [(days / size, f"deadline {span(days)}") for days in deadlines]
+    return whiskers("Time each stage needs to see an effect", items, unit, lines=lines, log=True, width=HALF)
 
 
 def span(days: float) -> str:
-    if days >= 1:
-        return f"{amount(days)} days"
-    return f"{amount(days * 24)} hours" if days * 24 >= 1 else f"{amount(days * 1440)} minutes"
+    size, unit = next((time for time in TIMES if days >= time[0]), TIMES[-1])
+    words = amount(days / size)
+    return f"{words} {unit.removesuffix('s') if words == '1' else unit}"
 
 
 def exposure_words(exposure: float | None, unit: str) -> str:

@@ -1,7 +1,7 @@
 """Rollouts: their stages, their evidence over time, their deployments; and people's wishes."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from fastapi.responses import JSONResponse
@@ -24,10 +24,18 @@ from control_plane.web.charts import evidence as evidence_picture
 from control_plane.web.edge import FormCall, PageCall, SeeCall, pages
 from control_plane.web.names import SCALE, Names, load_names
 from control_plane.web.needs import exposure_words, needs_of, needs_picture, span
+from control_plane.web.render import NONE, amount
 
 SHOWN_DEPLOYMENTS = 300
 NAMED = 100
 ACTIONS = ("start", "pause", "resume", "halt", "proceed")
+LINES = (
+    ("harm", "s3", False, "the release goes back"),
+    ("gravest", "s5", False, "the release goes back"),
+    ("safe", "s2", True, "the stage may widen"),
+)
+"""Tests that are drawn: name, colour, dashed or not, and what it means to reach the line."""
+NO_LIMIT = 1e8
 rollouts = pages()
 
 
@@ -55,6 +63,7 @@ async def show_rollout(rollout_id: str, call: SeeCall) -> Response:
         review=await _open_review(call, item),
         wishes=_possible(item) if call.may(Role.OPERATOR) else [],
         ended=item.phase in ENDS,
+        halted_because=_halted_because(decisions),
         evidence=_evidence(decisions),
         rates=_rates(names, item),
         ratio=_ratio(item),
@@ -68,6 +77,8 @@ async def show_rollout(rollout_id: str, call: SeeCall) -> Response:
         needs_picture=needs_picture(item.forecast, item.plan["stages"]),
         span=span,
         exposure_words=exposure_words,
+        unit=names.models[item.model].exposure,
+        figures=_figures(item.figures, names.models[item.model].exposure),
     )
 
 
@@ -75,8 +86,9 @@ async def show_rollout(rollout_id: str, call: SeeCall) -> Response:
 async def evidence_series(rollout_id: str, call: SeeCall) -> Response:
     """Give the e-values since the first stage began, for the chart that can be zoomed."""
     begun = _weighed(await service.list_decisions(call.session, rollout_id, 500))
-    needed = {_positive(d.figures.get(f"{name}_e_needed")) for d in begun[-1:] for name in ("harm", "safe")}
-    lines = [("harm", "s3", False), ("safe", "s2", True)]
+    lines = [line for line in LINES if any(_positive(d.figures.get(f"{line[0]}_e")) for d in begun)]
+    needed = [(n, _positive(d.figures.get(f"{n}_e_needed"))) for d in begun[-1:] for n, *_ in lines]
+    halting = [d for d in begun if d.phase is Phase.HALTING][:1]
     return JSONResponse(
         {
             "x": [d.at.timestamp() for d in begun],
@@ -84,10 +96,13 @@ async def evidence_series(rollout_id: str, call: SeeCall) -> Response:
             "unit": "e-value",
             "lines": [
                 {"name": n, "series": s, "dashed": dashed, "y": [_positive(d.figures.get(f"{n}_e")) for d in begun]}
-                for n, s, dashed in lines
+                for n, s, dashed, _ in lines
             ],
-            "levels": [{"y": value, "words": f"{value:.3g} decides"} for value in needed if value],
-            "marks": [{"x": d.at.timestamp(), "words": f"stage {d.stage + 1}"} for d in _stage_starts(begun)],
+            "levels": [{"y": value, "words": f"{n}: {value:.3g} decides"} for n, value in needed if value],
+            "marks": [
+                *({"x": d.at.timestamp(), "words": f"stage {d.stage + 1}"} for d in _stage_starts(begun)),
+                *({"x": d.at.timestamp(), "words": "halted"} for d in halting),
+            ],
         }
     )
 
@@ -137,6 +152,24 @@ def _changes(decisions: Sequence[DecisionItem]) -> list[DecisionItem]:
     return kept if not decisions or kept[-1] is decisions[-1] else [*kept, decisions[-1]]
 
 
+def _halted_because(decisions: Sequence[DecisionItem]) -> str:
+    """Return the sentence that halted it: what came after says only how the devices went back."""
+    return next((d.because for d in decisions if d.phase is Phase.HALTING), "")
+
+
+def _figures(figures: Mapping[str, object], unit: str) -> list[tuple[str, str]]:
+    """Write figures for people: exposure with its unit, and no limit where there is practically none."""
+    return [(name.replace("_", " "), _figure(name, value, unit)) for name, value in sorted(figures.items())]
+
+
+def _figure(name: str, value: object, unit: str) -> str:
+    if not isinstance(value, (int, float)):
+        return NONE
+    if "exposure" in name or name == "stage_cap":
+        return "no limit" if value >= NO_LIMIT else exposure_words(value, unit)
+    return amount(value)
+
+
 def _standings(lines: Sequence[TallyItem]) -> list[tuple[str, int]]:
     """Add strata up; the most first."""
     total: Counter[str] = Counter()
@@ -151,12 +184,11 @@ def _evidence(decisions: Sequence[DecisionItem]) -> Markup | None:
     if len(begun) < 2:
         return None
     zero = begun[0].at
-    lines = [
-        _line(begun, zero, "harm", "s3", "the release goes back"),
-        _line(begun, zero, "safe", "s2", "the stage may widen"),
-    ]
+    lines = [_line(begun, zero, name, series, meaning) for name, series, _, meaning in LINES]
     stages = [((d.at - zero).total_seconds(), f"stage {d.stage + 1}") for d in _stage_starts(begun)]
-    return evidence_picture("Evidence of harm and of safety over time", lines, stages)
+    stages += [((d.at - zero).total_seconds(), "halted") for d in begun if d.phase is Phase.HALTING][:1]
+    shown = [line for line in lines if line.points]
+    return evidence_picture("Evidence of harm and of safety over time", shown, stages)
 
 
 def _weighed(decisions: Sequence[DecisionItem]) -> list[DecisionItem]:

@@ -14,7 +14,7 @@ from control_plane.rollout.schemas import PlanBody, RolloutCreate, RolloutPlan
 from control_plane.web.edge import FormCall, PageCall, SeeCall, pages
 from control_plane.web.names import SCALE, load_names
 from control_plane.web.needs import exposure_words, needs_of, needs_picture, span
-from control_plane.web.planning import filled, plan_of, reach_of, sites_of
+from control_plane.web.planning import filled, known_sites, plan_of, reach_of
 
 SHOWN_RELEASES = 50
 SHOWN_STRATA = 100
@@ -55,12 +55,13 @@ async def _preview(
 ) -> dict[str, object]:
     """Say what the plan comes to, or what is wrong with it."""
     nothing: dict[str, object] = {"problem": "", "plan": None}
+    everything = await fleet.strata(call.session, release.device_classes, None)
     try:
         plan = plan_of(fields, model)
+        sites = known_sites(fields["sites"], {size.site for size in everything})
     except Invalid as error:
         return nothing | {"problem": error.detail}
-    sites = sites_of(fields["sites"])
-    sizes = await fleet.strata(call.session, release.device_classes, sites)
+    sizes = [size for size in everything if sites is None or size.site in sites]
     asked = RolloutPlan(model=model.name, device_classes=release.device_classes, plan=plan, sites=sites)
     forecast = (await service.plan_rollout(call.session, asked)).model_dump(mode="json")
     stages = plan.model_dump(mode="json")["stages"]
@@ -86,7 +87,8 @@ async def make(call: FormCall) -> Response:
     release = await registry.get_release(call.session, call.form.get("release", ""))
     model = await registry.get_model(call.session, release.model)
     fields = filled(call.form, model)
-    body = _asked(call, release, plan_of(fields, model), sites_of(fields["sites"]))
+    there = {size.site for size in await fleet.strata(call.session, release.device_classes, None)}
+    body = _asked(call, release, plan_of(fields, model), known_sites(fields["sites"], there))
     item = await service.create_rollout(call.session, call.context.objects, call.principal.name, body)
     return call.back(f"/rollouts/{item.id}")
 
