@@ -15,8 +15,7 @@ SMALL_TARGETS = """[...document.querySelectorAll(
     .map(([e]) => e.outerHTML.slice(0, 120))"""
 UNLABELLED = """[...document.querySelectorAll('main input:not([type=hidden]), main select')]
     .filter(e => !e.labels.length && !e.ariaLabel).map(e => e.outerHTML)"""
-TABLES = """[...document.querySelectorAll('table:not([role=presentation])')]
-    .every(t => t.caption && t.querySelector('th[scope]'))"""
+TABLES = "[...document.querySelectorAll('table')].every(t => t.caption && t.querySelector('th[scope]'))"
 
 
 @asynccontextmanager

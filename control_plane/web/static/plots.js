@@ -27,7 +27,16 @@
     if (colours) colours.hidden = true;
     figure.append(place);
     held.set(figure, new uPlot(options(data, place.clientWidth || figure.clientWidth), [data.x, ...data.lines.map((line) => line.y)], place));
-    place.querySelector(".u-legend")?.setAttribute("role", "presentation");  // a read-out at the cursor, laid out by a table
+    tell(place.querySelector("table.u-legend"));
+  }
+
+  // The read-out is a table: it says of what, and which cells are heads.
+  function tell(table) {
+    if (!table) return;
+    const caption = table.createCaption();
+    caption.className = "unseen";
+    caption.textContent = "At the cursor";
+    table.querySelectorAll("th").forEach((head) => { head.scope = "row"; });
   }
 
   function options(data, width) {
