@@ -5,12 +5,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from control_plane.rollout.domain import amount_of, time_of, unit_of
 from control_plane.web.charts import HALF, Whisker, whiskers
-from control_plane.web.names import SCALE
-from control_plane.web.render import amount
 
 DAY_S = 86_400.0
-TIMES = ((1.0, "days"), (1 / 24, "hours"), (1 / 1440, "minutes"))
 
 
 def needs_of(forecast: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -26,7 +24,7 @@ def needs_picture(forecast: Mapping[str, Any], stages: Sequence[Mapping[str, Any
         return None
     deadlines = sorted({stages[need["stage"]]["deadline_s"] / DAY_S for need in needs})
     longest = max([*deadlines, *(need["days_needed"] for need in needs)])
-    size, unit = next((time for time in TIMES if longest >= time[0]), TIMES[-1])
+    size, unit = unit_of(longest)
     items = [
         Whisker(
             f"stage {need['stage'] + 1}, {need['ratio']:g} times",
@@ -34,21 +32,14 @@ def needs_picture(forecast: Mapping[str, Any], stages: Sequence[Mapping[str, Any
             need["days_needed"] / size,
             need["days_needed"] / size,
             "s0",
-            span(need["days_needed"]),
+            time_of(need["days_needed"]),
             note=f"{need['canary_devices']} canary devices",
         )
         for need in needs
     ]
-    lines = [(days / size, f"deadline {span(days)}") for days in deadlines]
+    lines = [(days / size, f"deadline {time_of(days)}") for days in deadlines]
     return whiskers("Time each stage needs to see an effect", items, unit, lines=lines, log=True, width=HALF)
 
 
-def span(days: float) -> str:
-    size, unit = next((time for time in TIMES if days >= time[0]), TIMES[-1])
-    words = amount(days / size)
-    return f"{words} {unit.removesuffix('s') if words == '1' else unit}"
-
-
 def exposure_words(exposure: float | None, unit: str) -> str:
-    scale, name = SCALE[unit]
-    return "no amount is enough" if exposure is None else f"{amount(exposure / scale)} {name}"
+    return "no amount is enough" if exposure is None else amount_of(exposure, unit)

@@ -10,10 +10,9 @@ from pydantic import ValidationError
 from control_plane.fleet.domain import StratumSize
 from control_plane.kit.errors import Invalid
 from control_plane.registry.schemas import ModelItem
-from control_plane.rollout.domain import Control, counted_in
+from control_plane.rollout.domain import Control, counted_in, time_of
 from control_plane.rollout.schemas import PlanBody, read_window, stage_bodies
 from control_plane.web.names import SCALE
-from control_plane.web.needs import span
 
 DAY_S = 86_400.0
 USUAL = {
@@ -56,7 +55,7 @@ def _of_model(model: ModelItem) -> dict[str, str]:
     found = {name: str(model.rollout[name]) for name in ("safe_state", "site_budget") if model.rollout.get(name)}
     if stages:
         found["stages"] = ", ".join(f"{stage['fraction'] * 100:g}" for stage in stages)
-        found["deadline"] = span(stages[0].get("deadline_s", 7 * DAY_S) / DAY_S)
+        found["deadline"] = time_of(stages[0].get("deadline_s", 7 * DAY_S) / DAY_S)
         found["most"] = f"{stages[0].get('max_exposure', 20 * scale) / scale:g}"
     if model.rollout.get("margin"):
         found["margin"] = f"{model.rollout['margin'] * 100:g}"

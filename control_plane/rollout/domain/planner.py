@@ -8,6 +8,7 @@ from control_plane.kit.statistics import events_needed
 from control_plane.rollout.domain.assign import SMALL_STRATUM, canaries_in
 from control_plane.rollout.domain.evidence import safe_ratios
 from control_plane.rollout.domain.values import Gravest, Plan, Stratum
+from control_plane.rollout.domain.words import amount_of, time_of
 
 DAY_S = 86_400.0
 
@@ -132,17 +133,3 @@ def _problem(reach: Reach, exposure: float, days: float, unit: str, *, cap: floa
     if days > deadline_days:
         return f"needs about {time_of(days)} but has {time_of(deadline_days)}; widen it or move its deadline"
     return None
-
-
-def amount_of(exposure: float, unit: str) -> str:
-    """Write metres as kilometres and seconds as hours."""
-    scale, name = (1000.0, "km") if unit == "distance_m" else (3600.0, "hours")
-    value = exposure / scale
-    return f"{value:,.0f} {name}" if value >= 100 else f"{value:.3g} {name}"
-
-
-def time_of(days: float) -> str:
-    """Write days in the unit that a person would use."""
-    if days >= 1:
-        return f"{days:.3g} days"
-    return f"{days * 24:.3g} hours" if days * 24 >= 1 else f"{days * 1440:.3g} minutes"

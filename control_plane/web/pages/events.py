@@ -104,23 +104,17 @@ async def _made_of(call: PageCall, node: Node) -> list[LineageEdgeItem]:
         return []
 
 
-async def _is_simulated(call: PageCall, device_class: str) -> bool:
-    """Say whether the field of this class is a simulation by its own word; its recordings then have its own clock."""
-    return any(
-        c.name == device_class and c.facts.get("simulated") is True for c in await fleet.list_classes(call.session)
-    )
-
-
 @events.get("/recordings/{sha256}")
 async def show_recording(sha256: str, call: SeeCall) -> Response:
     recording = await service.get_recording(call.session, sha256)
     made = await _made_of(call, Node(Kind.RECORDING, sha256))
     device = await fleet.get_device(call.session, recording.device_id)
+    classes = {c.name: c for c in await fleet.list_classes(call.session)}
     return call.show(
         "recording.html",
         names=await load_names(call),
         recording=recording,
-        simulated=await _is_simulated(call, device.device_class),
+        device_class=classes.get(device.device_class),
         device=device,
         datasets=sorted({edge.target.name for edge in made if edge.target.kind is Kind.DATASET}),
     )

@@ -17,13 +17,13 @@ from control_plane.registry import service as registry
 from control_plane.review import service as review
 from control_plane.review.domain import ReviewState
 from control_plane.rollout import service
-from control_plane.rollout.domain import ENDS, Phase
+from control_plane.rollout.domain import ENDS, Phase, time_of
 from control_plane.rollout.schemas import DecisionItem, RolloutItem, RolloutWish, TallyItem
 from control_plane.web.charts import HALF, Line, Point, Whisker, whiskers
 from control_plane.web.charts import evidence as evidence_picture
 from control_plane.web.edge import FormCall, PageCall, SeeCall, pages
 from control_plane.web.names import SCALE, Names, load_names
-from control_plane.web.needs import exposure_words, needs_of, needs_picture, span
+from control_plane.web.needs import exposure_words, needs_of, needs_picture
 from control_plane.web.render import NONE, amount
 
 SHOWN_DEPLOYMENTS = 300
@@ -75,7 +75,7 @@ async def show_rollout(rollout_id: str, call: SeeCall) -> Response:
         explanation=(await service.explain(call.session, rollout_id)).lines[1:],
         needs=needs_of(item.forecast),
         needs_picture=needs_picture(item.forecast, item.plan["stages"]),
-        span=span,
+        time_of=time_of,
         exposure_words=exposure_words,
         unit=names.models[item.model].exposure,
         figures=_figures(item.figures, names.models[item.model].exposure),
@@ -88,7 +88,6 @@ async def evidence_series(rollout_id: str, call: SeeCall) -> Response:
     begun = _weighed(await service.list_decisions(call.session, rollout_id, 500))
     lines = [line for line in LINES if any(_positive(d.figures.get(f"{line[0]}_e")) for d in begun)]
     needed = [(n, _positive(d.figures.get(f"{n}_e_needed"))) for d in begun[-1:] for n, *_ in lines]
-    halting = [d for d in begun if d.phase is Phase.HALTING][:1]
     return JSONResponse(
         {
             "x": [d.at.timestamp() for d in begun],
@@ -99,10 +98,7 @@ async def evidence_series(rollout_id: str, call: SeeCall) -> Response:
                 for n, s, dashed, _ in lines
             ],
             "levels": [{"y": value, "words": f"{n}: {value:.3g} decides"} for n, value in needed if value],
-            "marks": [
-                *({"x": d.at.timestamp(), "words": f"stage {d.stage + 1}"} for d in _stage_starts(begun)),
-                *({"x": d.at.timestamp(), "words": "halted"} for d in halting),
-            ],
+            "marks": [{"x": at.timestamp(), "words": words} for at, words in _marks(begun)],
         }
     )
 
@@ -185,10 +181,9 @@ def _evidence(decisions: Sequence[DecisionItem]) -> Markup | None:
         return None
     zero = begun[0].at
     lines = [_line(begun, zero, name, series, meaning) for name, series, _, meaning in LINES]
-    stages = [((d.at - zero).total_seconds(), f"stage {d.stage + 1}") for d in _stage_starts(begun)]
-    stages += [((d.at - zero).total_seconds(), "halted") for d in begun if d.phase is Phase.HALTING][:1]
+    marks = [((at - zero).total_seconds(), words) for at, words in _marks(begun)]
     shown = [line for line in lines if line.points]
-    return evidence_picture("Evidence of harm and of safety over time", shown, stages)
+    return evidence_picture("Evidence of harm and of safety over time", shown, marks)
 
 
 def _weighed(decisions: Sequence[DecisionItem]) -> list[DecisionItem]:
@@ -197,8 +192,11 @@ def _weighed(decisions: Sequence[DecisionItem]) -> list[DecisionItem]:
     return [d for d in weighed if d.phase not in (Phase.DRAFT, Phase.WAITING_APPROVAL)]
 
 
-def _stage_starts(decisions: Sequence[DecisionItem]) -> list[DecisionItem]:
-    return [d for i, d in enumerate(decisions) if i == 0 or d.stage != decisions[i - 1].stage]
+def _marks(decisions: Sequence[DecisionItem]) -> list[tuple[datetime, str]]:
+    """Return when each stage began, and when the release was halted."""
+    began = [d for i, d in enumerate(decisions) if i == 0 or d.stage != decisions[i - 1].stage]
+    halted = [d for d in decisions if d.phase is Phase.HALTING][:1]
+    return [*((d.at, f"stage {d.stage + 1}") for d in began), *((d.at, "halted") for d in halted)]
 
 
 def _positive(value: object) -> float | None:
