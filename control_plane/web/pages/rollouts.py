@@ -1,8 +1,7 @@
 """Rollouts: their stages, their evidence over time, their deployments; and people's wishes."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 
 from fastapi.responses import JSONResponse
 from markupsafe import Markup
@@ -19,23 +18,15 @@ from control_plane.review.domain import ReviewState
 from control_plane.rollout import service
 from control_plane.rollout.domain import ENDS, Phase, time_of
 from control_plane.rollout.schemas import DecisionItem, RolloutItem, RolloutWish, TallyItem
-from control_plane.web.charts import HALF, Line, Point, Whisker, whiskers
-from control_plane.web.charts import evidence as evidence_picture
+from control_plane.web.charts import HALF, Whisker, whiskers
 from control_plane.web.edge import FormCall, PageCall, SeeCall, pages
 from control_plane.web.names import SCALE, Names, load_names
 from control_plane.web.needs import exposure_words, needs_of, needs_picture
-from control_plane.web.render import NONE, amount
+from control_plane.web.weighing import evidence_picture, evidence_plot, figures_of, halted_because
 
 SHOWN_DEPLOYMENTS = 300
 NAMED = 100
 ACTIONS = ("start", "pause", "resume", "halt", "proceed")
-LINES = (
-    ("harm", "s3", False, "the release goes back"),
-    ("gravest", "s5", False, "the release goes back"),
-    ("safe", "s2", True, "the stage may widen"),
-)
-"""Tests that are drawn: name, colour, dashed or not, and what it means to reach the line."""
-NO_LIMIT = 1e8
 rollouts = pages()
 
 
@@ -63,8 +54,8 @@ async def show_rollout(rollout_id: str, call: SeeCall) -> Response:
         review=await _open_review(call, item),
         wishes=_possible(item) if call.may(Role.OPERATOR) else [],
         ended=item.phase in ENDS,
-        halted_because=_halted_because(decisions),
-        evidence=_evidence(decisions),
+        halted_because=halted_because(decisions),
+        evidence=evidence_picture(decisions),
         rates=_rates(names, item),
         ratio=_ratio(item),
         decisions=_changes(decisions)[-40:],
@@ -78,29 +69,14 @@ async def show_rollout(rollout_id: str, call: SeeCall) -> Response:
         time_of=time_of,
         exposure_words=exposure_words,
         unit=names.models[item.model].exposure,
-        figures=_figures(item.figures, names.models[item.model].exposure),
+        figures=figures_of(item.figures, names.models[item.model].exposure),
     )
 
 
 @rollouts.get("/rollouts/{rollout_id}/evidence.json")
 async def evidence_series(rollout_id: str, call: SeeCall) -> Response:
     """Give the e-values since the first stage began, for the chart that can be zoomed."""
-    begun = _weighed(await service.list_decisions(call.session, rollout_id, 500))
-    lines = [line for line in LINES if any(_positive(d.figures.get(f"{line[0]}_e")) for d in begun)]
-    needed = [(n, _positive(d.figures.get(f"{n}_e_needed"))) for d in begun[-1:] for n, *_ in lines]
-    return JSONResponse(
-        {
-            "x": [d.at.timestamp() for d in begun],
-            "log": True,
-            "unit": "e-value",
-            "lines": [
-                {"name": n, "series": s, "dashed": dashed, "y": [_positive(d.figures.get(f"{n}_e")) for d in begun]}
-                for n, s, dashed, _ in lines
-            ],
-            "levels": [{"y": value, "words": f"{n}: {value:.3g} decides"} for n, value in needed if value],
-            "marks": [{"x": at.timestamp(), "words": words} for at, words in _marks(begun)],
-        }
-    )
+    return JSONResponse(evidence_plot(await service.list_decisions(call.session, rollout_id, 500)))
 
 
 @rollouts.post("/rollouts/{rollout_id}/wishes")
@@ -148,67 +124,12 @@ def _changes(decisions: Sequence[DecisionItem]) -> list[DecisionItem]:
     return kept if not decisions or kept[-1] is decisions[-1] else [*kept, decisions[-1]]
 
 
-def _halted_because(decisions: Sequence[DecisionItem]) -> str:
-    """Return the sentence that halted it: what came after says only how the devices went back."""
-    return next((d.because for d in decisions if d.phase is Phase.HALTING), "")
-
-
-def _figures(figures: Mapping[str, object], unit: str) -> list[tuple[str, str]]:
-    """Write figures for people: exposure with its unit, and no limit where there is practically none."""
-    return [(name.replace("_", " "), _figure(name, value, unit)) for name, value in sorted(figures.items())]
-
-
-def _figure(name: str, value: object, unit: str) -> str:
-    if not isinstance(value, (int, float)):
-        return NONE
-    if "exposure" in name or name == "stage_cap":
-        return "no limit" if value >= NO_LIMIT else exposure_words(value, unit)
-    return amount(value)
-
-
 def _standings(lines: Sequence[TallyItem]) -> list[tuple[str, int]]:
     """Add strata up; the most first."""
     total: Counter[str] = Counter()
     for line in lines:
         total[line.standing] += line.devices
     return total.most_common()
-
-
-def _evidence(decisions: Sequence[DecisionItem]) -> Markup | None:
-    """Draw the e-values since the first stage began."""
-    begun = _weighed(decisions)
-    if len(begun) < 2:
-        return None
-    zero = begun[0].at
-    lines = [_line(begun, zero, name, series, meaning) for name, series, _, meaning in LINES]
-    marks = [((at - zero).total_seconds(), words) for at, words in _marks(begun)]
-    shown = [line for line in lines if line.points]
-    return evidence_picture("Evidence of harm and of safety over time", shown, marks)
-
-
-def _weighed(decisions: Sequence[DecisionItem]) -> list[DecisionItem]:
-    """Keep the decisions of which evidence was weighed, from the first stage on."""
-    weighed = [d for d in decisions if _positive(d.figures.get("harm_e"))]
-    return [d for d in weighed if d.phase not in (Phase.DRAFT, Phase.WAITING_APPROVAL)]
-
-
-def _marks(decisions: Sequence[DecisionItem]) -> list[tuple[datetime, str]]:
-    """Return when each stage began, and when the release was halted."""
-    began = [d for i, d in enumerate(decisions) if i == 0 or d.stage != decisions[i - 1].stage]
-    halted = [d for d in decisions if d.phase is Phase.HALTING][:1]
-    return [*((d.at, f"stage {d.stage + 1}") for d in began), *((d.at, "halted") for d in halted)]
-
-
-def _positive(value: object) -> float | None:
-    """Return a figure that has a place on a logarithmic axis."""
-    return float(value) if isinstance(value, (int, float)) and value > 0 else None
-
-
-def _line(decisions: Sequence[DecisionItem], zero: datetime, name: str, series: str, meaning: str) -> Line:
-    found = [(d.at, _positive(d.figures.get(f"{name}_e"))) for d in decisions]
-    points = [Point((at - zero).total_seconds(), value) for at, value in found if value is not None]
-    needed = _positive(decisions[-1].figures.get(f"{name}_e_needed"))
-    return Line(name, points, needed, series, meaning)
 
 
 def _rates(names: Names, item: RolloutItem) -> Markup | None:
