@@ -113,7 +113,7 @@ def known_sites(text: str, known: Collection[str]) -> list[str] | None:
     strange = [site for site in asked or [] if site not in known]
     if strange:
         there = ", ".join(sorted(known)[:SITES_NAMED]) or "none"
-        raise Invalid(f"sites: there is no site {strange[0][:60]!r} with such devices: {there}", code="no_site")
+        raise Invalid(f"sites: there is no site {strange[0][:60]!r}; such devices are at {there}", code="no_site")
     return asked
 
 
