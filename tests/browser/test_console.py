@@ -67,7 +67,7 @@ async def see_and_compare(visit: Visit) -> None:
     """See the loop, an event of the field, and two versions side by side; get there by menu and palette."""
     page = visit.page
     for station in ("Field", "Simulation", "Release"):
-        await page.wait_for_selector(f"svg text:text-is('{station}')")
+        await page.wait_for_selector(f"svg text:text-is('{station}') >> visible=true")
     await visit.go("/events")
     await page.click("main tbody tr:first-child a[href^='/events/']")
     await page.wait_for_selector("h1")
