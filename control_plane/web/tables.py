@@ -1,6 +1,6 @@
 """Tables that a phone shows as cards: each cell is told the head of its column, once the page is rendered.
 
-This reads our own templates' output, in which every tag is closed and values are escaped, so that a tag ends at its `>`.
+This reads our own templates' output: every tag is closed and values are escaped, so that a tag ends at its `>`.
 """
 
 import html
@@ -17,7 +17,7 @@ SPAN = re.compile(r'colspan="(\d+)"')
 
 
 def labelled(page: str) -> str:
-    """Give every cell below a head its column's words as `data-label`; what heads a row, or is over several columns, has none."""
+    """Give cells their column's words as `data-label`; what heads a row or is over several columns has none."""
     return TABLE.sub(_label_table, page)
 
 

@@ -1,4 +1,4 @@
-"""The loop as a picture: six stations from field to field, each with what it holds now; lying, and upright for a phone."""
+"""The loop as a picture: six stations from field to field, each with what it holds now; upright on a phone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
