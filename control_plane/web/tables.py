@@ -12,7 +12,6 @@ HEAD = re.compile(r"<thead>.*?</thead>", re.DOTALL)
 COLUMN = re.compile(r"<th\b([^>]*)>(.*?)</th>", re.DOTALL)
 UNSEEN = re.compile(r'<span (?:class="unseen"|aria-hidden="true")[^>]*>.*?</span>', re.DOTALL)
 TAG = re.compile(r"<[^>]*>")
-CELL = re.compile(r"<(tr|td|th)\b([^>]*)>")
 SPAN = re.compile(r'colspan="(\d+)"')
 
 
@@ -37,18 +36,17 @@ def _columns(head: str) -> Iterator[str]:
 
 
 def _label_cells(body: str, labels: list[str]) -> Iterator[str]:
-    """Give the body in pieces, with what each cell is told put in before its tag ends."""
-    column = done = 0
-    for cell in CELL.finditer(body):
-        if cell[1] == "tr":
-            column = 0
-            continue
-        span = _span(cell[2])
-        if cell[1] == "td" and span == 1 and column < len(labels):
-            yield body[done : cell.end() - 1] + labels[column]
-            done = cell.end() - 1
-        column += span
-    yield body[done:]
+    """Give the body in pieces, with what each cell is told put in where its tag begins."""
+    first, *rows = body.split("<tr")
+    yield first
+    for row in rows:
+        before, *cells = row.split("<td")
+        yield "<tr" + before
+        column = before.count("<th") + _span(before) - 1
+        for cell in cells:
+            span = _span(cell[: cell.index(">")]) if "colspan" in cell else 1
+            yield f"<td{labels[column] if span == 1 and column < len(labels) else ''}{cell}"
+            column += span + cell.count("<th")
 
 
 def _span(attributes: str) -> int:
