@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from control_plane.kit import clock
 from control_plane.web.nav import NAV
+from control_plane.web.tables import labelled
 
 NONE = "\u2013"
 HERE = Path(__file__).parent
@@ -149,4 +150,4 @@ def environment() -> Environment:
 
 
 def page(template: str, **view: Any) -> str:
-    return environment().get_template(template).render(**view)
+    return labelled(environment().get_template(template).render(**view))
