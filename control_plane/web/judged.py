@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from control_plane.evaluation.schemas import EvaluationItem, FlipItem, GateItem, PathItem
+from control_plane.evaluation.domain import Verdict
+from control_plane.evaluation.schemas import FlipItem, GateItem, PathItem
 
 SERIES = {"harm": "s3", "over": "s3", "safe": "s2", "under": "s2", "gain": "s0"}
 SOLID = ("harm", "over")
@@ -61,15 +62,16 @@ def in_turn(flips: Sequence[FlipItem], replayed: set[tuple[str, str]]) -> list[F
     return sorted(flips, key=lambda f: ((f.suite, f.scenario) not in replayed, not f.broke))
 
 
-def progress(item: EvaluationItem, judged: bool) -> str:
+def progress(done: int, scenarios: int, *, judged: bool) -> str:
     """Say how far an evaluation went; once a gate has weighed it, what is missing was not needed."""
-    if item.done >= item.scenarios:
+    if done >= scenarios:
         return ""
     if not judged:
         return "under way"
-    return "not needed: the gate had decided" if not item.done else "stopped early: the gate had decided"
+    return "not needed: the gate had decided" if not done else "stopped early: the gate had decided"
 
 
 def judged_by(gates: Sequence[GateItem]) -> set[str]:
-    """Return the evaluations that gates have weighed, which are not waited for any more."""
-    return {str(each) for gate in gates for each in gate.evidence.get("evaluations", [])}
+    """Return the evaluations by which gates have decided; an inconclusive gate may still want more of them."""
+    decided = [gate for gate in gates if gate.verdict is not Verdict.INCONCLUSIVE]
+    return {str(each) for gate in decided for each in gate.evidence.get("evaluations", [])}

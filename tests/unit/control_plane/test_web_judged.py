@@ -1,8 +1,11 @@
 """What a gate found, in words."""
 
-from control_plane.evaluation.schemas import FlipItem, PathItem
+from datetime import UTC, datetime
+
+from control_plane.evaluation.domain import Verdict
+from control_plane.evaluation.schemas import FlipItem, GateItem, PathItem
 from control_plane.web.charts import Share, SharedBar, shared_bars
-from control_plane.web.judged import cluster_words, device_of, in_turn, levels, plot_of, unit_of
+from control_plane.web.judged import cluster_words, device_of, in_turn, judged_by, levels, plot_of, progress, unit_of
 from control_plane.web.render import after_verdict, counted, money
 
 CLUSTER = "dev_01m8dmvr9q194edjd0meqbbamr.18ebcd2d068b869b.13"
@@ -60,3 +63,35 @@ def test_a_long_note_beside_the_longest_bar_has_room() -> None:
     picture = shared_bars("t", [SharedBar("train", [Share("wall", 5, "compute")], "10.3 min, 618 J est.")], 600)
     start = float(picture.split('class="row-note"')[0].rsplit('x="', 1)[1].split('"')[0])
     assert start + 6.5 * len("10.3 min, 618 J est.") <= 600
+
+
+def test_only_a_gate_that_decided_makes_the_rest_needless() -> None:
+    gates = [_gate(Verdict.FAIL, "eval_1"), _gate(Verdict.INCONCLUSIVE, "eval_2")]
+    assert judged_by(gates) == {"eval_1"}
+
+
+def test_an_evaluation_that_is_not_needed_says_so() -> None:
+    assert progress(0, 400, judged=True) == "not needed: the gate had decided"
+    assert progress(180, 400, judged=True) == "stopped early: the gate had decided"
+    assert progress(180, 400, judged=False) == "under way"
+    assert progress(400, 400, judged=True) == ""
+
+
+def _gate(verdict: Verdict, evaluation: str) -> GateItem:
+    return GateItem(
+        id="gate_1",
+        model="m",
+        candidate="c",
+        champion=None,
+        policy_digest="p",
+        evidence={"evaluations": [evaluation]},
+        attempt=1,
+        verdict=verdict,
+        because="",
+        parts=[],
+        flips=[],
+        device_classes=[],
+        evidence_sha256="",
+        looks={},
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
