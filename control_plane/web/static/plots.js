@@ -132,7 +132,7 @@
     }
   }
 
-  addEventListener("resize", () => held.forEach((plot, figure) => plot.setSize({ width: figure.clientWidth, height: plot.height })));
+  addEventListener("resize", () => held.forEach((plot, figure) => plot.setSize({ width: figure.querySelector(".uplot-box")?.clientWidth || figure.clientWidth, height: plot.height })));
   document.addEventListener("themed", drawAll);
   document.addEventListener("refreshed", drawAll);
   drawAll();
