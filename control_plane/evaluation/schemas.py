@@ -179,6 +179,32 @@ class CaseItem(Schema):
     job_key: str
 
 
+class MetricPairItem(Schema):
+    """Means of a metric over the scenarios that both have; in how many the second's value is higher, and lower.
+
+    `yes_or_no`: every value is 0 or 1, so that a mean is the share of scenarios in which it happened.
+    """
+
+    metric: str
+    scenarios: int
+    first: float
+    second: float
+    yes_or_no: bool
+    higher: int
+    lower: int
+
+
+class SuiteComparison(Schema):
+    """What two versions did in one suite; `common_scenarios` is what their means are over."""
+
+    suite: str
+    suite_name: str
+    first_scenarios: int
+    second_scenarios: int
+    common_scenarios: int
+    metrics: list[MetricPairItem]
+
+
 class ResultsCreate(Schema):
     job_key: str = Field(max_length=200)
     file: FileRef

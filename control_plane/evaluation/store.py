@@ -97,6 +97,33 @@ async def means(session: Session, evaluation_id: str) -> Sequence[Row]:
     )
 
 
+async def evaluations_of(session: Session, content: str, limit: int) -> Sequence[Evaluation]:
+    query = select(Evaluation).where(Evaluation.content_digest == content).order_by(Evaluation.id.desc()).limit(limit)
+    return (await session.scalars(query)).all()
+
+
+async def count_cases(session: Session, evaluation_id: str) -> int:
+    query = select(func.count()).select_from(EvaluationCase).where(EvaluationCase.evaluation_id == evaluation_id)
+    return int(await session.scalar(query) or 0)
+
+
+async def paired_means(session: Session, first: str, second: str) -> Sequence[Row]:
+    """Return means by metric over the scenarios in which both evaluations have a usable value of it."""
+    return await rows(
+        session,
+        """select m.key as metric, count(*) as scenarios, avg(m.value::float8) as first, avg(n.value::float8) as second,
+                  bool_and(m.value::float8 in (0, 1) and n.value::float8 in (0, 1)) as yes_or_no,
+                  count(*) filter (where n.value::float8 > m.value::float8) as higher,
+                  count(*) filter (where n.value::float8 < m.value::float8) as lower
+           from evaluation_case a
+           join evaluation_case b on b.evaluation_id = :second and b.scenario = a.scenario and b.status = 'ok',
+                jsonb_each_text(a.metrics) m, jsonb_each_text(b.metrics) n
+           where a.evaluation_id = :first and a.status = 'ok' and n.key = m.key group by m.key order by m.key""",
+        first=first,
+        second=second,
+    )
+
+
 async def find_gate_by_key(session: Session, key: str) -> Gate | None:
     return await session.scalar(select(Gate).where(Gate.key == key))
 

@@ -1,14 +1,15 @@
 """Two versions side by side, as rows of one table: what is the same, what differs, and which way is better."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from control_plane.evaluation.schemas import EvaluationItem
+from control_plane.evaluation.schemas import MetricPairItem, SuiteComparison
 from control_plane.registry.schemas import VersionItem
 from control_plane.telemetry.schemas import Rate, RateLine
 from control_plane.web.figures import rate_words
-from control_plane.web.render import NONE, amount, size, whole
+from control_plane.web.names import Names
+from control_plane.web.render import NONE, amount, counted, short_id, size, whole, with_unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,19 +23,28 @@ class Row:
     change: str = ""
 
 
-def identity(a: VersionItem, b: VersionItem) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class Table:
+    """`told` says what the figures are over."""
+
+    title: str
+    rows: Sequence[Row]
+    told: str = ""
+
+
+def identity(names: Names, a: VersionItem, b: VersionItem) -> list[Row]:
     """What they are: where they come from and how large they are."""
     asked: list[tuple[str, Callable[[VersionItem], object]]] = [
         ("label", lambda v: v.label or NONE),
         ("made by", lambda v: v.created_by),
-        ("parent", lambda v: (v.parent or NONE)[:12]),
+        ("parent", lambda v: names.label(v.parent) if v.parent else NONE),
         ("dataset version", lambda v: (v.dataset or NONE)[:12]),
-        ("training", lambda v: v.training or NONE),
+        ("training", lambda v: short_id(v.training or NONE)),
     ]
     rows = [_row(name, str(read(a)), str(read(b))) for name, read in asked]
     rows.append(numbers("size of the bundle", _bytes(a), _bytes(b), size))
-    names = sorted(set(a.card) | set(b.card))
-    return rows + [_card(name, a.card.get(name), b.card.get(name)) for name in names]
+    cards = sorted(set(a.card) | set(b.card))
+    return rows + [_card(name, a.card.get(name), b.card.get(name)) for name in cards]
 
 
 def _bytes(version: VersionItem) -> float:
@@ -65,26 +75,22 @@ def numbers(name: str, a: float | None, b: float | None, words: Callable[[float]
     return Row(name, first, second, first != second, change)
 
 
-def simulated(a: str, b: str, evaluations: Iterable[EvaluationItem]) -> list[Row]:
-    """Means of both in the newest evaluation of each suite that both were driven in."""
-    newest: dict[tuple[str, str], EvaluationItem] = {}
-    for item in evaluations:  # newest first
-        newest.setdefault((item.suite_name, item.content_digest), item)
-    rows = []
-    for suite in sorted({suite for suite, _ in newest}):
-        first, second = newest.get((suite, a)), newest.get((suite, b))
-        if first is not None and second is not None:
-            rows += _means(suite, first, second)
-    return rows
+def simulated(found: SuiteComparison) -> Table:
+    """Means of both over the scenarios of one suite that both were driven in."""
+    driven = f"driven in {whole(found.first_scenarios)} and {whole(found.second_scenarios)}"
+    told = f"Over the {counted(found.common_scenarios, 'scenario')} that both have a result of ({driven})."
+    if any(metric.yes_or_no for metric in found.metrics):
+        told += " Shares in %; +: scenarios in which it happens with the second only, -: with the first only."
+    return Table(f"In simulation: {found.suite_name}", [_metric(metric) for metric in found.metrics], told)
 
 
-def _means(suite: str, a: EvaluationItem, b: EvaluationItem) -> list[Row]:
-    names = sorted(set(a.means) | set(b.means))
-    rows = [_row(f"{suite}: scenarios", f"{a.done} of {a.scenarios}", f"{b.done} of {b.scenarios}")]
-    return rows + [
-        numbers(f"{suite}: mean {name.replace('_', ' ')}", a.means.get(name), b.means.get(name), amount)
-        for name in names
-    ]
+def _metric(metric: MetricPairItem) -> Row:
+    name = with_unit(metric.metric)
+    if not metric.yes_or_no:
+        return numbers(name, metric.first, metric.second, amount)
+    first, second = (f"{amount(100 * value)} %" for value in (metric.first, metric.second))
+    flips = f"+{metric.higher} -{metric.lower}" if metric.higher or metric.lower else ""
+    return Row(name, first, second, bool(flips), flips)
 
 
 def in_the_field(rates: Sequence[Rate], sums: Mapping[str, Sequence[RateLine]]) -> list[Row]:

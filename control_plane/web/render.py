@@ -12,10 +12,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from control_plane.kit import clock
+from control_plane.rollout.domain import without_override
 from control_plane.web.nav import NAV
 from control_plane.web.tables import labelled
 
 NONE = "\u2013"
+UNIT_WORDS = {"m": "m", "s": "s", "ms": "ms", "j": "J", "w": "W", "mj": "mJ", "km": "km", "bytes": "bytes"}
 HERE = Path(__file__).parent
 MEDIA = {
     ".txt": "text/plain; charset=utf-8",
@@ -117,7 +119,7 @@ def counted(number: float, name: str, many: str = "") -> str:
 
 def after_verdict(because: str, verdict: object) -> str:
     """Leave out the verdict with which a gate's sentence begins, where a badge says it already."""
-    return because.removeprefix(f"{verdict}: ").replace("all 1 parts pass", "its only part passes")
+    return because.removeprefix(f"{verdict}: ")
 
 
 def fact(value: object) -> str:
@@ -130,6 +132,12 @@ def fact(value: object) -> str:
 def words(value: object) -> str:
     """Write a name of the code as words."""
     return str(value).replace("_", " ")
+
+
+def with_unit(name: str) -> str:
+    """Write a name that ends with its unit as words and unit: "min_clearance_m" is "min clearance, m"."""
+    stem, _, unit = name.rpartition("_")
+    return f"{words(stem)}, {UNIT_WORDS[unit]}" if stem and unit in UNIT_WORDS else words(name)
 
 
 def pretty(value: Any) -> str:
@@ -162,7 +170,7 @@ def environment() -> Environment:
         auto_reload=False,
     )
     filters: tuple[Callable[..., object], ...] = (instant, clock_time, amount, whole, seconds, size, energy, words)
-    filters += (pretty, fact, digest, short_id, money, counted, after_verdict)
+    filters += (pretty, fact, digest, short_id, money, counted, after_verdict, with_unit, without_override)
     made.filters.update({function.__name__: function for function in filters})
     made.globals |= {"static_version": static_version, "nav": NAV}
     return made

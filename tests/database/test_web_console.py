@@ -97,7 +97,7 @@ async def test_two_versions_are_compared_and_what_differs_is_told(site: Site) ->
     browser = await site.browser(Role.VIEWER)
     one, two = site.made.versions[0].content_digest, site.made.versions[-1].content_digest
     page = (await browser.get(f"/compare?a={one}&b={two}")).text
-    for words in ("What they are", "In simulation", "nominal: mean incident", "incident rate (95 %)", "when and where"):
+    for words in ("What they are", "In simulation", "In simulation: nominal", "incident rate (95 %)", "when and where"):
         assert words in page, words
     assert re.search(r"[+-]\d+ %", page)
     assert (await browser.get("/compare")).status_code == 200

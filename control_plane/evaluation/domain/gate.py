@@ -235,7 +235,11 @@ def _overall(policy: GatePolicy, parts: Sequence[PartVerdict], context: Context)
             return verdict, f"{verdict}: {reasons}{warning}"
     if not parts:
         return Verdict.INCONCLUSIVE, "inconclusive: the policy has no rule that applies"
-    return Verdict.PASS, f"pass: all {len(parts)} parts pass at alpha {policy.alpha:g}{warning}"
+    return Verdict.PASS, f"pass: {_all(parts)} at alpha {policy.alpha:g}{warning}"
+
+
+def _all(parts: Sequence[PartVerdict]) -> str:
+    return "its only part passes" if len(parts) == 1 else f"all {len(parts)} parts pass"
 
 
 def _flips(policy: GatePolicy, evidence: Sequence[PairedSuite]) -> tuple[Flip, ...]:

@@ -146,7 +146,8 @@ def calibrate(releases: Sequence[Release]) -> Calibration:
 def trust_of(found: Calibration) -> Trust:
     """Trust a simulator whose predictions held more often than not; with too few releases, say that."""
     if found.releases < FEWEST_RELEASES:
-        because = f"{found.releases} releases have been in the field; from {FEWEST_RELEASES} on predictions are judged"
+        have = "1 release has" if found.releases == 1 else f"{found.releases} releases have"
+        because = f"{have} been in the field; from {FEWEST_RELEASES} on predictions are judged"
         return Trust(None, because)
     held = f"the field agreed with {found.held} of {found.releases} predictions of this simulator"
     bias = f", incidents were {math.exp(found.bias or 0.0):.2f} times what it said"

@@ -1,5 +1,6 @@
 """Take suites and results in, let the gate decide over them, keep what decided, and set it against the field."""
 
+from control_plane.evaluation.service.comparisons import compare
 from control_plane.evaluation.service.dossiers import backtest, paths, replay
 from control_plane.evaluation.service.effort import efforts
 from control_plane.evaluation.service.evaluations import (
@@ -33,6 +34,7 @@ __all__ = [
     "ask_stop",
     "attest",
     "backtest",
+    "compare",
     "create_evaluation",
     "create_suite",
     "efforts",

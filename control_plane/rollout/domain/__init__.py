@@ -59,7 +59,7 @@ from control_plane.rollout.domain.values import (
     Withdraw,
 )
 from control_plane.rollout.domain.windows import DAYS, Window, window_closed
-from control_plane.rollout.domain.words import amount_of, time_of, unit_of
+from control_plane.rollout.domain.words import amount_of, time_of, unit_of, without_override
 
 __all__ = [
     "DAYS",
@@ -144,4 +144,5 @@ __all__ = [
     "way_of",
     "weigh",
     "window_closed",
+    "without_override",
 ]

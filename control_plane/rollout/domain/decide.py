@@ -22,6 +22,7 @@ from control_plane.rollout.domain.values import (
     Seen,
     Withdraw,
 )
+from control_plane.rollout.domain.words import OVERRIDDEN
 
 NO_WAY_BACK = "withdrawn; nothing came before it, so devices that have it keep it until the next release"
 
@@ -293,4 +294,4 @@ def _override(rollout: Rollout) -> str:
     if rollout.gate_verdict is Verdict.PASS or not rollout.override_reason:
         return ""
     said = rollout.gate_verdict or "nothing"
-    return f" [the gate said {said}; overridden: {rollout.override_reason}]"
+    return f"{OVERRIDDEN}{said}; overridden: {rollout.override_reason}]"

@@ -7,6 +7,14 @@ TIMES: Final = ((1.0, "days"), (1 / 24, "hours"), (1 / 1440, "minutes"))
 AMOUNTS: Final = {"distance_m": (1000.0, "km"), "duration_s": (3600.0, "hours")}
 
 
+OVERRIDDEN: Final = " [the gate said "
+
+
+def without_override(because: str) -> str:
+    """Leave out that the gate was overridden, where it is told beside the sentence."""
+    return because.partition(OVERRIDDEN)[0]
+
+
 def unit_of(days: float) -> tuple[float, str]:
     """Return the longest unit of which this is at least one, with its length in days."""
     return next((time for time in TIMES if days >= time[0]), TIMES[-1])

@@ -3,12 +3,15 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from markupsafe import Markup
 
 from control_plane.web.charts.svg import WIDE, clipped, element, joined, line, link, picture, short, text, ticks
 
 MARKS_MOST = 9
+LETTER = 6.0  # width of a small letter, px
+ANCHORS = {-1: "end", 0: "middle", 1: "start"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ def whiskers(
         joined([line(scale.place(m), 4, scale.place(m), low, "grid"), _tick(scale.place(m), low, short(m))])
         for m in scale.marks
     ]
-    parts += [_marked(scale.place(at), low, words) for at, words in lines]
+    parts += _marked([(scale.place(at), words) for at, words in sorted(lines)], low)
     parts += [_row(item, i * tall + (18 if lines else 4), left, scale) for i, item in enumerate(items)]
     parts.append(text(width - 138, low + 17, unit, "tick"))
     return picture(width, low + 24, title, *parts, class_="chart whiskers")
@@ -95,8 +98,14 @@ def _tick(x: float, low: float, words: str) -> Markup:
     return text(x, low + 17, words, "tick", "middle")
 
 
-def _marked(x: float, low: float, words: str) -> Markup:
-    return joined([line(x, 12, x, low, "needed"), text(x, 9, words, "tick", "middle")])
+def _marked(lines: Sequence[tuple[float, str]], low: float) -> list[Markup]:
+    """Draw lines with their words above; words that would run into each other lean away from each other."""
+    near = [b - a < LETTER * (len(one) + len(other)) / 2 + 8 for (a, one), (b, other) in pairwise(lines)]
+    leans = [(i > 0 and near[i - 1]) - (i < len(near) and near[i]) for i in range(len(lines))]
+    found = [line(x, 12, x, low, "needed") for x, _ in lines]
+    return found + [
+        text(x + 3 * lean, 9, words, "tick", ANCHORS[lean]) for (x, words), lean in zip(lines, leans, strict=True)
+    ]
 
 
 def _row(item: Whisker, y: float, left: float, scale: _Scale) -> Markup:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 
 from control_plane.evaluation import service as evaluation
-from control_plane.evaluation.schemas import EvaluationItem
+from control_plane.evaluation.schemas import SuiteComparison
 from control_plane.fleet import service as fleet
 from control_plane.kit.errors import Invalid
 from control_plane.kit.http import Response
@@ -20,7 +20,7 @@ from control_plane.web.names import load_names, rate_of
 from control_plane.web.pages.overview import field_sums
 
 LOOKED_AT = 100
-EVALUATIONS_S = 10.0
+COMPARED_S = 10.0
 compare = pages()
 
 
@@ -56,9 +56,9 @@ async def _tables(call: PageCall, a: VersionItem, b: VersionItem) -> dict[str, o
     gates = [(await evaluation.list_gates(call.session, candidate=v.content_digest, limit=3)).items for v in pair]
     return {
         "tables": [
-            ("What they are", comparison.identity(a, b)),
-            ("In simulation", comparison.simulated(a.content_digest, b.content_digest, await _evaluations(call))),
-            ("In the field", comparison.in_the_field(rates, await _sums(call))),
+            comparison.Table("What they are", comparison.identity(names, a, b)),
+            *(comparison.simulated(suite) for suite in await _suites(call, a.content_digest, b.content_digest)),
+            comparison.Table("In the field", comparison.in_the_field(rates, await _sums(call))),
         ],
         "picture": rate_picture(names, list(zip(pair, rates, strict=True)), WIDE),
         "gates": gates,
@@ -67,11 +67,8 @@ async def _tables(call: PageCall, a: VersionItem, b: VersionItem) -> dict[str, o
     }
 
 
-async def _evaluations(call: PageCall) -> list[EvaluationItem]:
-    async def make() -> list[EvaluationItem]:
-        return (await evaluation.list_evaluations(call.session, limit=LOOKED_AT)).items
-
-    return await call.desk.cache.get("evaluations-compared", EVALUATIONS_S, make)
+async def _suites(call: PageCall, a: str, b: str) -> list[SuiteComparison]:
+    return await call.desk.cache.get(("compared", a, b), COMPARED_S, lambda: evaluation.compare(call.session, a, b))
 
 
 async def _sums(call: PageCall) -> dict[str, list[RateLine]]:

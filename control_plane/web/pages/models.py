@@ -19,9 +19,10 @@ from control_plane.web.edge import PageCall, SeeCall, pages
 from control_plane.web.figures import coverage_picture, rate_picture
 from control_plane.web.kinship import Words, draw, family_of
 from control_plane.web.labels import lineage_page, load_labels
-from control_plane.web.names import load_names, rate_of
+from control_plane.web.names import Names, load_names, rate_of
 from control_plane.web.pages.lineage import formats_of
 from control_plane.web.pages.overview import field_sums, version_rates
+from control_plane.web.told import rules_of, told
 
 SHOWN_VERSIONS = 100
 UP, DOWN = 4, 3
@@ -50,8 +51,16 @@ async def show_model(name: str, call: SeeCall) -> Response:
         rates=rate_picture(names, await version_rates(call, names, sums, name)),
         gates={gate.candidate: gate for gate in reversed(gates)},
         baselines={b.content_digest for b in await rollout.list_baselines(call.session)},
+        policy=_policy(names, model),
         **await _against_the_field(call, model),
     )
+
+
+def _policy(names: Names, model: ModelItem) -> dict[str, Any]:
+    """Tell the gate's policy: its parts, those of a first version, and what holds for all of them."""
+    metric = str(model.gate.get("metric", "incident"))
+    rules = {key: rules_of(model.gate.get(key, []), metric) for key in ("parts", "first")}
+    return rules | {"rest": told(names, {key: value for key, value in model.gate.items() if key not in rules})}
 
 
 async def _against_the_field(call: PageCall, model: ModelItem) -> dict[str, Any]:

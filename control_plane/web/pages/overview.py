@@ -29,7 +29,7 @@ from control_plane.web.edge import FormCall, PageCall, SeeCall, pages
 from control_plane.web.figures import elapsed, rate_picture, steps_of
 from control_plane.web.names import RATE_S, Names, load_names, rate_of
 from control_plane.web.pages.doors import local
-from control_plane.web.render import amount, whole
+from control_plane.web.render import amount, counted, whole
 
 SHOWN_VERSIONS = 6
 SHOWN_ROLLOUTS = 20
@@ -136,7 +136,8 @@ async def _data(call: PageCall) -> Station:
     found = await datasets.list_versions(call.session, limit=20)
     newest = found.items[0] if found.items else None
     detail = f"newest: {newest.clips} clips" if newest else "no dataset version yet"
-    return Station("Data", "/events", f"{len(found.items)}{'+' if found.next else ''}", "dataset versions", detail)
+    unit = "dataset version" if len(found.items) == 1 else "dataset versions"
+    return Station("Data", "/events", f"{len(found.items)}{'+' if found.next else ''}", unit, detail)
 
 
 async def _training(call: PageCall) -> Station:
@@ -158,10 +159,12 @@ async def recent_evaluations(call: PageCall) -> Page[EvaluationItem]:
 async def _simulation(call: PageCall, runs: list[RunItem]) -> Station:
     found = (await recent_evaluations(call)).items
     done = sum(e.done for e in found)
-    newest = f"{found[0].suite_name}: {found[0].done} of {found[0].scenarios}" if found else "no evaluation yet"
     running = any(r.state not in RUN_ENDS for r in runs)
-    busy = bool(found) and running and found[0].done < found[0].scenarios
-    return Station("Simulation", "/evaluations", whole(done), "scenarios", newest, busy)
+    under_way = next((e for e in found if running and e.done < e.scenarios), None)
+    detail = f"in the newest {counted(len(found), 'evaluation')}" if found else "no evaluation yet"
+    if under_way:
+        detail = f"{under_way.suite_name}: {whole(under_way.done)} of {whole(under_way.scenarios)}"
+    return Station("Simulation", "/evaluations", whole(done), "scenarios", detail, busy=under_way is not None)
 
 
 async def _evidence(call: PageCall) -> Station:

@@ -8,6 +8,8 @@ from control_plane.kit.settings import Settings
 from control_plane.pipelines import service
 from control_plane.web.edge import SeeCall, pages
 from control_plane.web.figures import elapsed, step_picture, steps_of
+from control_plane.web.names import load_names
+from control_plane.web.told import told
 
 SHOWN_JOBS = 200
 runs = pages()
@@ -28,12 +30,14 @@ async def show_runs(call: SeeCall, after: Cursor = None) -> Response:
 async def show_run(run_id: str, call: SeeCall) -> Response:
     run = await service.get_run(call.session, run_id)
     jobs = (await factory.list_jobs(call.session, run_id=run_id, limit=SHOWN_JOBS)).items
-    steps = steps_of(run)
+    steps, names = steps_of(run), await load_names(call)
     return call.show(
         "run.html",
         run=run,
         prefect=prefect_page(call.context.settings, run.orchestrator_id),
         steps=steps,
+        params=told(names, run.params),
+        result=told(names, run.result or {}),
         jobs=jobs,
         picture=step_picture(run),
         lasted=elapsed(run.requested_at, run.finished_at),

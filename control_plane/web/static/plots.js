@@ -93,7 +93,8 @@
     const first = Math.floor(Math.log10(low)), last = Math.ceil(Math.log10(high)), stride = Math.max(1, Math.ceil((last - first) / 7));
     const found = [];
     for (let power = first; power <= last; power += stride) found.push(Number(`1e${power}`));
-    return found;
+    const inside = found.filter((value) => value >= low * 0.999 && value <= high * 1.001);
+    return inside.length ? inside : [low, high];
   }
 
   function lineOf(line, data) {
@@ -109,11 +110,14 @@
     pen.textAlign = "left";
     pen.textBaseline = "alphabetic";
     pen.setLineDash([5, 4]);
+    const said = [];
     for (const { y, words } of data.levels || []) {
       const at = plot.valToPos(y, "y", true);
       if (at < top || at > top + height) continue;
       stroke(pen, left, at, left + width, at);
-      pen.fillText(words, left + 6, at - 5);
+      const place = freePlace(said, left + 6, at, pen.measureText(words).width);
+      said.push(place);
+      pen.fillText(words, place.x, place.y);
     }
     for (const { x, words } of data.marks || []) {
       const at = plot.valToPos(x, "x", true);
@@ -122,6 +126,13 @@
       pen.fillText(words, at + 5, top + 12 * devicePixelRatio);
     }
     pen.restore();
+  }
+
+  // Words stand over their line; where others stand there already, beside them.
+  function freePlace(said, x, at, wide) {
+    const tall = 12 * devicePixelRatio, place = { x, y: at - 5, wide };
+    for (const other of said) if (Math.abs(other.y - place.y) < tall && other.x + other.wide + 8 > place.x) place.x = other.x + other.wide + 14;
+    return place;
   }
 
   function stroke(pen, x1, y1, x2, y2) {

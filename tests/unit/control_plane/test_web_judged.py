@@ -56,7 +56,6 @@ def test_small_money_is_not_nothing() -> None:
 def test_counts_and_verdicts_read_well() -> None:
     assert (counted(1, "part"), counted(2, "part"), counted(2, "box", "boxes")) == ("1 part", "2 parts", "2 boxes")
     assert after_verdict("fail: nominal is worse", "fail") == "nominal is worse"
-    assert after_verdict("pass: all 1 parts pass at alpha 0.05", "pass") == "its only part passes at alpha 0.05"
 
 
 def test_a_long_note_beside_the_longest_bar_has_room() -> None:
