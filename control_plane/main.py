@@ -18,6 +18,7 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from control_plane.access.api import api as access_api
+from control_plane.access.api import caller as caller_api
 from control_plane.access.api import people as people_api
 from control_plane.access.service import Passwords
 from control_plane.audit.api import api as audit_api
@@ -85,6 +86,7 @@ ROUTERS = (
     audit_api,
     access_api,
     people_api,
+    caller_api,
     webhooks_api,
 )
 MAX_BODY_BYTES = 16 << 20

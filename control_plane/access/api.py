@@ -7,6 +7,7 @@ from fastapi import Depends, Query
 from control_plane.access import service
 from control_plane.access.schemas import (
     MAX_REASON,
+    Caller,
     PersonCreate,
     PersonItem,
     PersonPatch,
@@ -15,7 +16,8 @@ from control_plane.access.schemas import (
     TokenMade,
 )
 from control_plane.access.service import Passwords
-from control_plane.kit.http import AdminCall, Request, router
+from control_plane.kit.http import AdminCall, Request, ViewerCall, router
+from control_plane.kit.roles import MAY
 
 api = router("access", "/tokens")
 Why = Annotated[str, Query(max_length=MAX_REASON, description="why; it is kept in the audit trail")]
@@ -37,6 +39,15 @@ async def create_token(body: TokenCreate, call: AdminCall) -> TokenMade:
 async def revoke_token(name: str, call: AdminCall, reason: Why = "") -> TokenItem:
     """Revoke a name's token, at once."""
     return await service.revoke_token(call.session, call.principal.name, name, reason)
+
+
+caller = router("access", "/whoami")
+
+
+@caller.get("", name="whoami")
+async def whoami(call: ViewerCall) -> Caller:
+    """Say who calls, by token or session, and what they may do."""
+    return Caller(name=call.principal.name, role=call.principal.role, may=sorted(MAY[call.principal.role]))
 
 
 people = router("access", "/people")

@@ -30,6 +30,14 @@ class TokenItem(Schema):
     last_used_at: datetime | None
 
 
+class Caller(Schema):
+    """Whoever asks, and every role whose rights they have."""
+
+    name: str
+    role: Role
+    may: list[Role]
+
+
 class TokenMade(Schema):
     """`token` is shown this once."""
 

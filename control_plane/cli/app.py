@@ -89,6 +89,7 @@ LOOKS: dict[str, Callable[..., Answer]] = {
     "simulate": simulate.simulate,
     "status": short.status,
     "verify": verify.verify,
+    "whoami": short.whoami,
 }
 CHANGES: dict[str, Callable[..., Answer]] = {
     "add": short.add,

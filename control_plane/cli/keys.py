@@ -13,6 +13,7 @@ from control_plane.cli.answers import Answer, Change, Raw, Report
 from control_plane.cli.command import DryRun, Verb
 from control_plane.cli.connection import client
 from control_plane.cli.home import default_home
+from control_plane.cli.key_trial import TryOnly, tried
 from control_plane.cli.later import Later
 from control_plane.cli.output import View, console, for_people, literal, say, show_one
 from control_plane.client import post
@@ -62,6 +63,7 @@ def init(
     director_days: Annotated[
         float, typer.Option(min=1, max=366, help="days until the director key must be rotated")
     ] = 30,
+    dry_run: TryOnly = False,
 ) -> None:
     """Make the keys, the first root and the trust policy of a new installation. Nothing is overwritten.
 
@@ -79,7 +81,10 @@ def init(
         director_days=director_days,
     )
     folder = _folder(home)
-    keymaking.init_keys(folder, clock.now(), plan)
+    with tried(folder, dry_run=dry_run) as at:
+        keymaking.init_keys(at, clock.now(), plan)
+    if dry_run:
+        return
     console.print(f"keys and first root are in {folder}")
     console.print(
         f"[bold]Now move {folder / 'offline'} to machines or media that are never online[/bold], one key to each; "
@@ -163,6 +168,7 @@ def rotate(
     uri: Annotated[str | None, typer.Option(help="a key that exists: awskms:..., hsm:..., file2:...")] = None,
     public: Annotated[Path | None, typer.Option(help="its public key: PEM, or 64 hex digits")] = None,
     no_sign: Unsigned = False,
+    dry_run: TryOnly = False,
 ) -> None:
     """Put a new key in a role. With the offline keys here it is done at once, and a server with this home takes it in.
 
@@ -174,10 +180,11 @@ def rotate(
     folder = _folder(home)
     if (uri is None) != (public is None):
         raise Invalid("--uri and --public go together", code="key_refused")
-    proposal.check_rotation(folder, role)
-    entry = proposal.new_key(folder, role) if uri is None or public is None else _foreign(uri, public)
-    proposal.propose_rotation(folder, role, entry, clock.now(), drop=drop, keep_old=keep_old)
-    _carry_on(folder, no_sign=no_sign)
+    with tried(folder, dry_run=dry_run) as at:
+        proposal.check_rotation(at, role)
+        entry = proposal.new_key(at, role) if uri is None or public is None else _foreign(uri, public)
+        proposal.propose_rotation(at, role, entry, clock.now(), drop=drop, keep_old=keep_old)
+        _carry_on(at, no_sign=no_sign)
 
 
 def _foreign(uri: str, public: Path) -> KeyEntry:
@@ -191,13 +198,15 @@ def renew(
     roles: Annotated[list[str], typer.Argument(help="root, targets, or both")],
     home: Home = None,
     no_sign: Unsigned = False,
+    dry_run: TryOnly = False,
 ) -> None:
     """Sign root or targets again with a new expiry. The worker renews all other roles by itself.
 
     Example: fleetloop keys renew targets
     """
-    proposal.propose_renewal(_folder(home), roles, clock.now())
-    _carry_on(_folder(home), no_sign=no_sign)
+    with tried(_folder(home), dry_run=dry_run) as at:
+        proposal.propose_renewal(at, roles, clock.now())
+        _carry_on(at, no_sign=no_sign)
 
 
 @keys.command("policy")
@@ -207,6 +216,7 @@ def policy(
     ] = None,
     home: Home = None,
     no_sign: Unsigned = False,
+    dry_run: TryOnly = False,
 ) -> None:
     """Print the trust policy, or sign another one: approvers, thresholds, allowed suites.
 
@@ -220,8 +230,9 @@ def policy(
         return
     if not file.is_file() or file.stat().st_size > POLICY_BYTES:
         raise Invalid(f"{file} is no file of at most {POLICY_BYTES} bytes", code="policy_refused")
-    proposal.propose_policy(folder, file.read_bytes(), clock.now())
-    _carry_on(folder, no_sign=no_sign)
+    with tried(folder, dry_run=dry_run) as at:
+        proposal.propose_policy(at, file.read_bytes(), clock.now())
+        _carry_on(at, no_sign=no_sign)
 
 
 def _carry_on(folder: Path, *, no_sign: bool = False) -> None:
@@ -326,12 +337,16 @@ def sign(
 
 
 @ceremony.command("import")
-def take(exported: Annotated[Path, typer.Argument(help="the folder that was signed")], home: Home = None) -> None:
+def take(
+    exported: Annotated[Path, typer.Argument(help="the folder that was signed")],
+    home: Home = None,
+    dry_run: TryOnly = False,
+) -> None:
     """Take signatures over, and finish once there are enough.
 
     Example: fleetloop keys ceremony import /media/stick/ceremony
     """
-    folder = _folder(home)
-    added = ceremonies.take_signatures(folder, exported)
-    console.print(", ".join(f"{role}: {number} new" for role, number in added.items()))
-    _carry_on(folder, no_sign=True)
+    with tried(_folder(home), dry_run=dry_run) as at:
+        added = ceremonies.take_signatures(at, exported)
+        console.print(", ".join(f"{role}: {number} new" for role, number in added.items()))
+        _carry_on(at, no_sign=True)

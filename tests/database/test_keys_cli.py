@@ -81,6 +81,24 @@ async def tick(live: Live) -> int:
     return await TrustKeeper(live.server.context, look_s=0).tick()
 
 
+def tree(home: Path) -> dict[str, tuple[int, bytes]]:
+    return {str(p): (p.stat().st_mtime_ns, p.read_bytes()) for p in sorted(home.rglob("*")) if p.is_file()}
+
+
+def test_a_rehearsal_says_what_it_would_write_and_writes_nothing(home: Path, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.json"
+    policy.write_text(json.dumps(json.loads(keys(home, "policy")) | {"version": 2}))
+    before = tree(home)
+    assert "made signed/2.targets.json" in keys(home, "renew", "targets", "--dry-run")
+    assert "made online/director-2.pem" in keys(home, "rotate", "director", "--dry-run")
+    assert "made pending/targets.json" in keys(home, "renew", "targets", "--dry-run", "--no-sign")
+    assert "changed signed/trust-policy.json" in keys(home, "policy", str(policy), "--dry-run")
+    assert "no role" in keys(home, "rotate", "nobody", "--dry-run", status=1)
+    assert tree(home) == before
+    assert "would have made" in keys(tmp_path / "other", "init", "--dry-run")
+    assert not (tmp_path / "other").exists()
+
+
 def test_the_installed_command_explains_itself(tmp_path: Path) -> None:
     assert "Example" in installed(tmp_path, "init", "--help")
     assert "Example" in installed(tmp_path, "ceremony", "sign", "--help")

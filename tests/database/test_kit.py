@@ -208,6 +208,15 @@ async def test_what_is_rolled_back_is_not_emitted(server: Server) -> None:
     assert await count(server, "kit_outbox") == 0
 
 
+async def test_whoever_calls_can_ask_who_they_are(server: Server) -> None:
+    assert await server.ok("GET", "/whoami", Role.APPROVER) == {
+        "name": "test-approver",
+        "role": "approver",
+        "may": ["approver", "viewer"],
+    }
+    assert (await server.http.get("/api/v1/whoami")).status_code == 401
+
+
 async def test_tokens_have_roles_and_can_be_taken_back(server: Server) -> None:
     body = {"device_class": "cart"}
     for role, status in ((Role.VIEWER, 403), (Role.APPROVER, 403), (Role.PIPELINE, 403), (Role.OPERATOR, 422)):

@@ -126,6 +126,9 @@ async def test_find_knows_pages_and_things(site: Site) -> None:
     browser = await site.browser(Role.VIEWER)
     assert "/audit" in (await browser.get("/find?q=aud", headers={"HX-Request": "true"})).text
     assert f"/models/{MODEL}" in (await browser.get(f"/find?q={MODEL[:6]}")).text
+    listed = (await site.server.ok("GET", "/devices?limit=1"))["items"][0]
+    by_serial = (await browser.get("/find", params={"q": listed["serial"]})).text
+    assert f'/fleet/{listed["id"]}"' in by_serial
     nothing = (await browser.get("/find?q=<img src=x>")).text
     assert "devices &lt;img src=x&gt;…" in nothing
     assert "/fleet?q=%3Cimg+src%3Dx%3E" in nothing

@@ -143,6 +143,7 @@ x     DELETE /api/v1/webhooks/{webhook_id}
 x     GET /api/v1/webhooks/{webhook_id}/deliveries
 x     POST /api/v1/webhooks/{webhook_id}/secret
 x     POST /api/v1/webhooks/{webhook_id}/test
+voapx GET /api/v1/whoami
 voapx GET /audit
 voapx GET /audit.jsonl
 voapx GET /evaluations

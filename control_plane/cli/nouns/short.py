@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from pydantic import BaseModel
 
-from control_plane.cli.answers import Answer, Change, Report
+from control_plane.cli.answers import Answer, Change, One, Report
 from control_plane.cli.connection import client
 from control_plane.cli.doctor import State, examine
 from control_plane.cli.nouns import views
@@ -37,6 +37,14 @@ def status() -> Answer:
             show(items, view, title)
 
     return Report([item for _, _, items in parts for item in items], tell)
+
+
+def whoami() -> Answer:
+    """Say as whom this command line calls, and what they may do.
+
+    For example: fleetloop whoami -o json
+    """
+    return One(client("viewer").whoami(), views.CALLER)
 
 
 def doctor() -> Answer:

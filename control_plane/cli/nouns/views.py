@@ -76,6 +76,7 @@ RUN = View(
 SCENARIO = View("source", ("source", "state", "failures", "seeds", "guilty", "because"))
 SUITE = View("digest", ("digest", "name", "kind", "model", "scenarios", "version"), ("simulator", "created_at"))
 TALLY = View("site", ("site", "device_class", "standing", "devices"))
+CALLER = View("name", ("name", "role", "may"))
 PERSON = View("name", ("name", "role", "active", "provider", "last_seen_at"))
 TOKEN = View("name", ("name", "role", "created_at", "revoked_at", "last_used_at"))
 TOKEN_MADE = View("token", ("name", "role", "token"))

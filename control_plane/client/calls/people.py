@@ -3,7 +3,15 @@
 from collections.abc import Collection
 from typing import Any
 
-from control_plane.access.schemas import PersonCreate, PersonItem, PersonPatch, TokenCreate, TokenItem, TokenMade
+from control_plane.access.schemas import (
+    Caller,
+    PersonCreate,
+    PersonItem,
+    PersonPatch,
+    TokenCreate,
+    TokenItem,
+    TokenMade,
+)
 from control_plane.audit.schemas import AuditCheck, AuditItem
 from control_plane.client.ask import Ask, Call, Pages, Walk, create, get, post, segment
 from control_plane.exports.domain import Format
@@ -71,6 +79,11 @@ class PeopleCalls:
     def revoke_token(self, name: str) -> Ask[TokenItem]:
         """Revoke a name's token."""
         return Ask(TokenItem, "DELETE", f"/tokens/{segment(name)}")
+
+    @Call
+    def whoami(self) -> Ask[Caller]:
+        """Return who this client calls as, and what they may do."""
+        return get(Caller, "/whoami")
 
     @Call
     def create_person(self, body: PersonCreate) -> Ask[PersonItem]:

@@ -5,6 +5,8 @@ from urllib.parse import urlencode
 from fastapi.responses import HTMLResponse, StreamingResponse
 
 from control_plane.evaluation import service as evaluation
+from control_plane.fleet import service as fleet
+from control_plane.fleet.domain import Filter
 from control_plane.kit.http import APIRouter, Request, Response, context_of
 from control_plane.pipelines import service as pipelines
 from control_plane.rollout import service as rollout
@@ -14,7 +16,8 @@ from control_plane.web.nav import DOORS, Door
 from control_plane.web.pulse import Pulse
 from control_plane.web.render import page, short_id
 
-SHOWN = 12
+SHOWN = 14
+DEVICES = 4
 LOOKED_AT = 50
 MAX_ASKED = 100
 live = APIRouter(include_in_schema=False)
@@ -41,7 +44,8 @@ async def stream(request: Request) -> Response:
 async def find(call: SeeCall, q: str = "") -> Response:
     """Find pages and things by a part of their name."""
     asked = q.strip().lower()[:MAX_ASKED]
-    doors = [door for door in [*DOORS, *await _things(call, asked)] if _fits(door, asked)][:SHOWN]
+    doors = [door for door in [*DOORS, *await _things(call, asked)] if _fits(door, asked)]
+    doors = [*doors[: SHOWN - DEVICES], *await _devices(call, q.strip()[:MAX_ASKED])]
     if asked:
         doors.append(
             Door(f"/fleet?{urlencode({'q': q.strip()[:MAX_ASKED]})}", f"devices {q.strip()[:40]}…", "by serial or id")
@@ -54,6 +58,14 @@ async def find(call: SeeCall, q: str = "") -> Response:
 def _fits(door: Door, asked: str) -> bool:
     words = f"{door.words} {door.says} {door.href}".lower()
     return all(part in words for part in asked.split())
+
+
+async def _devices(call: PageCall, asked: str) -> list[Door]:
+    """Return the first devices whose serial or id begins so."""
+    if not asked:
+        return []
+    listed = await fleet.list_fleet(call.session, Filter(asked), limit=DEVICES)
+    return [Door(f"/fleet/{d.device_id}", d.serial, f"device at {d.site}: {d.health}") for d in listed.items]
 
 
 async def _things(call: PageCall, asked: str) -> list[Door]:

@@ -7,7 +7,7 @@ from control_plane.rollout.domain import without_override
 from control_plane.web.charts import Whisker, whiskers
 from control_plane.web.comparison import simulated
 from control_plane.web.names import Names
-from control_plane.web.render import with_unit
+from control_plane.web.render import NONE, with_unit
 from control_plane.web.told import rules_of, told
 
 VERSION = "f" * 64
@@ -21,7 +21,7 @@ def test_ids_lead_to_their_pages_and_nothing_is_raw() -> None:
         ("gate", "gate_…efghij", "/gates/gate_01abcdefghij"),
         ("dataset", "d" * 12, f"/lineage/dataset/{'d' * 64}"),
         ("seed", "1", ""),
-        ("of", "–", ""),
+        ("of", NONE, ""),
     ]
 
 
@@ -48,7 +48,7 @@ def test_a_policys_parts_are_told_with_their_limits() -> None:
     assert [(r.rule, r.metric, r.limits) for r in rules_of(parts, "incident")] == [
         ("non inferior", "incident", "margin 0.03, once"),
         ("mean ratio at most", "duration s", "bound 1.1, limits 0, 41"),
-        ("reviews closed", "incident", "–"),
+        ("reviews closed", "incident", NONE),
     ]
 
 
