@@ -39,9 +39,11 @@ from control_plane.kit.headers import SafeHeaders
 from control_plane.kit.http import Request, Response, install_problems
 from control_plane.kit.limits import BodyLimit
 from control_plane.kit.listen import listen
+from control_plane.kit.metrics import Counted, say_build
+from control_plane.kit.metrics_port import MetricsApp, add_metrics_port, beat, database_ready
 from control_plane.kit.object_routes import object_routes
 from control_plane.kit.objects import LocalStore, ObjectStore, S3Settings, S3Store
-from control_plane.kit.observability import log_to_stderr
+from control_plane.kit.observability import RequestIds, log_to_stderr
 from control_plane.kit.settings import Settings
 from control_plane.kit.signing import BesideSigner, Keyring, load_secret, load_signer
 from control_plane.kit.tls import Shortcuts
@@ -154,6 +156,8 @@ def create_app(settings: Settings, *, max_body_s: float = MAX_DEVICE_BODY_S) -> 
     install_problems(app)
     app.add_middleware(SafeHeaders, free=("/device/", "/objects/"))
     app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES, max_seconds=max_body_s, free=("/objects/",))
+    app.add_middleware(RequestIds)
+    app.add_middleware(Counted)  # outermost: what the others refuse counts too
     return app
 
 
@@ -202,8 +206,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with context.database.transaction() as session:
         await telemetry.ensure_partitions(session, clock.now())
     await _adopt_signed(context)
-    works = (_listen(app), _read_ahead(app), _preload(app), app.state.signer.run(), app.state.quiet.run())
-    running = [asyncio.create_task(work) for work in works]
+    works = [_listen(app), _read_ahead(app), _preload(app), app.state.signer.run(), app.state.quiet.run()]
+    running = [asyncio.create_task(work) for work in [*works, beat(context.database)]]
     yield
     await app.state.intake.close()
     for task in running:
@@ -282,6 +286,9 @@ def listeners_of(app: FastAPI, arguments: argparse.Namespace) -> list[tls.Listen
     """
     found = [] if arguments.serve is Serve.DEVICES else [tls.plain(app, arguments.host, arguments.port)]
     devices = _device_listeners(app, arguments)
+    if arguments.metrics_port is not None:
+        ready = (database_ready(app.state.context.database),)
+        found.append(tls.plain(MetricsApp(ready=ready), arguments.metrics_host, arguments.metrics_port))
     if devices and arguments.serve is Serve.PEOPLE:
         raise Invalid("--serve people has no port for devices; leave out --device-port and --proxied-...")
     if not devices and arguments.serve is Serve.DEVICES:
@@ -336,9 +343,11 @@ def main() -> None:
     parser.add_argument("--device-port", type=int, help="none if unset")
     parser.add_argument("--proxied-socket", type=Path, help="unix socket on which nginx or Envoy hands devices on")
     parser.add_argument("--proxied-port", type=int, help="the same as a port, with FLEETLOOP_PROXY_SECRET")
+    add_metrics_port(parser)
     parser.add_argument("--real-time", action="store_true", help="run before everything else on a busy machine")
     arguments = parser.parse_args()
     log_to_stderr()
+    say_build(f"api-{arguments.serve}")
     statistics.warm()
     if arguments.real_time:
         _run_before_others()

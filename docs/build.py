@@ -1,7 +1,8 @@
 """Writes docs/reference from the code, or with --check says what has drifted.
 
 Generated: the OpenAPI document, the command line, settings, error kinds, the wire's JSON Schemas, the README's table
-of claims (from docs/reference/claims.jsonl, which `make prove` writes). Also checked: links between pages, ADR index.
+of claims (from docs/reference/claims.jsonl, which `make prove` writes), metrics and
+Grafana's dashboard. Also checked: links between pages, ADR index.
 """
 
 import argparse
@@ -25,8 +26,11 @@ from control_plane.cli.app import app as cli
 from control_plane.cli.command import COMMON
 from control_plane.kit import errors
 from control_plane.kit.http import STATUS
+from control_plane.kit.metrics import described
 from control_plane.kit.settings import Settings
 from control_plane.main import create_app
+from control_plane.worker import MEASURES as _MEASURES  # noqa: F401 - their families are known once they are imported
+from docs.dashboard import dashboard
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
@@ -128,6 +132,25 @@ def settings() -> dict[Path, str]:
     return {REFERENCE / "settings.md": "\n".join(lines) + "\n"}
 
 
+def metrics() -> dict[Path, str]:
+    """What Prometheus is told, and a dashboard that asks for it."""
+    lines = [
+        "# Metrics",
+        "",
+        "At `/metrics` of every process that is given `--metrics-port`. Names stay. Generated; do not edit.",
+        "",
+        "| name | kind | labels | meaning |",
+        "|---|---|---|---|",
+    ]
+    for name, kind, labels, meaning in described():
+        lines.append(f"| `{name}` | {kind} | {', '.join(labels)} | {meaning} |")
+    shown = json.dumps(dashboard(), indent=1) + "\n"
+    return {
+        REFERENCE / "metrics.md": "\n".join(lines) + "\n",
+        ROOT / "infra" / "observability" / "dashboard.json": shown,
+    }
+
+
 def claims() -> dict[Path, str]:
     """The README's table of claims, from the last run of the proofs."""
     recorded, readme = REFERENCE / "claims.jsonl", ROOT / "README.md"
@@ -167,6 +190,7 @@ PARTS: dict[str, Callable[[], dict[Path, str]]] = {
     "cli": command_line,
     "settings": settings,
     "claims": claims,
+    "metrics": metrics,
 }
 
 

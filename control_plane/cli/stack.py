@@ -19,6 +19,7 @@ from control_plane.kit.errors import Unavailable
 from control_plane.migrations.upgrade import upgrade
 
 READY_S = 60.0
+TARGETS = "prometheus-targets.json"
 QUIET_PREFECT = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
@@ -58,6 +59,7 @@ class Stack:
         self.port = options.port or free_port()
         self.prefect_port = options.prefect_port or free_port()
         self.device_port = options.device_port or free_port()
+        self.metrics_ports = {name: free_port() for name in ("api", "devices", "worker")}
         self.url = f"http://127.0.0.1:{self.port}"
         self.device_url = f"https://127.0.0.1:{self.device_port}"
         self.prefect_url = f"http://127.0.0.1:{self.prefect_port}"
@@ -84,9 +86,16 @@ class Stack:
         self._wait_ready()
         if self.options.orchestrator == "prefect":
             self._start_runner()
+        (self.home / TARGETS).write_text(json.dumps(self._targets()))
         (self.home / "stack.json").write_text(
             json.dumps({"url": self.url, "devices": self.device_url, "prefect": self.prefect_url})
         )
+
+    def _targets(self) -> list[dict[str, object]]:
+        """Return where Prometheus finds our processes, as its `file_sd_configs` reads it."""
+        return [
+            {"targets": [f"127.0.0.1:{port}"], "labels": {"program": name}} for name, port in self.metrics_ports.items()
+        ]
 
     def environment(self) -> dict[str, str]:
         settings = {
@@ -121,10 +130,13 @@ class Stack:
         """Start two API processes: making a page takes tens of milliseconds, in which no device should have to wait."""
         people = ["--serve", "people", "--port", str(self.port)]
         devices = ["--serve", "devices", "--device-port", str(self.device_port)]
-        for name, arguments in (("api", people), ("devices", devices)):
-            command = [sys.executable, "-m", "control_plane.main", *arguments]
+        for name, module, arguments in (
+            ("api", "control_plane.main", people),
+            ("devices", "control_plane.main", devices),
+            ("worker", "control_plane.worker", []),
+        ):
+            command = [sys.executable, "-m", module, *arguments, "--metrics-port", str(self.metrics_ports[name])]
             self.supervisor.start(Program(name, command, self.environment()))
-        self.supervisor.start(Program("worker", [sys.executable, "-m", "control_plane.worker"], self.environment()))
 
     def _prefect_environment(self) -> dict[str, str]:
         return QUIET_PREFECT | {

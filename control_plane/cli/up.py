@@ -7,7 +7,7 @@ from types import FrameType
 
 from rich.console import Console
 
-from control_plane.cli.stack import Stack
+from control_plane.cli.stack import TARGETS, Stack
 
 
 def run_up(stack: Stack, console: Console) -> int:
@@ -25,7 +25,8 @@ def run_up(stack: Stack, console: Console) -> int:
         console.print(f"control plane {stack.url}   (API reference {stack.url}/api/openapi.json)")
         if stack.options.orchestrator == "prefect":
             console.print(f"Prefect       {stack.prefect_url}")
-        console.print(f"tokens        {stack.home / 'tokens'}\nlogs          {stack.home / 'logs'}\nCtrl-C ends it")
+        console.print(f"tokens        {stack.home / 'tokens'}\nlogs          {stack.home / 'logs'}")
+        console.print(f"metrics       {stack.home / TARGETS}, for Prometheus\nCtrl-C ends it")
         stopped.wait()
     finally:
         with contextlib.suppress(KeyboardInterrupt):

@@ -56,6 +56,7 @@ class Database:
             async_url(url), pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, pool_timeout=10
         )
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        self.connections_most = 2 * pool_size
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
@@ -67,6 +68,10 @@ class Database:
         async with self.engine.connect() as connection:
             found: Sequence[Mapping[str, Any]] = await (await _driver(connection)).fetch(statement, *values)
             return found
+
+    @property
+    def connections_in_use(self) -> int:
+        return int(self.engine.pool.checkedout())  # type: ignore[attr-defined] # the pool that is made above has it
 
     async def ready(self) -> bool:
         try:

@@ -10,10 +10,24 @@ from typing import Any
 
 from control_plane.kit import clock
 from control_plane.kit.db import Database, Row, Session, execute, rows
+from control_plane.kit.metrics import Family, Measured, measure
 
 Handler = Callable[[Session, Any], Awaitable[None]]
 MAX_ATTEMPTS = 1000
 MOST_TOLD = 2000
+
+
+PENDING = Family("fleetloop_outbox_pending", "Things that are still to be done about what was committed.", ("topic",))
+OLDEST = Family("fleetloop_outbox_oldest_seconds", "Age of the oldest of them.", ("topic",))
+
+
+async def measures(session: Session) -> list[Measured]:
+    waiting = "from kit_outbox where done_at is null group by topic"
+    age = "extract(epoch from now() - min(created_at))"
+    return [
+        await measure(session, PENDING, f"select topic, count(*) as value {waiting}"),
+        await measure(session, OLDEST, f"select topic, {age} as value {waiting}"),
+    ]
 
 
 async def emit(session: Session, topic: str, payload: Mapping[str, Any]) -> None:

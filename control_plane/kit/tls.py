@@ -10,8 +10,9 @@ import contextlib
 import signal
 import ssl
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from control_plane.kit import clock
 from control_plane.kit.certificates import SERVER_LIFE, Authority
+from control_plane.kit.metrics import ShortcutCount
 
 PEER = "fleetloop.peer"
 PROXIED = "fleetloop.proxied"
@@ -72,6 +74,7 @@ class DeviceProtocol(HttpToolsProtocol):
     def __init__(self, config: uvicorn.Config, *arguments: Any, **named: Any) -> None:
         super().__init__(config, *arguments, **named)
         self._shortcuts: Shortcuts = getattr(config.app, "shortcuts", {})
+        self._counts = {path: counter_of(path) for path in self._shortcuts}
 
     def data_received(self, data: bytes) -> None:
         self._reading = True
@@ -105,9 +108,9 @@ class DeviceProtocol(HttpToolsProtocol):
         if cycle.waiting_for_100_continue or self.flow.write_paused or cycle.disconnected:
             return False
         shortcut = self._shortcuts[cycle.scope["path"]]
-        return shortcut.take(cycle.scope, bytes(cycle.body), partial(self._respond, cycle))
+        return shortcut.take(cycle.scope, bytes(cycle.body), partial(self._respond, cycle, time.perf_counter()))
 
-    def _respond(self, cycle: RequestResponseCycle, body: bytes | None) -> None:
+    def _respond(self, cycle: RequestResponseCycle, begun: float, body: bytes | None) -> None:
         """Answer as uvicorn does."""
         if cycle.disconnected:
             return
@@ -120,6 +123,7 @@ class DeviceProtocol(HttpToolsProtocol):
         self.transport.write(b"".join((_head(tuple(cycle.default_headers)), close, size, body)))
         if not cycle.keep_alive:
             self.transport.close()
+        self._counts[cycle.scope["path"]].count(time.perf_counter() - begun)
         cycle.on_response()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as the base class has it
@@ -154,6 +158,11 @@ class DeviceProtocol(HttpToolsProtocol):
 
     def _mark(self, scope: dict[str, Any]) -> None:
         scope[PEER], scope[SEAT] = self._peer, self._seat
+
+
+@cache
+def counter_of(path: str) -> ShortcutCount:
+    return ShortcutCount(path)
 
 
 @lru_cache(maxsize=8)

@@ -22,6 +22,8 @@ from control_plane.pipelines.schemas import (
 )
 from control_plane.registry import service as registry
 
+measures = store.measures
+
 
 async def put_pipeline(session: Session, actor: str, name: str, body: PipelinePut) -> PipelineItem:
     await registry.get_model(session, body.model)

@@ -7,8 +7,28 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 from control_plane.kit.db import Session
+from control_plane.kit.metrics import Family, Measured, measure
 from control_plane.pipelines.domain import ENDS
 from control_plane.pipelines.models import Pipeline, PipelineRun
+
+RUNS = Family("fleetloop_runs", "Runs of pipelines by state.", ("pipeline", "state"))
+RUN_AGE = Family("fleetloop_run_oldest_seconds", "Age of the oldest run that has not ended.", ("pipeline",))
+NEWEST_FAILED = Family(
+    "fleetloop_run_newest_failed", "1 where the newest ended run of a pipeline failed.", ("pipeline",)
+)
+
+
+async def measures(session: Session) -> list[Measured]:
+    newest = """select distinct on (pipeline) pipeline, (state = 'failed')::int as value
+                from pipeline_run where finished_at is not null order by pipeline, finished_at desc"""
+    oldest = """select pipeline, extract(epoch from now() - min(requested_at)) as value
+                from pipeline_run where finished_at is null group by pipeline"""
+    states = "select pipeline, state, count(*) as value from pipeline_run group by pipeline, state"
+    return [
+        await measure(session, RUNS, states),
+        await measure(session, RUN_AGE, oldest),
+        await measure(session, NEWEST_FAILED, newest),
+    ]
 
 
 async def put_pipeline(session: Session, name: str, values: dict[str, Any]) -> None:

@@ -20,6 +20,8 @@ CLOSED = "review.closed"
 ASKED = "review.asked"
 """Outbox topic: a question waits for people."""
 
+measures = store.measures
+
 
 async def ask(
     session: Session,

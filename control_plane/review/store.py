@@ -6,7 +6,21 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 from control_plane.kit.db import Session
+from control_plane.kit.metrics import Family, Measured, measure
 from control_plane.review.models import Review, ReviewAnswer
+
+OPEN = Family("fleetloop_reviews_open", "Questions that wait for people.", ("kind",))
+OLDEST = Family("fleetloop_review_oldest_seconds", "Age of the oldest of them.", ("kind",))
+
+
+async def measures(session: Session) -> list[Measured]:
+    oldest = (
+        "select kind, extract(epoch from now() - min(asked_at)) as value from review where state = 'open' group by 1"
+    )
+    return [
+        await measure(session, OPEN, "select kind, count(*) as value from review where state = 'open' group by kind"),
+        await measure(session, OLDEST, oldest),
+    ]
 
 
 async def find(session: Session, review_id: str, *, lock: bool = False) -> Review | None:

@@ -9,8 +9,15 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 
 from control_plane.kit.db import Database, Row, Session, execute, rows
+from control_plane.kit.metrics import Family, Measured, measure
 from control_plane.rollout.domain import ENDS
 from control_plane.rollout.models import Baseline, Deployment, RolloutDecision, RolloutRow
+
+PHASES = Family("fleetloop_rollouts", "Rollouts by phase.", ("phase",))
+
+
+async def measures(session: Session) -> list[Measured]:
+    return [await measure(session, PHASES, "select phase, count(*) as value from rollout group by phase")]
 
 
 async def claim(session: Session, rollout_id: str) -> RolloutRow | None:

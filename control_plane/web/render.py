@@ -17,7 +17,7 @@ from control_plane.web.nav import NAV
 from control_plane.web.tables import labelled
 
 NONE = "\u2013"
-UNIT_WORDS = {"m": "m", "s": "s", "ms": "ms", "j": "J", "w": "W", "mj": "mJ", "km": "km", "bytes": "bytes"}
+UNIT_WORDS = {"m": "m", "s": "s", "ms": "ms", "j": "J", "w": "W", "mj": "mJ", "km": "km", "mb": "MB", "bytes": "bytes"}
 HERE = Path(__file__).parent
 MEDIA = {
     ".txt": "text/plain; charset=utf-8",

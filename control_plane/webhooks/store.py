@@ -6,8 +6,21 @@ from datetime import datetime
 from sqlalchemy import delete, func, select, update
 
 from control_plane.kit.db import Row, Session, execute, rows
+from control_plane.kit.metrics import Family, Measured, measure
 from control_plane.webhooks.domain import State
 from control_plane.webhooks.models import Delivery, Webhook
+
+FAILING = Family("fleetloop_webhook_failures", "Deliveries in a row that failed.", ("webhook",))
+WAITING = Family("fleetloop_webhook_deliveries_waiting", "Deliveries that are still to be made.", ("webhook",))
+
+
+async def measures(session: Session) -> list[Measured]:
+    waiting = """select name as webhook, count(*) as value from webhook_delivery d join webhook w on w.id = d.webhook_id
+                 where d.state = 'waiting' group by name"""
+    return [
+        await measure(session, FAILING, "select name as webhook, failures as value from webhook where active"),
+        await measure(session, WAITING, waiting),
+    ]
 
 
 async def find(session: Session, webhook_id: str, *, lock: bool = False) -> Webhook | None:

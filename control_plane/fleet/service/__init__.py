@@ -39,6 +39,7 @@ from control_plane.fleet.service.simulated import (
 from control_plane.fleet.service.statements import check_recording, list_statements, statement, take_report
 from control_plane.fleet.service.sweep import SLICE, fold, sweep
 from control_plane.fleet.service.views import list_views, remove_view, save_view
+from control_plane.fleet.store.listing import measures
 
 __all__ = [
     "AT_ONCE_MOST",
@@ -77,6 +78,7 @@ __all__ = [
     "list_fleet",
     "list_statements",
     "list_views",
+    "measures",
     "members_of",
     "must_be_only_simulated",
     "name_of",

@@ -9,6 +9,7 @@ from typing import Any
 
 from control_plane.fleet.domain import Facet, Filter, Order, Place
 from control_plane.kit.db import Row, Session, row, rows
+from control_plane.kit.metrics import Family, Measured, measure
 
 COUNTED_MOST = 10_000
 """How many devices a search counts."""
@@ -40,6 +41,20 @@ def where(wanted: Filter, *, counts: bool = False) -> tuple[str, dict[str, Any]]
         parts.append("device_id = any(cast(:ids as text[]))")
         values["ids"] = list(wanted.ids)
     return " and ".join(parts), values
+
+
+DEVICES = Family("fleetloop_devices", "Devices by site, class and health.", ("site", "device_class", "health"))
+WAITED_FOR = Family("fleetloop_devices_waiting", "Devices that wait for something, by what.", ("waiting",))
+
+
+async def measures(session: Session) -> list[Measured]:
+    by = "site, device_class, health"
+    devices = f"select {by}, sum(devices) as value from fleet_facet group by {by} having sum(devices) > 0"
+    waiting = "select waiting, sum(devices) as value from fleet_facet where waiting <> '' group by waiting"
+    return [
+        await measure(session, DEVICES, devices),
+        await measure(session, WAITED_FOR, f"{waiting} having sum(devices) > 0"),
+    ]
 
 
 async def plan_each(session: Session) -> None:

@@ -51,6 +51,7 @@ from control_plane.registry.service.trust import (
     revoke,
     trust_status,
 )
+from control_plane.registry.store.repository import measures
 
 __all__ = [
     "APPROVE",
@@ -87,6 +88,7 @@ __all__ = [
     "locate_artifact",
     "look_for_alarms",
     "manifest_bytes",
+    "measures",
     "newest",
     "publish_offline",
     "publish_targets",

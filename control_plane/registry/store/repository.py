@@ -9,7 +9,20 @@ from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.orm import aliased
 
 from control_plane.kit.db import Session, execute
+from control_plane.kit.metrics import Family, Measured, measure
 from control_plane.registry.models import Artifact, TrustAlarm, TufMetadata, TufTarget
+
+EXPIRES = Family("fleetloop_trust_expires_timestamp_seconds", "When what a role signed ends (UTC).", ("role",))
+ALARMS = Family("fleetloop_trust_alarms", "Alarms about keys and metadata that stand.")
+
+
+async def measures(session: Session) -> list[Measured]:
+    newest_of = """select distinct on (role) role, extract(epoch from expires_at) as value
+                   from registry_tuf_metadata order by role, version desc"""
+    return [
+        await measure(session, EXPIRES, newest_of),
+        await measure(session, ALARMS, "select count(*) as value from registry_trust_alarm"),
+    ]
 
 
 async def lock(session: Session) -> None:

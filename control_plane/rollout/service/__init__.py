@@ -17,6 +17,7 @@ from control_plane.rollout.service.rollouts import (
     wish,
 )
 from control_plane.rollout.service.tracking import asks_for_site, grant_site, tells_news, touch, track
+from control_plane.rollout.store import measures
 
 __all__ = [
     "ACTOR",
@@ -36,6 +37,7 @@ __all__ = [
     "list_decisions",
     "list_deployments",
     "list_rollouts",
+    "measures",
     "plan_rollout",
     "replay_rollout",
     "reply",

@@ -1,10 +1,10 @@
 """What this installation is: how long it keeps what, whom it trusts, which version it runs. For admins to read."""
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
 
 from control_plane.kit.db import row
 from control_plane.kit.http import Response
+from control_plane.kit.observability import our_version
 from control_plane.kit.roles import Role
 from control_plane.kit.settings import Settings
 from control_plane.registry import service as registry
@@ -43,7 +43,7 @@ async def _about(call: PageCall) -> dict[str, str]:
         call.session, "select version_num, current_setting('server_version') as server from alembic_version"
     )
     return {
-        "version": _version(),
+        "version": our_version(),
         "Python": platform.python_version(),
         "PostgreSQL": str(found["server"]).split()[0] if found else "unknown",
         "schema": str(found["version_num"]) if found else "unknown",
@@ -53,10 +53,3 @@ async def _about(call: PageCall) -> dict[str, str]:
         "devices prove themselves by": settings.device_auth,
         "approvals a release needs": str(settings.approvals_needed),
     }
-
-
-def _version() -> str:
-    try:
-        return version("fleetloop")
-    except PackageNotFoundError:
-        return "not installed as a package"

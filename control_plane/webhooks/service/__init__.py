@@ -20,6 +20,7 @@ from control_plane.webhooks.service.subscriptions import (
     remove,
     rules_of,
 )
+from control_plane.webhooks.store import measures
 
 __all__ = [
     "LEASE_S",
@@ -31,6 +32,7 @@ __all__ = [
     "get",
     "list_deliveries",
     "list_webhooks",
+    "measures",
     "new_secret",
     "remove",
     "rules_of",
