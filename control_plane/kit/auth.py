@@ -21,7 +21,7 @@ class Principal:
 
     def must_be_one_of(self, roles: tuple[Role, ...]) -> None:
         if not MAY[self.role] & set(roles):
-            raise Forbidden(f"{self.name} is {self.role}; this needs {' or '.join(roles)}")
+            raise Forbidden(f"this needs the role {' or '.join(roles)}, and {self.name} is {self.role}")
 
 
 def hash_token(token: str) -> str:

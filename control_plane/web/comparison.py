@@ -1,7 +1,7 @@
 """Two versions side by side, as rows of one table: what is the same, what differs, and which way is better."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from control_plane.evaluation.schemas import MetricPairItem, SuiteComparison
@@ -66,12 +66,17 @@ def _row(name: str, first: str, second: str) -> Row:
     return Row(name, first, second, first != second)
 
 
-def numbers(name: str, a: float | None, b: float | None, words: Callable[[float], str]) -> Row:
-    """Set two numbers side by side, with the second in terms of the first."""
+def numbers(
+    name: str, a: float | None, b: float | None, words: Callable[[float], str], *, compares: bool = True
+) -> Row:
+    """Set two numbers side by side; where that `compares` them, with the second in terms of the first."""
     first, second = (NONE if value is None else words(value) for value in (a, b))
+    if a is None and b is None:
+        return Row(name, first, second, differs=False, change="not known")
     change = ""
-    if a is not None and b is not None and a != b and a > 0:
-        change = f"{(b / a - 1) * 100:+.0f} %"
+    if compares and a is not None and b is not None and a != b and a > 0:
+        percent = (b / a - 1) * 100
+        change = f"{percent:+.0f} %" if abs(percent) >= 1 else "less than 1 %"
     return Row(name, first, second, first != second, change)
 
 
@@ -97,13 +102,19 @@ def in_the_field(rates: Sequence[Rate], sums: Mapping[str, Sequence[RateLine]]) 
     """Incidents, exposure and energy of both, from what devices reported."""
     a, b = (_driven(sums.get(rate.content_digest, ())) for rate in rates)
     return [
-        _row("incident rate (95 %)", *(rate_words(rate) for rate in rates)),
+        replace(_row("incident rate (95 %)", *(rate_words(rate) for rate in rates)), change=_times(*rates)),
         _row("devices", *(whole(rate.devices) for rate in rates)),
-        numbers("kilometres", a["km"], b["km"], amount),
-        numbers("hours", a["hours"], b["hours"], amount),
+        numbers("kilometres", a["km"], b["km"], amount, compares=False),
+        numbers("hours", a["hours"], b["hours"], amount, compares=False),
         numbers("energy per km, J", a["joules_per_km"], b["joules_per_km"], amount),
         numbers("energy per decision, mJ", a["mj_per_decision"], b["mj_per_decision"], amount),
     ]
+
+
+def _times(first: Rate, second: Rate) -> str:
+    if not first.rate or second.rate is None:
+        return ""
+    return f"{amount(second.rate / first.rate)} times"
 
 
 def _driven(lines: Sequence[RateLine]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from control_plane.kit.auth import Principal
 from control_plane.kit.context import Context
 from control_plane.kit.db import Session, is_bad_value, is_outage
 from control_plane.kit.http import STATUS, APIRouter, Request, Response, context_of
+from control_plane.kit.observability import REQUEST_ID
 from control_plane.kit.roles import MAY, Role
 from control_plane.kit.signing import load_secret
 from control_plane.web.cached import Cache
@@ -271,5 +272,6 @@ def failure_page(request: Request, status: int, detail: str) -> Response:
         status=status,
         title=title,
         detail=detail,
+        request_id=REQUEST_ID.get(),
     )
     return HTMLResponse(body, status, headers={"Retry-After": "2"} if status == 503 else None)

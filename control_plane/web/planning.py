@@ -24,7 +24,7 @@ USUAL = {
 }
 MOST_STAGES, MOST_DAYS, SITES_NAMED = 20, 3650.0, 12
 TIMES = (
-    (("", "d", "day", "days"), 1.0),
+    (("d", "day", "days"), 1.0),
     (("h", "hour", "hours"), 1 / 24),
     (("min", "minute", "minutes"), 1 / 1440),
     (("s", "second", "seconds"), 1 / DAY_S),
@@ -90,7 +90,7 @@ def plan_of(fields: Mapping[str, str], model: ModelItem) -> PlanBody:
 
 
 def days_of(text: str) -> float:
-    """Read a time as people write it: "15 min", "12 h", "7 days"; a number alone is days.
+    """Read a time as people write it: "15 min", "12 h", "7 days".
 
     Raises:
         Invalid: it is none of these, or not above 0.
@@ -99,7 +99,7 @@ def days_of(text: str) -> float:
     size = next((size for words, size in TIMES if read and read[2] in words), 0.0)
     found = float(read[1]) * size if read else 0.0
     if not 0 < found < MOST_DAYS:
-        raise Invalid(f"deadline: {text[:40]!r} is no time; say 7 days, 12 h or 30 min", code="bad_plan")
+        raise Invalid(f"deadline: {text[:40]!r} is no time with its unit; say 7 days, 12 h or 30 min", code="bad_plan")
     return found
 
 

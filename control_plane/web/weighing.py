@@ -70,7 +70,7 @@ def marks_of(decisions: Sequence[DecisionItem]) -> list[tuple[datetime, str]]:
     """Return when each stage began, and when the release was halted."""
     began = [d for i, d in enumerate(decisions) if i == 0 or d.stage != decisions[i - 1].stage]
     halted = [d for d in decisions if d.phase is Phase.HALTING][:1]
-    return [*((d.at, f"stage {d.stage + 1}") for d in began), *((d.at, "halted") for d in halted)]
+    return [*((d.at, f"stage {d.stage + 1}") for d in began), *((d.at, "halt decided") for d in halted)]
 
 
 def figures_of(figures: Mapping[str, object], unit: str) -> list[tuple[str, str]]:

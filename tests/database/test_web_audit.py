@@ -87,3 +87,14 @@ def test_times_are_utc_unless_they_say_otherwise() -> None:
     for odd in ("yesterday", "2026-13-01", "", "9" * 40):
         with pytest.raises(Invalid):
             instant_of(odd)
+
+
+async def test_a_time_that_is_none_is_said_at_its_field(site: Site) -> None:
+    browser = await site.browser(Role.VIEWER)
+    answer = await browser.get("/audit?actor=ada&since=last+week")
+    assert answer.status_code == 200
+    assert 'name="since" value="last week"' in answer.text, "what was typed is still there"
+    assert 'value="ada"' in answer.text
+    assert 'aria-describedby="wrong-since"' in answer.text
+    assert "From: a time is written" in answer.text
+    assert (await browser.get("/audit.jsonl?since=last+week")).status_code == 422

@@ -128,10 +128,13 @@ async def test_find_knows_pages_and_things(site: Site) -> None:
     assert f"/models/{MODEL}" in (await browser.get(f"/find?q={MODEL[:6]}")).text
     listed = (await site.server.ok("GET", "/devices?limit=1"))["items"][0]
     by_serial = (await browser.get("/find", params={"q": listed["serial"]})).text
-    assert f'/fleet/{listed["id"]}"' in by_serial
+    first = re.findall(r'<a href="(/[^"]*)"><b>', by_serial)[0]
+    assert first == f"/fleet/{listed['id']}", "who types a whole serial means that device"
+    assert f"/fleet?site={listed['site']}" in (await browser.get("/find", params={"q": listed["site"]})).text
+    release = await newest_release(await site.browser(Role.OPERATOR))
+    assert f"/releases/{release}" in (await browser.get("/find", params={"q": release[:10]})).text
     nothing = (await browser.get("/find?q=<img src=x>")).text
-    assert "devices &lt;img src=x&gt;…" in nothing
-    assert "/fleet?q=%3Cimg+src%3Dx%3E" in nothing
+    assert "Nothing is called like that" in nothing
     assert "<img src=x" not in nothing
 
 

@@ -231,7 +231,7 @@ def _overall(policy: GatePolicy, parts: Sequence[PartVerdict], context: Context)
     for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE):
         found = [part for part in parts if part.verdict is verdict]
         if found:
-            reasons = "; ".join(f"{part.suite} ({part.rule}): {part.because}" for part in found)
+            reasons = "; ".join(f"{part.suite} ({part.rule.replace('_', ' ')}): {part.because}" for part in found)
             return verdict, f"{verdict}: {reasons}{warning}"
     if not parts:
         return Verdict.INCONCLUSIVE, "inconclusive: the policy has no rule that applies"

@@ -99,6 +99,7 @@ async def paths(session: Session, objects: ObjectStore, gate_id: str) -> list[Pa
 
 
 def _path(suite: str, rule: str, metric: str, points: Sequence[tuple[int, Mapping[str, Any]]]) -> PathItem:
+    points = _while_driven(points)
     names = {name.removesuffix("_e") for _, figures in points for name in figures if name.endswith("_e")}
     last = points[-1][1]
     return PathItem(
@@ -109,6 +110,15 @@ def _path(suite: str, rule: str, metric: str, points: Sequence[tuple[int, Mappin
         e_values={name: [figures.get(f"{name}_e") for _, figures in points] for name in sorted(names)},
         needed={name: last[f"{name}_needed"] for name in sorted(names) if last.get(f"{name}_needed")},
     )
+
+
+def _while_driven(points: Sequence[tuple[int, Mapping[str, Any]]]) -> Sequence[tuple[int, Mapping[str, Any]]]:
+    """Leave out what comes after the last scenario that was driven: nothing is known of it, and nothing changes."""
+    end = len(points) - 1
+    while end > 0 and points[end - 1][1] == points[end][1]:
+        end -= 1
+    seen, figures = points[end]
+    return [*points[:end], (min(seen, int(figures.get("pairs", seen))), figures)]
 
 
 def _replayed(gate: Gate, kept: Mapping[str, Any], verdict: str | None, found: list[str]) -> ReplayItem:

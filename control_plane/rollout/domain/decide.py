@@ -22,7 +22,7 @@ from control_plane.rollout.domain.values import (
     Seen,
     Withdraw,
 )
-from control_plane.rollout.domain.words import OVERRIDDEN
+from control_plane.rollout.domain.words import OVERRIDDEN, amount_of
 
 NO_WAY_BACK = "withdrawn; nothing came before it, so devices that have it keep it until the next release"
 
@@ -149,14 +149,14 @@ def _danger(world: World) -> str | None:
         return f"{evidence.canary_gravest} events of the gravest kind on canary devices, none is allowed"
     crossed = next((test for test in evidence.harms if test.crossed), None)
     if crossed is not None:
-        return _harmful(evidence, crossed)
+        return _harmful(world, crossed)
     return _failing(world)
 
 
-def _harmful(evidence: Evidence, test: SequentialTest) -> str:
+def _harmful(world: World, test: SequentialTest) -> str:
     shown = f"evidence {test.path.peak:.3g}, {test.needed:g} needed"
     if test.name == "harm":
-        return f"canary is worse than control: {_counts(evidence)}, {shown}"
+        return f"canary is worse than control: {_counts(world)}, {shown}"
     if test.name == "gravest":
         return (
             f"{test.canary_events} events of the gravest kind on canary devices, significantly more than control: "
@@ -164,10 +164,10 @@ def _harmful(evidence: Evidence, test: SequentialTest) -> str:
         )
     if test.name == "history_harm":
         return f"devices do worse than in their own past: {test.canary_events} events since they switched, {shown}"
-    name = test.name.removeprefix("watch_").replace("_", " ")
+    name, evidence = test.name.removeprefix("watch_").replace("_", " "), world.evidence
     return (
-        f"{name}: canary is worse than control, {test.canary_events} events in {evidence.canary_exposure:g} against "
-        f"{test.control_events} in {evidence.control_exposure:g}, {shown}"
+        f"{name}: canary is worse than control, {test.canary_events} events in {_far(world, evidence.canary_exposure)} "
+        f"against {test.control_events} in {_far(world, evidence.control_exposure)}, {shown}"
     )
 
 
@@ -224,7 +224,10 @@ def _stage(world: World) -> tuple[Step, str]:
     if proved and settled and enough:
         return Step.ADVANCE, _why_on(world)
     if not proved and world.stage_exposure >= world.cap:
-        return Step.HOLD, f"undecided after {world.stage_exposure:g} of exposure: {_interval(world.evidence.ratio)}"
+        return (
+            Step.HOLD,
+            f"undecided after {_far(world, world.stage_exposure)} of exposure: {_interval(world.evidence.ratio)}",
+        )
     lacking = _lacking(world, proved=proved, settled=settled)
     if world.overdue:
         return (
@@ -239,8 +242,8 @@ def _why_on(world: World) -> str:
     if stage.fraction >= 1:
         return f"all {world.seen.deployments.wanted} devices have settled"
     if stage.must_prove:
-        return f"canary is shown to be no worse: {_counts(evidence)}, {_interval(evidence.ratio)}"
-    return f"{world.stage_exposure:g} of exposure without harm: {_counts(evidence)}"
+        return f"canary is shown to be no worse: {_counts(world)}, {_interval(evidence.ratio)}"
+    return f"{_far(world, world.stage_exposure)} of exposure without harm: {_counts(world)}"
 
 
 def _lacking(world: World, *, proved: bool, settled: bool) -> str:
@@ -252,10 +255,10 @@ def _lacking(world: World, *, proved: bool, settled: bool) -> str:
     if not proved:
         safe, harm = evidence.safe, evidence.harm
         return (
-            f"watching: {_counts(evidence)}; evidence for no worse {safe.path.peak:.3g} of {safe.needed:g} and "
+            f"watching: {_counts(world)}; evidence for no worse {safe.path.peak:.3g} of {safe.needed:g} and "
             f"for harm {harm.path.peak:.3g} of {harm.needed:g} needed"
         )
-    return f"{world.stage_exposure:g} of {stage.min_exposure:g} exposure"
+    return f"{_far(world, world.stage_exposure)} of {_far(world, stage.min_exposure)} exposure"
 
 
 def _halting(world: World) -> Decision:
@@ -277,11 +280,16 @@ def _halting(world: World) -> Decision:
     return world.to(f"{seen.holding} devices still have the release, {due} of them are to go back now", None, actions)
 
 
-def _counts(evidence: Evidence) -> str:
+def _counts(world: World) -> str:
+    evidence = world.evidence
     return (
-        f"{evidence.canary_events} events in {evidence.canary_exposure:g} against {evidence.control_events} "
-        f"in {evidence.control_exposure:g}"
+        f"{evidence.canary_events} events in {_far(world, evidence.canary_exposure)} against "
+        f"{evidence.control_events} in {_far(world, evidence.control_exposure)}"
     )
+
+
+def _far(world: World, exposure: float) -> str:
+    return amount_of(exposure, world.rollout.plan.unit)
 
 
 def _interval(ratio: Interval) -> str:

@@ -95,7 +95,7 @@ class Plan:
     site may be in their trial at once; `cell_budget`: how many of those that share a value of the label `cell_label`.
     `windows`: when devices may switch. `frailty_floor`: the least variance between devices to assume. `settle_share`:
     the part of a stage's devices that must have settled. A device not heard of for `silence_s` (ten check-ins if unset)
-    counts as failed.
+    counts as failed. `unit`: of exposure, as the model's contract names it; "" in plans from before it was kept.
     `returns`: the shares in which devices are sent back; one that is not back after `return_s` is quarantined. A cause
     in `retry_causes` is not the release's fault: a device may meet it `retries` times before it counts as failed.
     """
@@ -120,6 +120,7 @@ class Plan:
     control: Control = Control.CONCURRENT
     settle_share: float = 1.0
     silence_s: float | None = None
+    unit: str = ""
     returns: tuple[float, ...] = (0.25, 1.0)
     return_s: float = 3600.0
     retries: int = 2

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-TIMES: Final = ((1.0, "days"), (1 / 24, "hours"), (1 / 1440, "minutes"))
+TIMES: Final = ((1.0, "days"), (1 / 24, "hours"), (1 / 1440, "minutes"), (1 / 86_400, "seconds"))
 """Units of time with their length in days, the longest first."""
 AMOUNTS: Final = {"distance_m": (1000.0, "km"), "duration_s": (3600.0, "hours")}
 
@@ -27,7 +27,9 @@ def time_of(days: float) -> str:
 
 
 def amount_of(exposure: float, unit: str) -> str:
-    """Write metres as kilometres and seconds as hours."""
+    """Write metres as kilometres and seconds as hours; a number alone where the unit is not known."""
+    if unit not in AMOUNTS:
+        return f"{exposure:g}"
     size, name = AMOUNTS[unit]
     return f"{_number(exposure / size)} {name}"
 

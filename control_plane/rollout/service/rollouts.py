@@ -1,7 +1,7 @@
 """Create rollouts, take wishes, show how they stand."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from control_plane.audit import service as audit
@@ -78,7 +78,7 @@ async def _insert_rollout(
         champion=_champion(release.device_classes, body.sites, baselines),
         forecast=expected.model_dump(mode="json"),
         plan_override="" if expected.can_decide else body.plan_override,
-        plan=asdict(plan),
+        plan=asdict(replace(plan, unit=expected.unit)),
         gate_id=body.gate_id,
         gate_verdict=verdict,
         override_reason=body.override_reason,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from control_plane.web.charts.svg import WIDE, clipped, element, joined, line, picture, rect, text, ticks
+from control_plane.web.charts.svg import NARROW, WIDE, clipped, element, joined, line, picture, rect, text, ticks
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,25 +34,44 @@ class Column:
 
 
 def shared_bars(title: str, bars: Sequence[SharedBar], width: float = WIDE, left: float = 130) -> Markup:
-    """Draw one bar per line, all to one scale, their parts beside each other."""
-    room, tall = width - left - max(90, 16 + 7 * max((len(bar.note) for bar in bars), default=0)), 30
+    """Draw one bar per line, all to one scale, their parts beside each other.
+
+    They are drawn twice; the style sheet shows the picture that there is room for.
+    """
     top = max((sum(s.value for s in bar.shares) for bar in bars), default=0) or 1
-    rows = [_bar(bar, i * tall, left, room / top) for i, bar in enumerate(bars)]
-    return picture(width, max(len(bars), 1) * tall + 2, title, *rows, class_="chart bars")
+    room = width - left - max(90, 16 + 7 * max((len(bar.note) for bar in bars), default=0))
+    lying = [_bar(bar, i * 30, left, room / top) for i, bar in enumerate(bars)]
+    upright = [_bar_below(bar, i * 50, (NARROW - 4) / top) for i, bar in enumerate(bars)]
+    count = max(len(bars), 1)
+    return picture(width, count * 30 + 2, title, *lying, class_="chart bars") + picture(
+        NARROW, count * 50 + 2, title, *upright, class_="chart bars upright"
+    )
 
 
 def _bar(bar: SharedBar, y: float, left: float, scale: float) -> Markup:
-    parts, x = [text(left - 12, y + 19, clipped(bar.label, 18), "row-name", "end")], left
+    name = text(left - 12, y + 19, clipped(bar.label, 18), "row-name", "end")
+    end = left + sum(share.value for share in bar.shares if share.value > 0) * scale
+    return joined([name, *_shares(bar, y + 4, left, scale), text(end + 8, y + 19, bar.note, "row-note")])
+
+
+def _bar_below(bar: SharedBar, y: float, scale: float) -> Markup:
+    """Draw a bar under its name and its note."""
+    name = text(2, y + 15, clipped(bar.label, 26), "row-name")
+    return joined([name, text(NARROW - 4, y + 15, bar.note, "row-note", "end"), *_shares(bar, y + 21, 2, scale)])
+
+
+def _shares(bar: SharedBar, y: float, x: float, scale: float) -> list[Markup]:
+    parts = []
     for share in bar.shares:
         wide = share.value * scale
         if wide <= 0:
             continue
         hint = element("title", f"{bar.label}: {share.label} {share.words}")
-        parts.append(rect(x, y + 4, max(wide - 1.5, 1), 22, f"fill {share.series}", hint, rx=3))
+        parts.append(rect(x, y, max(wide - 1.5, 1), 22, f"fill {share.series}", hint, rx=3))
         if wide > 8 + 7 * len(share.words):
-            parts.append(text(x + wide / 2, y + 19.5, share.words, f"on {share.series}", "middle"))
+            parts.append(text(x + wide / 2, y + 15.5, share.words, f"on {share.series}", "middle"))
         x += wide
-    return joined([*parts, text(x + 8, y + 19, bar.note, "row-note")])
+    return parts
 
 
 def columns(title: str, items: Sequence[Column], width: float = WIDE, height: float = 168) -> Markup:

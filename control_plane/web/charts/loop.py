@@ -9,7 +9,7 @@ from control_plane.web.charts.svg import WIDE, clipped, element, joined, link, p
 
 WIDTH, HEIGHT = WIDE, 158.0
 BOX, TALL, TOP = 166.0, 96.0, 4.0
-NARROW, UPRIGHT_BOX, UPRIGHT_TALL, UPRIGHT_STEP = 320.0, 276.0, 86.0, 110.0
+UPRIGHT, UPRIGHT_BOX, UPRIGHT_TALL, UPRIGHT_STEP = 320.0, 276.0, 86.0, 110.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def _upright(stations: Sequence[Station], title: str) -> Markup:
     pairs = zip(stations, tops, tops[1:], strict=False)
     arrows = [_arrow_down(top + UPRIGHT_TALL, below, station.busy) for station, top, below in pairs]
     height = tops[-1] + UPRIGHT_TALL + TOP
-    return picture(NARROW, height, title, _way_up(tops[0], tops[-1]), *arrows, *boxes, class_="chart upright")
+    return picture(UPRIGHT, height, title, _way_up(tops[0], tops[-1]), *arrows, *boxes, class_="chart upright")
 
 
 def _station(station: Station, x: float, y: float, width: float, tall: float) -> Markup:
@@ -94,7 +94,7 @@ def _way_back() -> Markup:
 
 def _way_up(top: float, bottom: float) -> Markup:
     """Lead from the last station back to the first, beside them."""
-    edge, far, first, last = UPRIGHT_BOX + 2, NARROW - 12, top + UPRIGHT_TALL / 2, bottom + UPRIGHT_TALL / 2
+    edge, far, first, last = UPRIGHT_BOX + 2, UPRIGHT - 12, top + UPRIGHT_TALL / 2, bottom + UPRIGHT_TALL / 2
     path = (
         f"M{edge + 4} {last} H{far - 14} Q{far} {last} {far} {last - 14} "
         f"V{first + 14} Q{far} {first} {far - 14} {first} H{edge + 12}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from markupsafe import Markup, escape
 
 Attribute = str | float | None
-WIDE, HALF = 1232.0, 590.0  # as wide as a card's inside, so that words keep their size
+WIDE, HALF, NARROW = 1232.0, 590.0, 330.0  # as wide as a card's inside, also on a phone, so that words keep their size
 
 
 def element(name: str, *children: Markup | str, **attributes: Attribute) -> Markup:

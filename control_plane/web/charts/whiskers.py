@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from control_plane.web.charts.svg import WIDE, clipped, element, joined, line, link, picture, short, text, ticks
+from control_plane.web.charts.svg import NARROW, WIDE, clipped, element, joined, line, link, picture, short, text, ticks
 
 MARKS_MOST = 9
 LETTER = 6.0  # width of a small letter, px
@@ -35,6 +35,17 @@ class _Scale:
     marks: Sequence[float]
 
 
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where things stand, in px; in a `narrow` picture label and words stand over their whisker, not beside it."""
+
+    width: float
+    left: float
+    right: float
+    tall: float
+    narrow: bool = False
+
+
 def whiskers(
     title: str,
     items: Sequence[Whisker],
@@ -44,20 +55,40 @@ def whiskers(
     log: bool = False,
     width: float = WIDE,
 ) -> Markup:
-    left, tall = 168.0, 38.0
-    scale = _log_scale(items, lines, left, width - 150) if log else _scale(items, lines, left, width - 150)
-    low = len(items) * tall + (18 if lines else 4)
+    """Draw them twice; the style sheet shows the picture that there is room for."""
+    lying = _Layout(width, 168.0, width - 150, 38.0)
+    upright = _Layout(NARROW, 10.0, NARROW - 46, 60.0, narrow=True)
+    scale_of = _log_scale if log else _scale
+    return joined(
+        [_draw(title, items, unit, lines, layout, scale_of(items, lines, layout)) for layout in (lying, upright)]
+    )
+
+
+def _draw(
+    title: str,
+    items: Sequence[Whisker],
+    unit: str,
+    lines: Sequence[tuple[float, str]],
+    layout: _Layout,
+    scale: "_Scale",
+) -> Markup:
+    top = 18 if lines else 4
+    low = len(items) * layout.tall + top
     parts = [
         joined([line(scale.place(m), 4, scale.place(m), low, "grid"), _tick(scale.place(m), low, short(m))])
         for m in scale.marks
     ]
     parts += _marked([(scale.place(at), words) for at, words in sorted(lines)], low)
-    parts += [_row(item, i * tall + (18 if lines else 4), left, scale) for i, item in enumerate(items)]
-    parts.append(text(width - 138, low + 17, unit, "tick"))
-    return picture(width, low + 24, title, *parts, class_="chart whiskers")
+    parts += [_row(item, i * layout.tall + top, layout, scale) for i, item in enumerate(items)]
+    parts.append(
+        text(layout.right + 12, low + (31 if layout.narrow else 17), unit, "tick", "end" if layout.narrow else "start")
+    )
+    kind = "chart whiskers upright" if layout.narrow else "chart whiskers"
+    return picture(layout.width, low + (36 if layout.narrow else 24), title, *parts, class_=kind)
 
 
-def _scale(items: Sequence[Whisker], lines: Sequence[tuple[float, str]], left: float, right: float) -> _Scale:
+def _scale(items: Sequence[Whisker], lines: Sequence[tuple[float, str]], layout: _Layout) -> _Scale:
+    left, right = layout.left, layout.right
     tops = [v for w in items for v in (w.estimate, _seen_high(w)) if v is not None]
     marks = ticks(max([*tops, *(at for at, _ in lines), 0.0]))
     return _Scale(lambda v: left + (right - left) * min(v / marks[-1], 1.0), right, marks)
@@ -70,7 +101,8 @@ def _seen_high(item: Whisker) -> float | None:
     return min(item.high, max(4 * item.estimate, 2 * item.low)) if item.estimate > 0 else item.high
 
 
-def _log_scale(items: Sequence[Whisker], lines: Sequence[tuple[float, str]], left: float, right: float) -> _Scale:
+def _log_scale(items: Sequence[Whisker], lines: Sequence[tuple[float, str]], layout: _Layout) -> _Scale:
+    left, right = layout.left, layout.right
     marks = log_marks([v for w in items for v in (w.low, w.estimate, w.high) if v] + [at for at, _ in lines])
     first, last = math.log(marks[0]), math.log(marks[-1])
 
@@ -108,16 +140,30 @@ def _marked(lines: Sequence[tuple[float, str]], low: float) -> list[Markup]:
     ]
 
 
-def _row(item: Whisker, y: float, left: float, scale: _Scale) -> Markup:
-    middle = y + 17
-    name = text(left - 14, middle + (4 if not item.note else -1), clipped(item.label, 24), "row-name", "end")
-    parts = [link(item.href, name) if item.href else name]
-    if item.note:
-        parts.append(text(left - 14, middle + 13, clipped(item.note, 26), "row-small", "end"))
+def _row(item: Whisker, y: float, layout: _Layout, scale: _Scale) -> Markup:
+    middle = y + (44 if layout.narrow else 17)
+    parts = _over(item, y, layout) if layout.narrow else _beside(item, middle, layout)
     if item.estimate is not None:
         parts += _mark(item, middle, scale)
-    parts.append(text(scale.right + 12, middle + 4, item.words, "row-note"))
     return joined([*parts, element("title", f"{item.label}: {item.words}")])
+
+
+def _named(item: Whisker, x: float, y: float, anchor: str) -> Markup:
+    name = text(x, y, clipped(item.label, 24), "row-name", anchor)
+    return link(item.href, name) if item.href else name
+
+
+def _beside(item: Whisker, middle: float, layout: _Layout) -> list[Markup]:
+    x = layout.left - 14
+    parts = [_named(item, x, middle + (4 if not item.note else -1), "end")]
+    if item.note:
+        parts.append(text(x, middle + 13, clipped(item.note, 26), "row-small", "end"))
+    return [*parts, text(layout.right + 12, middle + 4, item.words, "row-note")]
+
+
+def _over(item: Whisker, y: float, layout: _Layout) -> list[Markup]:
+    parts = [_named(item, layout.left, y + 15, "start"), text(layout.width - 4, y + 15, item.words, "row-note", "end")]
+    return [*parts, text(layout.left, y + 29, clipped(item.note, 40), "row-small")] if item.note else parts
 
 
 def _mark(item: Whisker, middle: float, scale: _Scale) -> list[Markup]:

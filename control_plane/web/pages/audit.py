@@ -8,10 +8,11 @@ from urllib.parse import urlencode
 from fastapi import Depends, Query
 
 from control_plane.audit import service as audit
-from control_plane.audit.schemas import AuditCheck, AuditFilter
+from control_plane.audit.schemas import AuditCheck, AuditFilter, AuditItem
 from control_plane.kit import clock
 from control_plane.kit.errors import Invalid
 from control_plane.kit.http import Cursor, Response
+from control_plane.kit.pages import Page
 from control_plane.web.edge import PageCall, SeeCall, pages
 
 CHECK_S = 30.0
@@ -23,10 +24,11 @@ audit_pages = pages()
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What somebody looks for, as they wrote it, and as the audit trail takes it."""
+    """What somebody looks for, as they wrote it, as the audit trail takes it, and what is wrong with which field."""
 
     given: dict[str, str]
     matching: AuditFilter
+    wrong: dict[str, str]
 
     @property
     def query(self) -> str:
@@ -39,8 +41,13 @@ async def _search(
     said = {"actor": actor, "verb": verb, "subject": subject, "text": text, "since": since, "until": until}
     given = {name: value.strip() for name, value in said.items() if value.strip()}
     words = {name: value for name, value in given.items() if name not in ("since", "until")}
-    times = {name: instant_of(given[name]) for name in ("since", "until") if name in given}
-    return Search(given, AuditFilter.model_validate(words | times))
+    times, wrong = dict[str, datetime](), dict[str, str]()
+    for name in ("since", "until"):
+        try:
+            times |= {name: instant_of(given[name])} if name in given else {}
+        except Invalid as error:
+            wrong[name] = error.detail
+    return Search(given, AuditFilter.model_validate(words | times), wrong)
 
 
 def instant_of(text: str) -> datetime:
@@ -61,7 +68,10 @@ Searched = Annotated[Search, Depends(_search)]
 
 @audit_pages.get("/audit")
 async def show_audit(call: SeeCall, search: Searched, after: Cursor = None) -> Response:
-    found = await audit.list_entries(call.session, matching=search.matching, after=after, limit=SHOWN)
+    if search.wrong:
+        found = Page[AuditItem](items=[], next=None)
+    else:
+        found = await audit.list_entries(call.session, matching=search.matching, after=after, limit=SHOWN)
     check, at = await call.desk.cache.get("audit", CHECK_S, lambda: _check(call))
     return call.show("audit.html", found=found, search=search, check=check, checked_at=at)
 
@@ -69,6 +79,8 @@ async def show_audit(call: SeeCall, search: Searched, after: Cursor = None) -> R
 @audit_pages.get("/audit.jsonl")
 async def export_audit(call: SeeCall, search: Searched) -> Response:
     """Give the newest entries that match, one a line, newest first; whole, so that hashes can be checked elsewhere."""
+    for name, words in search.wrong.items():
+        raise Invalid(f"{name}: {words}")
     lines: list[str] = []
     after: str | None = None
     while len(lines) < MOST_EXPORTED:

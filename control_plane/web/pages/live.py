@@ -9,6 +9,7 @@ from control_plane.fleet import service as fleet
 from control_plane.fleet.domain import Filter
 from control_plane.kit.http import APIRouter, Request, Response, context_of
 from control_plane.pipelines import service as pipelines
+from control_plane.registry import service as registry
 from control_plane.rollout import service as rollout
 from control_plane.web.edge import HEADERS, LoginNeeded, PageCall, SeeCall, failure, page_call, pages
 from control_plane.web.names import load_names
@@ -18,6 +19,8 @@ from control_plane.web.render import page, short_id
 
 SHOWN = 14
 DEVICES = 4
+ID_LEAST = 6
+"""From so many signs on, a part of an id or digest is meant rather than a word."""
 LOOKED_AT = 50
 MAX_ASKED = 100
 live = APIRouter(include_in_schema=False)
@@ -44,9 +47,11 @@ async def stream(request: Request) -> Response:
 async def find(call: SeeCall, q: str = "") -> Response:
     """Find pages and things by a part of their name."""
     asked = q.strip().lower()[:MAX_ASKED]
-    doors = [door for door in [*DOORS, *await _things(call, asked)] if _fits(door, asked)]
-    doors = [*doors[: SHOWN - DEVICES], *await _devices(call, q.strip()[:MAX_ASKED])]
-    if asked:
+    devices = await _devices(call, q.strip()[:MAX_ASKED])
+    exact = [door for door in devices if door.words.lower() == asked]
+    doors = [door for door in [*DOORS, *await _things(call, asked)] if _fits(door, asked)][: SHOWN - DEVICES]
+    doors = [*exact, *doors, *(door for door in devices if door not in exact)]
+    if len(devices) == DEVICES:
         doors.append(
             Door(f"/fleet?{urlencode({'q': q.strip()[:MAX_ASKED]})}", f"devices {q.strip()[:40]}…", "by serial or id")
         )
@@ -56,8 +61,9 @@ async def find(call: SeeCall, q: str = "") -> Response:
 
 
 def _fits(door: Door, asked: str) -> bool:
-    words = f"{door.words} {door.says} {door.href}".lower()
-    return all(part in words for part in asked.split())
+    """Say whether every part of what is asked is in a door's words, or the whole of it in its address."""
+    words = f"{door.words} {door.says}".lower()
+    return all(part in words for part in asked.split()) or (len(asked) >= ID_LEAST and asked in door.href.lower())
 
 
 async def _devices(call: PageCall, asked: str) -> list[Door]:
@@ -88,4 +94,18 @@ async def _things(call: PageCall, asked: str) -> list[Door]:
         Door(f"/gates/{g.id}", f"gate {names.label(g.candidate)}", f"{g.verdict} {short_id(g.id)}") for g in gates
     ]
     runs = (await pipelines.list_runs(call.session, limit=LOOKED_AT)).items
+    things += [
+        Door(
+            f"/releases/{r.digest}", f"release {names.label(r.content_digest)}", f"counter {r.counter}, {r.digest[:12]}"
+        )
+        for r in await registry.list_releases(call.session)
+    ]
+    places = {(line.site, line.device_class) for line in await fleet.summary(call.session)}
+    things += [
+        Door(f"/fleet?{urlencode({'site': site})}", site, "devices at this site")
+        for site in sorted({s for s, _ in places})
+    ]
+    things += [
+        Door(f"/fleet?{urlencode({'class': c})}", c, "devices of this class") for c in sorted({c for _, c in places})
+    ]
     return things + [Door(f"/runs/{r.id}", f"run {r.pipeline}", f"{r.state} {short_id(r.id)}") for r in runs]

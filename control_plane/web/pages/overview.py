@@ -161,7 +161,7 @@ async def _simulation(call: PageCall, runs: list[RunItem]) -> Station:
     done = sum(e.done for e in found)
     running = any(r.state not in RUN_ENDS for r in runs)
     under_way = next((e for e in found if running and e.done < e.scenarios), None)
-    detail = f"in the newest {counted(len(found), 'evaluation')}" if found else "no evaluation yet"
+    detail = f"newest {counted(len(found), 'evaluation')}" if found else "no evaluation yet"
     if under_way:
         detail = f"{under_way.suite_name}: {whole(under_way.done)} of {whole(under_way.scenarios)}"
     return Station("Simulation", "/evaluations", whole(done), "scenarios", detail, busy=under_way is not None)

@@ -6,6 +6,7 @@
 "use strict";
 (() => {
   const HEIGHT = 260;
+  const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800, 2592000];
   const held = new Map();
 
   async function read(path) {
@@ -49,8 +50,8 @@
       padding: [null, 18, null, null],
       legend: { live: true },
       scales: { x: { time: !data.steps }, y: data.log ? { distr: 3 } : data.zero ? { range: (_, low, high) => [Math.min(low, 0), high > 0 ? high * 1.08 : 1] } : {} },
-      axes: [{ ...axis, ...(data.steps ? {} : { values: times }), label: data.steps ? "scenarios" : undefined, labelSize: 14, labelFont: "11px sans-serif" }, { ...axis, size: 60, ...(data.log ? { splits: decades } : {}), values: (_, splits) => splits.map(short), label: data.unit, labelSize: 16, labelFont: "11px sans-serif" }],
-      series: [data.steps ? { label: "scenarios" } : { label: "time", value: (_, at) => (at === null ? "–" : `${day(at)} ${minute(at, 5)}`) }, ...data.lines.map((line) => lineOf(line, data))],
+      axes: [{ ...axis, ...(data.steps ? {} : { values: times, incrs: STEPS_S }), label: data.steps ? "scenarios" : undefined, labelSize: 14, labelFont: "11px sans-serif" }, { ...axis, size: 60, ...(data.log ? { splits: decades } : {}), values: (_, splits) => splits.map(short), label: data.unit, labelSize: 16, labelFont: "11px sans-serif" }],
+      series: [data.steps ? { label: "scenarios" } : { label: "time", value: (_, at) => (at === null ? "–" : `${day(at)} ${minute(at, data.x.at(-1) - data.x[0] < 7200 ? 8 : 5)}`) }, ...data.lines.map((line) => lineOf(line, data))],
       hooks: { draw: [(plot) => marks(plot, data)] },
     };
   }
@@ -123,15 +124,27 @@
       const at = plot.valToPos(x, "x", true);
       if (at < left || at > left + width) continue;
       stroke(pen, at, top, at, top + height);
-      pen.fillText(words, at + 5, top + 12 * devicePixelRatio);
+      const place = lower(said, at + 5, top + 12 * devicePixelRatio, pen.measureText(words).width);
+      said.push(place);
+      pen.fillText(words, place.x, place.y);
     }
     pen.restore();
   }
 
-  // Words stand over their line; where others stand there already, beside them.
+  const tall = () => 13 * devicePixelRatio;
+  const taken = (said, place) => said.some((other) => Math.abs(other.y - place.y) < tall() && other.x < place.x + place.wide + 6 && place.x < other.x + other.wide + 6);
+
+  // Words stand over their line; where others stand there already, under it, and else further on.
   function freePlace(said, x, at, wide) {
-    const tall = 12 * devicePixelRatio, place = { x, y: at - 5, wide };
-    for (const other of said) if (Math.abs(other.y - place.y) < tall && other.x + other.wide + 8 > place.x) place.x = other.x + other.wide + 14;
+    for (let right = x; ; right += wide + 20) {
+      for (const y of [at - 5, at + 12 * devicePixelRatio]) if (!taken(said, { x: right, y, wide }) || right > x + 4 * (wide + 20)) return { x: right, y, wide };
+    }
+  }
+
+  // Words beside their line; where others stand there already, a line lower.
+  function lower(said, x, y, wide) {
+    let place = { x, y, wide };
+    for (let tries = 0; tries < 8 && taken(said, place); tries += 1) place = { x, y: place.y + tall(), wide };
     return place;
   }
 

@@ -71,6 +71,19 @@ const fleetloop = (() => {
     if (button?.dataset.copy) copy(button);
     else if (button) nextTheme(button);
   });
+  // A button that needs something says so where it stands, and nothing is sent.
+  document.addEventListener("submit", (event) => {
+    const { needs, says } = event.submitter?.dataset || {};
+    if (!needs || event.target.querySelector(needs)) return;
+    event.preventDefault();
+    const said = event.submitter.parentElement.querySelector("[role=status]");
+    said.textContent = says;
+    said.hidden = false;
+  });
+  for (const now of document.querySelectorAll(".scroll-x .phase.here")) {
+    const box = now.closest(".scroll-x"), at = now.getBoundingClientRect(), from = box.getBoundingClientRect();
+    box.scrollLeft += at.left + at.width / 2 - from.left - from.width / 2;
+  }
   for (const button of document.querySelectorAll("[data-theme-switch]")) { button.hidden = false; sayTheme(button); }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.dispatchEvent(new Event("themed")));
   for (const folded of document.querySelectorAll("details[data-folds]")) {

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from control_plane.evaluation.domain import Verdict
 from control_plane.evaluation.schemas import FlipItem, GateItem, PathItem
+from control_plane.evaluation.service.dossiers import _path
 from control_plane.web.charts import Share, SharedBar, shared_bars
 from control_plane.web.judged import cluster_words, device_of, in_turn, judged_by, levels, plot_of, progress, unit_of
 from control_plane.web.render import after_verdict, counted, money
@@ -94,3 +95,14 @@ def _gate(verdict: Verdict, evaluation: str) -> GateItem:
         looks={},
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
+
+
+def test_a_path_ends_with_the_last_scenario_that_was_driven() -> None:
+    points = [
+        (60, {"pairs": 60, "harm_e": 1.0}),
+        (120, {"pairs": 90, "harm_e": 2.0}),
+        (180, {"pairs": 90, "harm_e": 2.0}),
+    ]
+    path = _path("nominal", "improves", "incident", points)
+    assert (path.seen, path.e_values) == ([60, 90], {"harm": [1.0, 2.0]})
+    assert _path("nominal", "improves", "incident", points[:1]).seen == [60]

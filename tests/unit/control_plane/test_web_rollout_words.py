@@ -33,7 +33,7 @@ def test_the_sentence_that_halted_it_is_found() -> None:
 def test_the_evidence_that_decided_is_drawn_with_the_moment() -> None:
     drawn = str(evidence_picture(HALTED))
     assert "gravest" in drawn
-    assert "halted" in drawn
+    assert "halt decided" in drawn
     assert ">safe<" not in drawn  # nobody weighed it
     assert "gravest" not in str(evidence_picture([decision(n, Phase.ROLLING, "", harm_e=1.0) for n in (1, 2)]))
 
@@ -44,13 +44,13 @@ def test_the_plot_tells_the_same_as_the_picture() -> None:
     assert plot["lines"][1]["y"] == [3.0, 60.0, 129.0, 129.0]
     # The last decision does not say any more what was needed.
     assert [level["words"] for level in plot["levels"]] == ["harm: 25 decides", "gravest: 100 decides"]
-    assert plot["marks"][-1] == {"x": HALTED[2].at.timestamp(), "words": "halted"}
+    assert plot["marks"][-1] == {"x": HALTED[2].at.timestamp(), "words": "halt decided"}
 
 
 def test_stages_and_the_halt_are_marked_once() -> None:
     began = [decision(1, Phase.ROLLING, "", 0), decision(2, Phase.ROLLING, "", 1), decision(3, Phase.HALTING, "", 1)]
     marks = marks_of([*began, decision(4, Phase.HALTING, "", 1)])
-    assert [words for _, words in marks] == ["stage 1", "stage 2", "halted"]
+    assert [words for _, words in marks] == ["stage 1", "stage 2", "halt decided"]
     assert marks[-1][0] == began[2].at
 
 

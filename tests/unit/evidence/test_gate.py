@@ -116,7 +116,7 @@ def test_any_failed_part_fails_and_any_open_part_keeps_it_open() -> None:
     other = replace(WORSE, suite="nominal")
     decision = decide_gate(policy({**NO_WORSE, "suite": "nominal"}, IMPROVES), [GOOD, other])
     assert decision.verdict is Verdict.FAIL
-    assert "nominal (non_inferior)" in decision.because
+    assert "nominal (non inferior)" in decision.because
     assert [part.verdict for part in decision.parts] == [Verdict.FAIL, Verdict.PASS]
 
 
