@@ -89,8 +89,8 @@ def test_times_are_utc_unless_they_say_otherwise() -> None:
             instant_of(odd)
 
 
-async def test_a_time_that_is_none_is_said_at_its_field(site: Site) -> None:
-    browser = await site.browser(Role.VIEWER)
+async def test_a_time_that_is_none_is_said_at_its_field(server: Server) -> None:
+    browser = await signed_in(server, Role.VIEWER)
     answer = await browser.get("/audit?actor=ada&since=last+week")
     assert answer.status_code == 200
     assert 'name="since" value="last week"' in answer.text, "what was typed is still there"
