@@ -9,7 +9,7 @@ from control_plane.registry.schemas import VersionItem
 from control_plane.telemetry.schemas import Rate, RateLine
 from control_plane.web.figures import rate_words
 from control_plane.web.names import Names
-from control_plane.web.render import NONE, amount, counted, short_id, size, whole, with_unit
+from control_plane.web.render import NONE, amount, counted, size, whole, with_unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def identity(names: Names, a: VersionItem, b: VersionItem) -> list[Row]:
         ("made by", lambda v: v.created_by),
         ("parent", lambda v: names.label(v.parent) if v.parent else NONE),
         ("dataset version", lambda v: (v.dataset or NONE)[:12]),
-        ("training", lambda v: short_id(v.training or NONE)),
+        ("training", lambda v: (v.training or NONE)[:18]),
     ]
     rows = [_row(name, str(read(a)), str(read(b))) for name, read in asked]
     rows.append(numbers("size of the bundle", _bytes(a), _bytes(b), size))
@@ -94,7 +94,7 @@ def _metric(metric: MetricPairItem) -> Row:
     if not metric.yes_or_no:
         return numbers(name, metric.first, metric.second, amount)
     first, second = (f"{amount(100 * value)} %" for value in (metric.first, metric.second))
-    flips = f"+{metric.higher} -{metric.lower}" if metric.higher or metric.lower else ""
+    flips = " ".join(f"{sign}{n}" for sign, n in (("+", metric.higher), ("-", metric.lower)) if n)
     return Row(name, first, second, bool(flips), flips)
 
 

@@ -17,7 +17,6 @@ from control_plane.web.charts import GraphEdge, GraphNode, graph
 
 ROOT = "root"
 MOST_ROUNDS = 60
-HEAD = 15
 MANY = {
     Kind.DEVICE: "devices",
     Kind.FIELD_EVENT: "field events",
@@ -165,10 +164,9 @@ def _node(spot: Spot, words: Words) -> GraphNode:
 
 
 def _head(kinds: Sequence[Kind]) -> str:
-    """Name a column by its kinds, those with most nodes first, as far as there is room."""
-    often = sorted(dict.fromkeys(kinds), key=lambda kind: -kinds.count(kind))
-    words = ", ".join(MANY[kind] for kind in often)
-    return words if len(words) <= HEAD else f"{MANY[often[0]]}, …"
+    """Name a column by its kind; in a mixed column each node says what it is."""
+    only = set(kinds)
+    return MANY[only.pop()] if len(only) == 1 else ""
 
 
 def _one(kind: Kind) -> str:

@@ -63,4 +63,4 @@ def _short(node: LineageNode) -> str:
     name = node.name
     if node.kind is Kind.FIELD_EVENT:
         return name if len(name) <= 12 else f"…{name[-9:]}"
-    return short_id(name) if "_" in name else name[-9:] if name.startswith("train-") else name[:9]
+    return short_id(name) if "_" in name else name[:13] if name.startswith("train-") else name[:9]

@@ -81,7 +81,8 @@ def _started(told: Told, now: datetime) -> Iterator[str]:
     stage = f"Stage {rollout.stage + 1} of {len(rollout.plan.stages)} ({rollout.current.fraction:.0%} of every stratum)"
     if rollout.phase in ENDS:
         stood = ", ".join(f"{n} {STOOD[name]}" for name in Standing if (n := standings.get(name, 0)))
-        yield f"It came as far as stage {rollout.stage + 1} of {len(rollout.plan.stages)}; when it ended, {stood}."
+        stage = f"{rollout.stage + 1} of {len(rollout.plan.stages)}"
+        yield f"It came as far as stage {stage}; of its devices, when it ended, {stood or 'none had heard of it'}."
     elif rollout.phase is Phase.HALTING:
         yield f"{rollout.returning:.0%} of the devices that have it are to go back by now; of all, {counts}."
     else:

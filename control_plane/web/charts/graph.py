@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from control_plane.web.charts.svg import clipped, element, joined, link, picture, rect, text
 
-BOX, TALL, GAP_X, GAP_Y, HEAD = 92.0, 32.0, 21.0, 8.0, 26.0
+BOX, TALL, GAP_X, GAP_Y, HEAD = 108.0, 32.0, 21.0, 8.0, 26.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def _drawn(edge: GraphEdge, places: dict[str, Place]) -> bool:
 def _node(node: GraphNode, x: float, y: float) -> Markup:
     parts = [
         rect(x, y, BOX, TALL, f"box {node.series}", rx=6),
-        text(x + BOX / 2, y + (15 if node.note else 21), clipped(node.label, 12), "node-name", "middle"),
+        text(x + BOX / 2, y + (15 if node.note else 21), clipped(node.label, 14), "node-name", "middle"),
     ]
     if node.note:
         parts.append(text(x + BOX / 2, y + 28, clipped(node.note, 15), "node-note", "middle"))
