@@ -9,6 +9,8 @@ from sqlalchemy.dialects.postgresql import insert
 from control_plane.factory.models import Cluster, Job
 from control_plane.kit.db import Row, Session, rows
 
+LOOK_BACK = 100
+
 
 async def find_cluster(session: Session, name: str) -> Cluster | None:
     return await session.get(Cluster, name)
@@ -46,6 +48,25 @@ async def list_jobs(
         at = select(Job.created_at).where(Job.key == before[0]).scalar_subquery()
         query = query.where(tuple_(Job.created_at, Job.key) < tuple_(at, before[0]))
     return (await session.scalars(query)).all()
+
+
+async def busy(session: Session) -> dict[str, int]:
+    """Count the jobs that wait or run, by cluster."""
+    query = select(Job.cluster, func.count()).where(Job.state.in_(("queued", "running"))).group_by(Job.cluster)
+    return {str(name): int(count) for name, count in (await session.execute(query)).all()}
+
+
+async def took_s(session: Session, kind: str) -> dict[str, float]:
+    """Return how long jobs of a kind took in one go, by cluster: the mean of the last hundred that are done."""
+    last = (
+        select(Job.cluster, Job.wall_s)
+        .where(Job.kind == kind, Job.state == "done", Job.attempt == 1)
+        .order_by(Job.created_at.desc())
+        .limit(LOOK_BACK)
+        .subquery()
+    )
+    query = select(last.c.cluster, func.avg(last.c.wall_s)).group_by(last.c.cluster)
+    return {name: float(mean) for name, mean in (await session.execute(query)).all()}
 
 
 async def ledger(session: Session, by: str, run_id: str | None) -> Sequence[Any]:

@@ -1,11 +1,12 @@
 """Runs one attempt of one job: fetch inputs, run the command, upload outputs, report.
 
-The same wrapper runs in a thread of the local cluster and as `python -m flows.runners.wrapper KEY` on any other.
+The same wrapper runs in a thread of the local cluster and as `python -m flows.runners.wrapper KEY ORDER` on any other.
 """
 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from typing import Any
 from control_plane.client import Client, ClientError
 from control_plane.factory.domain import Outcome
 from control_plane.factory.schemas import AttemptCreate, AttemptFinish, AttemptRenew, FileRef, JobItem
+from flows.steps.orders import holder_tag
 
 LEASH = str(files("control_plane") / "kit" / "leash.py")  # run as a program, by path, so that it starts fast
 LEASE_S = 15.0
@@ -29,25 +31,44 @@ MAX_OUTPUT_FILES = 5000
 TAIL_CHARS = 2000
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The one attempt an order may take, and how its holder's name begins."""
+
+    asked: int
+    attempt: int
+    tag: str
+
+
 @dataclass
 class Watch:
-    """What is seen of a running command."""
+    """What is seen of a running command; `evicted` and `cancelled` say why it must end."""
 
     progress: float = 0.0
     note: str = ""
     tail: str = ""
     lost: bool = False
+    evicted: str = ""
+    cancelled: str = ""
+    echo: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
 
+    @property
+    def must_end(self) -> bool:
+        return bool(self.lost or self.evicted or self.cancelled)
 
-def run_job(client: Client, key: str, home: Path, holder: str) -> JobItem:
-    """Run one attempt and return the job as it then stands.
+
+def run_job(
+    client: Client, key: str, home: Path, holder: str, turn: Turn | None = None, watch: Watch | None = None
+) -> JobItem:
+    """Run one attempt, with a turn only that one, and return the job as it then stands.
 
     Raises:
         ClientError: `job_not_free` if somebody else holds the job, `attempt_lost` if the lease ran out meanwhile.
     """
-    job = client.start_attempt(key, AttemptCreate(holder=holder, lease_s=LEASE_S))
-    watch = Watch()
+    asked, attempt = (turn.asked, turn.attempt) if turn else (None, None)
+    body = AttemptCreate(holder=holder, lease_s=LEASE_S, asked=asked, attempt=attempt)
+    job, watch = client.start_attempt(key, body), watch or Watch()
     keeper = threading.Thread(target=_keep_lease, args=(client, job, holder, watch), daemon=True)
     keeper.start()
     folder = home / "jobs" / f"{key}-{job.attempt}"
@@ -60,6 +81,7 @@ def run_job(client: Client, key: str, home: Path, holder: str) -> JobItem:
         watch.stop.set()
         keeper.join()
         shutil.rmtree(folder, ignore_errors=True)
+    wall_s = time.monotonic() - begun
     return client.finish_attempt(
         key,
         AttemptFinish(
@@ -68,8 +90,9 @@ def run_job(client: Client, key: str, home: Path, holder: str) -> JobItem:
             outcome=outcome,
             outputs=outputs or None,
             failure=failure[-4000:] if failure else None,
-            wall_s=time.monotonic() - begun,
+            wall_s=wall_s,
             cpu_s=float(usage.get("cpu_s", 0.0)),
+            gpu_s=wall_s * job.spec.gpus,  # held, whether busy or not
         ),
     )
 
@@ -80,8 +103,8 @@ def _attempt(
     _prepare(client, job, folder, cache)
     code = _run(job, folder, watch)
     usage = _read_usage(folder)
-    if watch.lost:
-        return Outcome.LOST, "another attempt took the job over", {}, usage
+    if watch.must_end:
+        return *_cut_short(watch), {}, usage
     if code in (TRY_ELSEWHERE, KILLED):
         return Outcome.LOST, f"the command was killed or gave up its place (exit {code}): {watch.tail}", {}, usage
     if code != 0:
@@ -91,6 +114,14 @@ def _attempt(
     if not outputs:
         return Outcome.FAILED, f"it wrote nothing under outputs/: {watch.tail}", {}, usage
     return Outcome.DONE, None, outputs, usage
+
+
+def _cut_short(watch: Watch) -> tuple[Outcome, str]:
+    if watch.lost:
+        return Outcome.LOST, "another attempt took the job over"
+    if watch.cancelled:
+        return Outcome.FAILED, f"cancelled: {watch.cancelled}"
+    return Outcome.LOST, watch.evicted
 
 
 def _prepare(client: Client, job: JobItem, folder: Path, cache: Path) -> None:
@@ -110,7 +141,7 @@ def _prepare(client: Client, job: JobItem, folder: Path, cache: Path) -> None:
 def _run(job: JobItem, folder: Path, watch: Watch) -> int | None:
     """Run the command on its leash; return its exit status, None if it outlived its time."""
     environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | os.environ | job.spec.env
-    command = [sys.executable, "-S", "-E", LEASH, str(folder / "usage.json"), *job.spec.command]
+    command = [sys.executable, "-S", "-E", LEASH, str(folder / "usage.json"), *_argv(job)]
     with subprocess.Popen(
         command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as child:
@@ -121,16 +152,22 @@ def _run(job: JobItem, folder: Path, watch: Watch) -> int | None:
     return code
 
 
+def _argv(job: JobItem) -> list[str]:
+    """Return the command with `python` made this interpreter, so that it runs in the environment of its wrapper."""
+    first, *rest = job.spec.command
+    return [sys.executable if first == "python" else first, *rest]
+
+
 def _wait(child: "subprocess.Popen[bytes]", timeout_s: float, watch: Watch) -> int | None:
     deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline and not watch.lost:
+    while time.monotonic() < deadline and not watch.must_end:
         try:
             return child.wait(0.5)
         except subprocess.TimeoutExpired:
             continue
     child.terminate()  # the leash kills the whole group
     child.wait()
-    return KILLED if watch.lost else None
+    return KILLED if watch.must_end else None
 
 
 def _read_lines(child: "subprocess.Popen[bytes]", watch: Watch) -> None:
@@ -138,6 +175,8 @@ def _read_lines(child: "subprocess.Popen[bytes]", watch: Watch) -> None:
         return
     for raw in iter(lambda: child.stdout.readline(1 << 16) if child.stdout else b"", b""):
         line = raw.decode(errors="replace").rstrip()
+        if watch.echo:
+            print(line, flush=True)  # noqa: T201 - into the cluster's log of this order
         try:
             said = json.loads(line)
             watch.progress = min(max(float(said["progress"]), 0.0), 1.0)
@@ -152,7 +191,7 @@ def _keep_lease(client: Client, job: JobItem, holder: str, watch: Watch) -> None
             attempt=job.attempt, holder=holder, lease_s=LEASE_S, progress=watch.progress, note=watch.note
         )
         try:
-            client.renew_attempt(job.key, body)
+            watch.cancelled = client.renew_attempt(job.key, body).cancel_reason or ""
         except ClientError as error:
             watch.lost = watch.lost or error.code == "attempt_lost"
 
@@ -173,11 +212,32 @@ def _upload(client: Client, outputs: Path) -> dict[str, FileRef]:
 
 
 def main() -> None:
-    """Run the job named on the command line with FLEETLOOP_SERVER, FLEETLOOP_TOKEN and FLEETLOOP_HOME."""
-    client = Client(os.environ["FLEETLOOP_SERVER"], os.environ["FLEETLOOP_TOKEN"])
-    holder = f"{os.uname().nodename}-{os.getpid()}"
-    job = run_job(client, sys.argv[1], Path(os.environ.get("FLEETLOOP_HOME", ".fleetloop")), holder)
+    """Run the job named on the command line, with an order's name only its attempt.
+
+    FLEETLOOP_SERVER says where the control plane is, FLEETLOOP_HOME where to work. The token is in FLEETLOOP_TOKEN or,
+    since clusters show the environment of jobs to others, in the file that FLEETLOOP_TOKEN_FILE names. Told to leave
+    (SIGTERM: preempted, drained, over the cluster's limit) it says so in the ledger before it goes.
+    """
+    client = Client(os.environ["FLEETLOOP_SERVER"], _token())
+    watch, turn = Watch(echo=True), turn_of(sys.argv[2]) if len(sys.argv) > 2 else None
+    signal.signal(signal.SIGTERM, lambda *_: setattr(watch, "evicted", "told to leave its place (SIGTERM)"))
+    holder = "-".join(filter(None, [turn.tag if turn else "", os.uname().nodename, str(os.getpid())]))
+    try:
+        job = run_job(client, sys.argv[1], Path(os.environ.get("FLEETLOOP_HOME", ".fleetloop")), holder, turn, watch)
+    except ClientError as error:
+        raise SystemExit(f"{error.code}: {error}") from error
     raise SystemExit(0 if job.state == "done" else 1)
+
+
+def turn_of(order: str) -> Turn:
+    """Read an order's name: KEY.ASKED.ATTEMPT."""
+    _, asked, attempt = order.rsplit(".", 2)
+    return Turn(int(asked), int(attempt), holder_tag(order))
+
+
+def _token() -> str:
+    path = os.environ.get("FLEETLOOP_TOKEN_FILE")
+    return Path(path).read_text().strip() if path else os.environ["FLEETLOOP_TOKEN"]
 
 
 if __name__ == "__main__":

@@ -1,55 +1,57 @@
-"""Ask for jobs, hold them, finish them, add up what they cost."""
+"""Ask for jobs, hold them, finish them, and see that nobody does so twice."""
 
-from collections.abc import Sequence
-from datetime import timedelta
-from typing import Literal
+from datetime import datetime, timedelta
 
+from control_plane.audit import service as audit
 from control_plane.factory import store
-from control_plane.factory.domain import JobCost, JobState, Outcome, Profile, after_attempt, cost_of, may_start
+from control_plane.factory.domain import JobState, Outcome, Profile, after_attempt, cost_of, may_start
 from control_plane.factory.models import Job
 from control_plane.factory.schemas import (
     AttemptCreate,
     AttemptFinish,
     AttemptRenew,
-    ClusterItem,
-    ClusterPut,
     FileRef,
     JobCreate,
     JobItem,
-    Ledger,
-    LedgerLine,
+    JobSpec,
 )
+from control_plane.factory.service.clusters import placed, profile_of
 from control_plane.kit import clock
 from control_plane.kit.db import Session
-from control_plane.kit.errors import Conflict, Invalid, NotFound
+from control_plane.kit.errors import Conflict, NotFound
 from control_plane.kit.objects import ObjectStore
 from control_plane.kit.pages import Page, decode_cursor, page_of
 from control_plane.kit.uploads import settle
 
-By = Literal["kind", "run", "cluster", "subject"]
-
-
-async def put_cluster(session: Session, name: str, body: ClusterPut) -> ClusterItem:
-    await store.put_cluster(session, name, body.model_dump())
-    return ClusterItem(name=name, **body.model_dump())
-
-
-async def list_clusters(session: Session) -> list[ClusterItem]:
-    return [ClusterItem.model_validate(c, from_attributes=True) for c in await store.list_clusters(session)]
-
 
 async def submit_job(session: Session, body: JobCreate) -> JobItem:
-    """Ask for a job; a key that is known returns the job that has it, and a failed one is queued again."""
-    if await store.find_cluster(session, body.cluster) is None:
-        raise Invalid(f"there is no cluster {body.cluster!r}")
-    values = body.model_dump() | {"state": JobState.QUEUED}
-    if not await store.insert_job(session, values):
-        job = await _job(session, body.key, lock=True)
-        if job.spec != values["spec"]:
-            raise Conflict(f"job {body.key} exists with another specification; its key must change with it")
-        if job.state == JobState.FAILED:
-            job.state, job.attempt, job.failure = JobState.QUEUED, 0, None
-    return _item(await _job(session, body.key))
+    """Ask for a job; a key that is known returns the job that has it, and a failed one is queued and placed again."""
+    job = await store.find_job(session, body.key, lock=True)
+    if job is None and await _insert(session, body):
+        return _item(await _job(session, body.key))
+    job = job or await _job(session, body.key, lock=True)  # somebody else was quicker
+    if JobSpec.model_validate(job.spec) != body.spec:
+        raise Conflict(f"job {body.key} exists with another specification; its key must change with it")
+    if job.state == JobState.FAILED:
+        job.cluster, job.placement = await placed(session, body)
+        job.state, job.attempt, job.failure, job.cancel_reason = JobState.QUEUED, 0, None, None
+        job.asked += 1
+    return _item(job)
+
+
+async def _insert(session: Session, body: JobCreate) -> bool:
+    cluster, placement = await placed(session, body)
+    values = body.model_dump(exclude={"place"}) | {"cluster": cluster, "placement": placement}
+    return await store.insert_job(session, values | {"state": JobState.QUEUED})
+
+
+async def cancel_job(session: Session, actor: str, key: str, reason: str) -> JobItem:
+    """Wish a job away. Its wrapper, or whoever sees it through, ends it; one that is over stays as it is."""
+    job = await _job(session, key, lock=True)
+    if job.state in (JobState.QUEUED, JobState.RUNNING) and job.cancel_reason is None:
+        job.cancel_reason = reason
+        await audit.record(session, actor, "job.cancel", key, reason)
+    return _item(job)
 
 
 async def start_attempt(session: Session, key: str, body: AttemptCreate) -> JobItem:
@@ -59,6 +61,9 @@ async def start_attempt(session: Session, key: str, body: AttemptCreate) -> JobI
         return _item(job)  # the answer to the first request was lost
     if not may_start(JobState(job.state), job.lease_until, now):
         raise Conflict(f"job {key} is {job.state}, held by {job.holder}", code="job_not_free")
+    turn = (job.asked, job.attempt + 1)
+    if turn != (body.asked or turn[0], body.attempt or turn[1]):
+        raise Conflict(f"job {key} is at attempt {turn[1]} of asking {turn[0]}", code="job_not_free")
     job.state, job.attempt, job.holder = JobState.RUNNING, job.attempt + 1, body.holder
     job.started_at, job.lease_until = now, now + timedelta(seconds=body.lease_s)
     job.progress, job.note = 0.0, ""
@@ -84,9 +89,9 @@ async def finish_attempt(session: Session, objects: ObjectStore, key: str, body:
         if wrong:
             outcome, failure = Outcome.FAILED, wrong
     cluster = await store.find_cluster(session, job.cluster)
-    profile = Profile(cluster.usd_per_hour, cluster.watts) if cluster else Profile(0, 0)
-    cost = cost_of(profile, body.wall_s, body.cpu_s, body.energy_j)
-    job.state, job.finished_at, job.lease_until = after_attempt(outcome, job.attempt), clock.now(), None
+    profile = profile_of(cluster) if cluster else Profile(0, 0)
+    cost = cost_of(profile, body.wall_s, body.cpu_s, body.energy_j, body.gpu_s)
+    job.state, job.finished_at, job.lease_until = _next_state(job, outcome), clock.now(), None
     job.failure = None if outcome is Outcome.DONE else failure
     job.outputs = {p: r.model_dump() for p, r in (body.outputs or {}).items()} if outcome is Outcome.DONE else None
     job.progress = 1.0 if outcome is Outcome.DONE else job.progress
@@ -94,6 +99,10 @@ async def finish_attempt(session: Session, objects: ObjectStore, key: str, body:
     job.usd, job.energy_j = job.usd + cost.usd, job.energy_j + cost.energy_j
     job.energy_is_estimate = cost.energy_is_estimate
     return _item(job)
+
+
+def _next_state(job: Job, outcome: Outcome) -> JobState:
+    return after_attempt(outcome, job.attempt, cancelled=job.cancel_reason is not None)
 
 
 async def _missing(objects: ObjectStore, outputs: dict[str, FileRef] | None) -> str | None:
@@ -125,22 +134,6 @@ async def list_jobs(
     return page_of([_item(job) for job in found], limit, lambda item: item.key)
 
 
-async def ledger(session: Session, by: By, run_id: str | None = None) -> Ledger:
-    lines = [LedgerLine.model_validate(line, from_attributes=True) for line in await store.ledger(session, by, run_id)]
-    return Ledger(by=by, lines=lines)
-
-
-async def costs(
-    session: Session,
-    keys: Sequence[str],
-    subjects: Sequence[str] = (),
-    runs: Sequence[str] = (),
-    kinds: Sequence[str] = (),
-) -> list[JobCost]:
-    """Return what jobs cost: those with these keys or subjects, and those of these kinds in these runs."""
-    return [JobCost(**line) for line in await store.costs(session, keys, subjects, runs, kinds)]
-
-
 async def _job(session: Session, key: str, *, lock: bool = False) -> Job:
     job = await store.find_job(session, key, lock=lock)
     if job is None:
@@ -160,4 +153,14 @@ def _must_hold(job: Job, attempt: int, holder: str) -> None:
 
 
 def _item(job: Job) -> JobItem:
-    return JobItem.model_validate(job, from_attributes=True)
+    held_s, silent_s = _lease_s(job, clock.now())
+    names = set(JobItem.model_fields) - {"held_s", "silent_s"}
+    values = {name: getattr(job, name) for name in names}
+    return JobItem.model_validate(values | {"held_s": held_s, "silent_s": silent_s})
+
+
+def _lease_s(job: Job, now: datetime) -> tuple[float, float]:
+    """Return for how long the attempt is held and its holder silent; said here, so that no other clock need agree."""
+    if job.state != JobState.RUNNING or job.started_at is None or job.lease_until is None:
+        return 0.0, 0.0
+    return (now - job.started_at).total_seconds(), max(0.0, (now - job.lease_until).total_seconds())

@@ -1,0 +1,33 @@
+"""Decisions about jobs: what may happen next, where they run, what they cost."""
+
+from control_plane.factory.domain.jobs import (
+    MAX_ATTEMPTS,
+    Cost,
+    JobCost,
+    JobState,
+    Outcome,
+    Profile,
+    after_attempt,
+    cost_of,
+    may_start,
+)
+from control_plane.factory.domain.placement import Needs, Option, Place, Placement, Policy, place, weigh
+
+__all__ = [
+    "MAX_ATTEMPTS",
+    "Cost",
+    "JobCost",
+    "JobState",
+    "Needs",
+    "Option",
+    "Outcome",
+    "Place",
+    "Placement",
+    "Policy",
+    "Profile",
+    "after_attempt",
+    "cost_of",
+    "may_start",
+    "place",
+    "weigh",
+]
