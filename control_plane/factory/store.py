@@ -10,6 +10,7 @@ from control_plane.factory.models import Cluster, Job
 from control_plane.kit.db import Row, Session, rows
 
 LOOK_BACK = 100
+UNFINISHED = ("queued", "running")
 
 
 async def find_cluster(session: Session, name: str) -> Cluster | None:
@@ -36,6 +37,12 @@ async def find_job(session: Session, key: str, *, lock: bool = False) -> Job | N
     return await session.scalar(query.with_for_update() if lock else query)
 
 
+async def lock_unfinished(session: Session, run_id: str) -> Sequence[Job]:
+    """Return a run's jobs that wait or run, in one order for everybody, so that nobody locks another out."""
+    query = select(Job).where(Job.run_id == run_id, Job.state.in_(UNFINISHED)).order_by(Job.key).with_for_update()
+    return (await session.scalars(query)).all()
+
+
 async def list_jobs(
     session: Session, *, run_id: str | None, state: str | None, before: tuple[Any, ...] | None, limit: int
 ) -> Sequence[Job]:
@@ -52,7 +59,7 @@ async def list_jobs(
 
 async def busy(session: Session) -> dict[str, int]:
     """Count the jobs that wait or run, by cluster."""
-    query = select(Job.cluster, func.count()).where(Job.state.in_(("queued", "running"))).group_by(Job.cluster)
+    query = select(Job.cluster, func.count()).where(Job.state.in_(UNFINISHED)).group_by(Job.cluster)
     return {str(name): int(count) for name, count in (await session.execute(query)).all()}
 
 

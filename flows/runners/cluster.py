@@ -134,7 +134,9 @@ class Cluster:
         # The ledger is read after the back end: if the order had ended, its wrapper has written all it ever will.
         before, watched.job = watched.order, self._client.get_job(watched.job.key)
         job = watched.job
-        if watched.order != before and job.state not in (JobState.DONE, JobState.FAILED):
+        if job.state in (JobState.DONE, JobState.FAILED):
+            return self._end(watched, before, seen)
+        if watched.order != before:
             watched.waiting_since = None
             return True
         waits = seen.phase is Phase.WAITING
@@ -143,20 +145,28 @@ class Cluster:
         self._act(watched, move)
         return move.act in (Act.WRITE_OFF, Act.DROP)
 
+    def _end(self, watched: Watched, order: str, seen: Seen) -> bool:
+        job = watched.job
+        if job.state == JobState.DONE:
+            watched.future.set_result(job)
+            return False
+        if job.cancel_reason is not None and seen.alive:
+            self.back_end.cancel(order)  # it may wait there for days yet, only to find that nobody wants it
+        watched.future.set_exception(JobFailedError(job))
+        return False
+
     def _view(self, watched: Watched, seen: Seen) -> View:
         job, since = watched.job, watched.waiting_since
         return View(
             state=job.state,
             is_ours=(job.holder or "").startswith(holder_tag(watched.order)),
             silent_s=job.silent_s,
-            cancel_asked=job.cancel_reason is not None,
             waited_s=time.monotonic() - since if since is not None else 0.0,
             wait_limit_s=self._wait_limit_s,
             seen=seen,
         )
 
     def _act(self, watched: Watched, move: Move) -> None:
-        job = watched.job
         match move.act:
             case Act.WAIT:
                 return
@@ -167,11 +177,6 @@ class Cluster:
                 self._write_off(watched, move)
             case Act.WRITE_OFF:
                 self._write_off(watched, move)
-            case Act.END:
-                if job.state == JobState.DONE:
-                    watched.future.set_result(job)
-                else:
-                    watched.future.set_exception(JobFailedError(job))
 
     def _write_off(self, watched: Watched, move: Move) -> None:
         """Close an attempt that nobody will close: it was never begun, or its holder is gone."""
@@ -219,6 +224,6 @@ def _order(watched: Watched) -> Order:
 class LocalCluster(Cluster):
     """Runs at most `slots` jobs at once on this machine, each command in a process of its own."""
 
-    def __init__(self, client: Client, home: Path, slots: int | None = None) -> None:
+    def __init__(self, client: Client, home: Path, slots: int | None = None, name: str = "local") -> None:
         back_end = LocalBackEnd(client, home, slots, self.wake)
-        super().__init__(client, "local", back_end, back_end.slots)
+        super().__init__(client, name, back_end, back_end.slots)

@@ -292,7 +292,7 @@ def _simulate_suite(
     """Simulate until the last suite of the question is settled; all before it are."""
     missing = sorted({place for evaluation in asked for place in evaluation.missing})
     answer = run.client.ask_stop(question)[-1]
-    waves = waves_of(missing, run.workload.spec.shard_scenarios, max(1, run.cluster.slots // len(sides)))
+    waves = waves_of(missing, run.workload.spec.shard_scenarios, max(1, run.clusters.slots // len(sides)))
     for wave in side_by_side(waves, [evaluation.missing for evaluation in asked]):
         if answer.enough:
             break

@@ -51,7 +51,6 @@ class View:
     state: JobState
     is_ours: bool
     silent_s: float
-    cancel_asked: bool
     waited_s: float
     wait_limit_s: float
     seen: Seen
@@ -64,7 +63,6 @@ class Act(StrEnum):
     SUBMIT = "submit"
     WRITE_OFF = "write_off"
     DROP = "drop"
-    END = "end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +75,15 @@ class Move:
 def next_move(view: View) -> Move:
     """Say what is to be done now; asked again in the same state it says the same."""
     match view.state:
-        case JobState.DONE | JobState.FAILED:
-            return Move(Act.END)
         case JobState.QUEUED:
             return _queued(view)
         case JobState.RUNNING:
             return _running(view)
+        case JobState.DONE | JobState.FAILED:
+            return Move(Act.WAIT, "it is over")
 
 
 def _queued(view: View) -> Move:
-    if view.cancel_asked:
-        return Move(Act.DROP, "cancelled before it began", Outcome.FAILED)
     if view.seen.over:
         return _ended(view.seen, "before it took the job")
     if view.seen.phase is Phase.WAITING and view.waited_s > view.wait_limit_s:
@@ -100,7 +96,6 @@ def _running(view: View) -> Move:
     if view.is_ours and view.seen.over:
         return _ended(view.seen, "without a word")
     if view.silent_s <= 0:
-        # The wrapper itself heeds a wish to cancel: it sees it when it renews its lease.
         return Move(Act.WAIT, view.seen.because)
     if view.is_ours and view.seen.alive:
         if view.silent_s <= GRACE_S:

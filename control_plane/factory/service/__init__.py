@@ -4,6 +4,7 @@ from control_plane.factory.service.clusters import list_clusters, put_cluster
 from control_plane.factory.service.explain import explain
 from control_plane.factory.service.jobs import (
     cancel_job,
+    cancel_jobs,
     finish_attempt,
     get_job,
     list_jobs,
@@ -16,6 +17,7 @@ from control_plane.factory.service.ledger import By, costs, ledger
 __all__ = [
     "By",
     "cancel_job",
+    "cancel_jobs",
     "costs",
     "explain",
     "finish_attempt",

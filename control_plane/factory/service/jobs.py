@@ -46,12 +46,26 @@ async def _insert(session: Session, body: JobCreate) -> bool:
 
 
 async def cancel_job(session: Session, actor: str, key: str, reason: str) -> JobItem:
-    """Wish a job away. Its wrapper, or whoever sees it through, ends it; one that is over stays as it is."""
+    """End a job that waits, wish one away that runs: its wrapper sees it. One that is over stays as it is."""
     job = await _job(session, key, lock=True)
-    if job.state in (JobState.QUEUED, JobState.RUNNING) and job.cancel_reason is None:
-        job.cancel_reason = reason
+    if _cancel(job, reason):
         await audit.record(session, actor, "job.cancel", key, reason)
     return _item(job)
+
+
+async def cancel_jobs(session: Session, run_id: str, reason: str) -> None:
+    """Cancel what a run has asked for and what is not over, as part of cancelling the run."""
+    for job in await store.lock_unfinished(session, run_id):
+        _cancel(job, reason)
+
+
+def _cancel(job: Job, reason: str) -> bool:
+    if job.cancel_reason is not None or job.state not in (JobState.QUEUED, JobState.RUNNING):
+        return False
+    job.cancel_reason = reason
+    if job.state == JobState.QUEUED:
+        job.state, job.failure, job.finished_at = JobState.FAILED, f"cancelled: {reason}"[:4000], clock.now()
+    return True
 
 
 async def start_attempt(session: Session, key: str, body: AttemptCreate) -> JobItem:

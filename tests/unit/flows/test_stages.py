@@ -70,7 +70,7 @@ def run_of(server: Server) -> RunSession:
     run = SimpleNamespace(
         client=server,
         workload=SimpleNamespace(model="times", spec=spec),
-        cluster=SimpleNamespace(slots=2),
+        clusters=SimpleNamespace(slots=2),
         run_id="run",
         submit=submit,
         run_jobs=iter,
