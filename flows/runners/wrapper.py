@@ -162,9 +162,10 @@ def _wait(child: "subprocess.Popen[bytes]", timeout_s: float, watch: Watch) -> i
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline and not watch.must_end:
         try:
-            return child.wait(0.5)
+            code = child.wait(0.5)
         except subprocess.TimeoutExpired:
             continue
+        return 128 - code if code < 0 else code  # below 0 the leash itself was killed
     child.terminate()  # the leash kills the whole group
     child.wait()
     return KILLED if watch.must_end else None

@@ -102,14 +102,13 @@ class Clusters:
         Raises:
             ClusterConfigError: it waits on a cluster that this runner does not reach.
         """
-        if job.state == JobState.DONE:
-            return _done(job)
-        found = self._clusters.get(job.cluster)
-        if found is None:
-            raise ClusterConfigError(
-                f"job {job.key} is placed on cluster {job.cluster!r}, this runner reaches {', '.join(self.names)}"
-            )
-        return found.submit(job)
+        return _done(job) if job.state == JobState.DONE else self.get(job.cluster).submit(job)
+
+    def get(self, name: str) -> Cluster:
+        """Return a cluster; ClusterConfigError if this runner does not reach it."""
+        if name not in self._clusters:
+            raise ClusterConfigError(f"this runner reaches {', '.join(self.names)}, and no cluster {name!r}")
+        return self._clusters[name]
 
     def close(self) -> None:
         for each in self._clusters.values():
