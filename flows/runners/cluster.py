@@ -52,7 +52,7 @@ class Watched:
     @property
     def order(self) -> str:
         number = self.job.attempt + (self.job.state == JobState.QUEUED)
-        return order_name(self.job.key, self.job.asked, number)
+        return order_name(self.job.key, self.job.created_at, self.job.asked, number)
 
 
 class Cluster:
@@ -80,7 +80,7 @@ class Cluster:
 
     def logs(self, job: JobItem) -> str:
         """Return the end of what the wrapper of the job's last attempt printed."""
-        return self.back_end.logs(order_name(job.key, job.asked, max(1, job.attempt)))
+        return self.back_end.logs(order_name(job.key, job.created_at, job.asked, max(1, job.attempt)))
 
     def wake(self) -> None:
         self._wake.set()

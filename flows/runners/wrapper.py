@@ -231,7 +231,7 @@ def main() -> None:
 
 
 def turn_of(order: str) -> Turn:
-    """Read an order's name: KEY.ASKED.ATTEMPT."""
+    """Read an order's name: KEY.INSTANT.ASKED.ATTEMPT."""
     _, asked, attempt = order.rsplit(".", 2)
     return Turn(int(asked), int(attempt), holder_tag(order))
 

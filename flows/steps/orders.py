@@ -7,6 +7,7 @@ says of it, and another one follows.
 
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from control_plane.factory.domain import JobState, Outcome
@@ -110,9 +111,13 @@ def _ended(seen: Seen, when: str) -> Move:
     return Move(Act.WRITE_OFF, f"the order ended {when}: {seen.because}")
 
 
-def order_name(key: str, asked: int, attempt: int) -> str:
-    """Name one attempt of one asking of a job; the same wherever it is computed, so nobody orders it twice."""
-    return f"{key}.{asked}.{attempt}"
+def order_name(key: str, created_at: datetime, asked: int, attempt: int) -> str:
+    """Name one attempt of one asking of a job; the same wherever it is computed, so nobody orders it twice.
+
+    Back ends remember orders longer than ledgers may live: the instant tells a job of this ledger from one of the same
+    key in another, whose end means nothing here.
+    """
+    return f"{key}.{int(created_at.timestamp() * 1e6):x}.{asked}.{attempt}"
 
 
 def holder_tag(order: str) -> str:

@@ -20,6 +20,7 @@ from control_plane.factory.schemas import ClusterPut, JobCreate, JobItem, JobSpe
 from control_plane.kit.roles import Role
 from flows.runners.back_ends.configured import open_clusters
 from flows.runners.cluster import Cluster
+from flows.steps.orders import order_name
 from tests.clusters import ray_cluster, slurm_cluster
 from tests.clusters.processes import until
 from tests.clusters.ray_cluster import Ray
@@ -127,7 +128,7 @@ def local_bench(client: Client, folder: Path, server: str, _daemons: None) -> Be
             os.kill(each, signal.SIGKILL)  # not waited for: the leash is the wrapper's child
 
     def preempt(cluster: Cluster, job: JobItem, pid: int) -> None:
-        cluster.back_end.cancel(f"{job.key}.{job.asked}.{job.attempt}")
+        cluster.back_end.cancel(order_name(job.key, job.created_at, job.asked, job.attempt))
 
     return Bench("local", client, folder, {"backend": "local", "slots": 2}, lose, preempt)
 
@@ -157,7 +158,7 @@ def ray_bench(client: Client, folder: Path, server: str, ray: Ray) -> Bench:
 
     def preempt(cluster: Cluster, job: JobItem, pid: int) -> None:
         """Ray pre-empts nothing by itself; whoever drains a node stops its jobs as this does."""
-        cluster.back_end.cancel(f"{job.key}.{job.asked}.{job.attempt}")
+        cluster.back_end.cancel(order_name(job.key, job.created_at, job.asked, job.attempt))
 
     config = remote(folder, server, backend="ray", address=ray.address, auth_token_file=str(ray.token_file))
     return Bench("ray", client, folder, config, ray.lose_node, preempt)

@@ -108,7 +108,12 @@ def slurm_cluster(folder: Path) -> Iterator[Slurm]:
         for name in ports:
             slurm.start_node(name)
         until(slurm.idle, 60, "both nodes of Slurm are idle")
-        yield slurm
+        try:
+            yield slurm
+        finally:  # steps are nobody's children and would outlive their daemons
+            slurm.call("scancel", "--user=root", "--signal=KILL", "--full")
+            slurm.call("scancel", "--user=root")
+            until(lambda: not slurm.call("squeue", "-h"), 30, "Slurm's queue is empty")
 
 
 NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=1 RealMemory=2000"

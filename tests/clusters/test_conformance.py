@@ -53,7 +53,7 @@ async def test_a_key_runs_once_however_often_it_is_submitted(bench: Bench, tmp_p
         for _ in range(3):
             job = bench.ask(code)
         clusters = [bench.open(), bench.open()]
-        order = Order(order_name(job.key, 1, 1), job.key, 1, 1, 1, 0, 0, 600)
+        order = Order(order_name(job.key, job.created_at, 1, 1), job.key, 1, 1, 1, 0, 0, 600)
         for _ in range(2):
             clusters[0].back_end.submit(order)
         futures = [cluster.submit(job) for cluster in clusters for _ in range(2)]
@@ -74,7 +74,7 @@ async def test_status_logs_outputs_and_usage(bench: Bench, tmp_path: Path) -> No
         cluster, job = bench.open(), bench.ask(told(pid, f"{busy}\n{wait}\n{WRITE}"))
         future = cluster.submit(job)
         running(pid)
-        name = order_name(job.key, 1, 1)
+        name = order_name(job.key, job.created_at, 1, 1)
         assert cluster.back_end.see([name, "nobody.1.1"]).keys() == {name}
         until(lambda: cluster.back_end.see([name])[name].phase is Phase.RUNNING, 20, "the order is seen to run")
         assert bench.client.get_job(job.key).state == "running"
@@ -154,7 +154,7 @@ async def test_cancelling_ends_what_runs_and_what_waits(bench: Bench, tmp_path: 
         numbers = [running(pid) for pid in pids]
         waiting = bench.ask(told(tmp_path / "pid-3", WRITE), key="pid-3")
         futures.append(cluster.submit(waiting))
-        name = order_name("pid-3", 1, 1)
+        name = order_name(waiting.key, waiting.created_at, 1, 1)
         until(lambda: name in cluster.back_end.see([name]), 30, "the third waits")
         for job in (*jobs, waiting):
             bench.client.cancel_job(job.key, "nobody wants it")

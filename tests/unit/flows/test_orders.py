@@ -1,6 +1,7 @@
 """What a dispatcher does next, over everything it may see; and what the words of Slurm and Ray come to."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +17,7 @@ from flows.steps.orders import GRACE_S, Act, Phase, Seen, View, holder_tag, next
 QUEUED = View(JobState.QUEUED, is_ours=False, silent_s=0, waited_s=0, wait_limit_s=100, seen=Seen(Phase.UNKNOWN))
 RUNNING = replace(QUEUED, state=JobState.RUNNING, is_ours=True)
 ORDER = Order("job.1.2", "job", 1, 2, 1.5, 0, 0, 61.0)
+BORN = datetime(2026, 11, 27, tzinfo=UTC)
 LAUNCH = Launch("http://host", PurePosixPath("/a/to ken"), PurePosixPath("/h"), "/opt/python", {"A": "it's"})
 
 
@@ -52,10 +54,10 @@ def test_no_sight_ends_a_job_that_is_held_by_another_or_is_over() -> None:
 
 
 def test_an_order_is_read_as_it_was_named() -> None:
-    name = order_name("train-a.b:c", 3, 4)
+    name = order_name("train-a.b:c", BORN, 3, 4)
     turn = turn_of(name)
     assert (turn.asked, turn.attempt, turn.tag) == (3, 4, holder_tag(name))
-    assert holder_tag(name) != holder_tag(order_name("train-a.b:c", 4, 3))
+    assert holder_tag(name) != holder_tag(order_name("train-a.b:c", BORN + timedelta(microseconds=1), 3, 4))
 
 
 def test_what_squeue_says() -> None:
