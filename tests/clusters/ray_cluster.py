@@ -22,7 +22,6 @@ SOON = {
     "RAY_health_check_timeout_ms": "1000",
     "RAY_health_check_failure_threshold": "3",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
 
 
@@ -58,7 +57,8 @@ class Ray:
 
     def start_node(self) -> None:
         log = self.folder / f"node-{len(self.nodes)}.out"
-        self.nodes.append(self.running.enter_context(daemon(self.join, log, self.env)).pid)
+        command = [*self.join, f"--dashboard-agent-listen-port={free_port()}"]  # nodes of one machine share its ports
+        self.nodes.append(self.running.enter_context(daemon(command, log, self.env)).pid)
 
     def lose_node(self, pid: int) -> None:
         """Take the power from the node on which a process runs."""
@@ -79,6 +79,7 @@ def ray_cluster(folder: Path) -> Iterator[Ray]:
     head = [
         ray, "start", "--head", "--port", str(port), "--dashboard-host", "127.0.0.1", f"--dashboard-port={dashboard}",
         "--node-ip-address", "127.0.0.1", "--temp-dir", str(folder / "t"), *ONE_NODE,
+        f"--dashboard-agent-listen-port={free_port()}",
     ]  # fmt: skip
     head[head.index("--num-cpus") + 1] = "0"
     join = [ray, "start", "--address", f"127.0.0.1:{port}", "--node-ip-address", "127.0.0.1", *ONE_NODE]
