@@ -154,7 +154,7 @@ def slurm_bench(client: Client, folder: Path, server: str, slurm: Slurm) -> Benc
 def ray_bench(client: Client, folder: Path, server: str, ray: Ray) -> Bench:
     while len(ray.nodes) < 2:
         ray.start_node()
-    until(lambda: ray.alive() == 3, 90, "both nodes joined Ray")
+    ray.whole()
 
     def preempt(cluster: Cluster, job: JobItem, pid: int) -> None:
         """Ray pre-empts nothing by itself; whoever drains a node stops its jobs as this does."""

@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,7 +14,6 @@ import httpx
 import psutil
 
 from tests.clusters.processes import daemon, kill_tree, until
-from tests.kit.objects.servers import free_port
 
 ONE_NODE = ["--num-cpus", "1", "--object-store-memory", "100000000", "--disable-usage-stats", "--block"]
 SOON = {
@@ -29,6 +29,15 @@ def program() -> str | None:
     """Return the program `ray` of FLEETLOOP_TEST_RAY, of this environment, or of the path."""
     beside = Path(sys.executable).with_name("ray")
     return os.environ.get("FLEETLOOP_TEST_RAY") or (str(beside) if beside.exists() else shutil.which("ray"))
+
+
+def quiet_port() -> int:
+    """Return a port that neither the kernel hands out nor Ray's workers take: a daemon binds it seconds later."""
+    while True:
+        port = 20000 + secrets.randbelow(10000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
 
 
 def why_not() -> str | None:
@@ -55,9 +64,17 @@ class Ray:
             return 0
         return sum(each["raylet"].get("state") == "ALIVE" for each in told)
 
+    def whole(self) -> None:
+        try:
+            until(lambda: self.alive() == 3, 90, "both nodes joined Ray")
+        except TimeoutError:
+            for log in sorted(self.folder.glob("*.out")):
+                print(f"{log.name}: {log.read_text()[-1000:]}")
+            raise
+
     def start_node(self) -> None:
         log = self.folder / f"node-{len(self.nodes)}.out"
-        command = [*self.join, f"--dashboard-agent-listen-port={free_port()}"]  # nodes of one machine share its ports
+        command = [*self.join, f"--dashboard-agent-listen-port={quiet_port()}"]  # nodes of one machine share its ports
         self.nodes.append(self.running.enter_context(daemon(command, log, self.env)).pid)
 
     def lose_node(self, pid: int) -> None:
@@ -70,7 +87,7 @@ class Ray:
 
 @contextmanager
 def ray_cluster(folder: Path) -> Iterator[Ray]:
-    ray, port, dashboard = program() or "ray", free_port(), free_port()
+    ray, port, dashboard = program() or "ray", quiet_port(), quiet_port()
     token_file = folder / "ray-token"
     token_file.write_text(secrets.token_hex(32))
     token_file.chmod(0o600)
@@ -79,7 +96,7 @@ def ray_cluster(folder: Path) -> Iterator[Ray]:
     head = [
         ray, "start", "--head", "--port", str(port), "--dashboard-host", "127.0.0.1", f"--dashboard-port={dashboard}",
         "--node-ip-address", "127.0.0.1", "--temp-dir", str(folder / "t"), *ONE_NODE,
-        f"--dashboard-agent-listen-port={free_port()}",
+        f"--dashboard-agent-listen-port={quiet_port()}",
     ]  # fmt: skip
     head[head.index("--num-cpus") + 1] = "0"
     join = [ray, "start", "--address", f"127.0.0.1:{port}", "--node-ip-address", "127.0.0.1", *ONE_NODE]
@@ -89,5 +106,5 @@ def ray_cluster(folder: Path) -> Iterator[Ray]:
         until(lambda: made.alive() == 1, 90, "Ray's head answers")
         for _ in range(2):
             made.start_node()
-        until(lambda: made.alive() == 3, 90, "both nodes joined Ray")
+        made.whole()
         yield made
