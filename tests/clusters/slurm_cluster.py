@@ -65,22 +65,26 @@ class Slurm:
         name = self.node_of(pid)
         steps = [
             each.pid
-            for each in psutil.process_iter()
-            if (each.name() == "slurmd" and name in each.cmdline()) or _step_of(each, name)
+            for each in psutil.process_iter(["name", "cmdline"])
+            if self._is_daemon_of(each, name) or self._is_step_of(each, name)
         ]
         for step in steps:
             kill_tree(step)
         return name
 
+    def _is_daemon_of(self, process: psutil.Process, node: str) -> bool:
+        """Say whether a process is the slurmd of a node of this cluster; others may run beside it."""
+        words = process.info["cmdline"] or []
+        return process.info["name"] == "slurmd" and node in words and str(self.conf) in words
 
-def _step_of(process: psutil.Process, node: str) -> bool:
-    """Say whether a process is a step's keeper of a node: its children know the node's name."""
-    try:
-        if process.name() != "slurmstepd":
+    def _is_step_of(self, process: psutil.Process, node: str) -> bool:
+        """Say whether a process keeps a step of a node: its children know the node's name."""
+        try:
+            if process.info["name"] != "slurmstepd" or process.environ().get("SLURM_CONF") != str(self.conf):
+                return False
+            return any(child.environ().get("SLURMD_NODENAME") == node for child in process.children())
+        except psutil.Error:
             return False
-        return any(child.environ().get("SLURMD_NODENAME") == node for child in process.children())
-    except psutil.Error:
-        return False
 
 
 @contextmanager
