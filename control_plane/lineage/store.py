@@ -1,4 +1,4 @@
-"""Insert edges once; walk them with one recursive query."""
+"""Insert edges once; walk them with a query for each step."""
 
 from collections.abc import Collection, Sequence
 

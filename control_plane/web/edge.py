@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, TypeVar
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 from fastapi import Depends
 from fastapi.exceptions import RequestValidationError
@@ -252,8 +252,24 @@ def _next_of(request: Request) -> str:
     return f"{request.url.path}?{query}" if query else request.url.path
 
 
+def _came_from(request: Request) -> str:
+    """Return the page of ours that led here, if the browser says so; the page itself leads nowhere."""
+    said = urlsplit(request.headers.get("referer", ""))
+    own = said.scheme in ("http", "https") and said.netloc == request.headers.get("host", "")
+    there = f"{said.path}?{said.query}" if said.query else said.path
+    return there if own and there.startswith("/") and not there.startswith("//") and there != _next_of(request) else ""
+
+
 def failure_page(request: Request, status: int, detail: str) -> Response:
     call = getattr(request.state, "call", None)
     title = TITLES.get(status, "Something went wrong")
-    body = page("failure.html", call=call, path=request.url.path, status=status, title=title, detail=detail)
+    body = page(
+        "failure.html",
+        back=_came_from(request),
+        call=call,
+        path=request.url.path,
+        status=status,
+        title=title,
+        detail=detail,
+    )
     return HTMLResponse(body, status, headers={"Retry-After": "2"} if status == 503 else None)

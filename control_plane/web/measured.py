@@ -13,6 +13,7 @@ from control_plane.web.names import Names
 
 SPANS = {1: "1 h", 24: "24 h", 168: "7 d"}
 HEIGHT_PX = 190
+YOUNG = timedelta(hours=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,11 @@ class Figure:
     @property
     def colours(self) -> list[tuple[str, str]]:
         return [(item.label, item.series) for item in self.items if not item.dashed] if len(self.items) > 1 else []
+
+
+def first_span(enrolled_at: datetime, now: datetime) -> int:
+    """Return the hours to show where nobody chose: of a young device 24 would be an empty picture with a dot."""
+    return 1 if now - enrolled_at < YOUNG else 24
 
 
 def figures_of(series: DeviceSeries, kinds: Collection[str]) -> list[Figure]:

@@ -5,9 +5,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from control_plane.rollout.domain import amount_of, time_of, unit_of
 from control_plane.web.charts import HALF, Whisker, whiskers
-from control_plane.web.names import SCALE
-from control_plane.web.render import amount
 
 DAY_S = 86_400.0
 
@@ -23,29 +22,24 @@ def needs_picture(forecast: Mapping[str, Any], stages: Sequence[Mapping[str, Any
     needs = [need for need in needs_of(forecast) if need["days_needed"]]
     if not needs:
         return None
+    deadlines = sorted({stages[need["stage"]]["deadline_s"] / DAY_S for need in needs})
+    longest = max([*deadlines, *(need["days_needed"] for need in needs)])
+    size, unit = unit_of(longest)
     items = [
         Whisker(
             f"stage {need['stage'] + 1}, {need['ratio']:g} times",
-            need["days_needed"],
-            need["days_needed"],
-            need["days_needed"],
+            need["days_needed"] / size,
+            need["days_needed"] / size,
+            need["days_needed"] / size,
             "s0",
-            span(need["days_needed"]),
+            time_of(need["days_needed"]),
             note=f"{need['canary_devices']} canary devices",
         )
         for need in needs
     ]
-    deadlines = sorted({stages[need["stage"]]["deadline_s"] / DAY_S for need in needs})
-    lines = [(days, f"deadline {span(days)}") for days in deadlines]
-    return whiskers("Days each stage needs to see an effect", items, "days", lines=lines, log=True, width=HALF)
-
-
-def span(days: float) -> str:
-    if days >= 1:
-        return f"{amount(days)} days"
-    return f"{amount(days * 24)} hours" if days * 24 >= 1 else f"{amount(days * 1440)} minutes"
+    lines = [(days / size, f"deadline {time_of(days)}") for days in deadlines]
+    return whiskers("Time each stage needs to see an effect", items, unit, lines=lines, log=True, width=HALF)
 
 
 def exposure_words(exposure: float | None, unit: str) -> str:
-    scale, name = SCALE[unit]
-    return "no amount is enough" if exposure is None else f"{amount(exposure / scale)} {name}"
+    return "no amount is enough" if exposure is None else amount_of(exposure, unit)

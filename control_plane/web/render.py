@@ -1,6 +1,7 @@
 """Templates and the small words of formatting: digests, times, amounts. Everything is escaped."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
@@ -12,6 +13,7 @@ from markupsafe import Markup
 
 from control_plane.kit import clock
 from control_plane.web.nav import NAV
+from control_plane.web.tables import labelled
 
 NONE = "\u2013"
 HERE = Path(__file__).parent
@@ -101,6 +103,23 @@ def energy(joules: float) -> str:
     return f"{joules / 1000:.1f} kJ" if joules < 3.6e6 else f"{joules / 3.6e6:.2f} kWh"
 
 
+def money(usd: float) -> str:
+    """Write dollars with as many digits as a small amount needs; what is more than nothing never reads as nothing."""
+    if 0 < usd < 0.0001:
+        return "< $0.0001"
+    return f"${usd:,.2f}" if usd >= 100 or usd == 0 else f"${usd:.4f}"
+
+
+def counted(number: float, name: str, many: str = "") -> str:
+    """Write a count with its noun: "1 part", "2 parts"."""
+    return f"{whole(number)} {name if number == 1 else many or name + 's'}"
+
+
+def after_verdict(because: str, verdict: object) -> str:
+    """Leave out the verdict with which a gate's sentence begins, where a badge says it already."""
+    return because.removeprefix(f"{verdict}: ").replace("all 1 parts pass", "its only part passes")
+
+
 def fact(value: object) -> str:
     """Write a fact as people would: yes and no, numbers with few digits."""
     if isinstance(value, bool):
@@ -142,11 +161,12 @@ def environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    filters = (instant, clock_time, amount, whole, seconds, size, energy, words, pretty, fact, digest, short_id)
+    filters: tuple[Callable[..., object], ...] = (instant, clock_time, amount, whole, seconds, size, energy, words)
+    filters += (pretty, fact, digest, short_id, money, counted, after_verdict)
     made.filters.update({function.__name__: function for function in filters})
     made.globals |= {"static_version": static_version, "nav": NAV}
     return made
 
 
 def page(template: str, **view: Any) -> str:
-    return environment().get_template(template).render(**view)
+    return labelled(environment().get_template(template).render(**view))

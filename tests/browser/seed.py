@@ -10,6 +10,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -335,10 +336,9 @@ async def _data(stage: Stage, version: VersionItem) -> str:
     robots = {robot.who.id: robot for robot in stage.made.robots}
     for event in found:
         data = mcap(event.event_id)
-        stored = await stage.context.objects.put_bytes(data)
-        who = robots[event.device_id].who
+        who, digest = robots[event.device_id].who, sha256(data).hexdigest()
         announce = wire.RecordingAnnounce(
-            sha256=stored.sha256,
+            sha256=digest,
             size_bytes=len(data),
             trigger=event.kind,
             event_id=event.event_id,
@@ -348,12 +348,13 @@ async def _data(stage: Stage, version: VersionItem) -> str:
         )
         async with stage.session() as session:
             await telemetry.announce(session, stage.context.objects, who, announce)
+        await stage.context.objects.put_bytes(data)
         async with stage.session() as session:
-            await telemetry.complete(session, stage.context.objects, who, stored.sha256)
-        stage.made.recordings.append(stored.sha256)
+            await telemetry.complete(session, stage.context.objects, who, digest)
+        stage.made.recordings.append(digest)
         clips.append(
             Clip(
-                recording=stored.sha256,
+                recording=digest,
                 size_bytes=len(data),
                 event_id=event.event_id,
                 trigger=event.kind,

@@ -19,6 +19,25 @@ async def fits(page: Any) -> bool:
     return bool(await page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
 
 
+WIDE_TABLES = """() => [...document.querySelectorAll("main table")].filter(
+  (table) => table.checkVisibility() && table.scrollWidth > table.parentElement.clientWidth + 1
+).map((table) => table.caption?.textContent)"""
+ON_TOP = """() => {
+  const skip = document.querySelector(".skip"), box = skip.getBoundingClientRect();
+  return document.activeElement === skip && document.elementFromPoint(box.x + 9, box.y + 9) === skip;
+}"""
+
+
+async def test_on_a_phone_no_table_is_wider_than_its_card(live: Live, browser_page: Any) -> None:
+    async with browsing(browser_page, live.url, live.token, size=PHONE) as visit:
+        await visit.page.keyboard.press("Tab")
+        assert await visit.page.evaluate(ON_TOP), "the link that skips to the content lies under something"
+        wide = {path: found async for _, path in walk(visit) if (found := await visit.page.evaluate(WIDE_TABLES))}
+        assert wide == {}
+        await visit.go("/fleet")
+        assert await visit.page.locator("#filters").get_attribute("open") is None
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("size", "scheme"), LOOKS)
 async def test_every_page_is_accessible_fits_and_keeps_to_itself(
@@ -67,7 +86,7 @@ async def see_and_compare(visit: Visit) -> None:
     """See the loop, an event of the field, and two versions side by side; get there by menu and palette."""
     page = visit.page
     for station in ("Field", "Simulation", "Release"):
-        await page.wait_for_selector(f"svg text:text-is('{station}')")
+        await page.wait_for_selector(f"svg text:text-is('{station}') >> visible=true")
     await visit.go("/events")
     await page.click("main tbody tr:first-child a[href^='/events/']")
     await page.wait_for_selector("h1")

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 NUMBER = re.compile(r"^[A-Za-z]*_?[0-9a-zA-Z._-]{6,}$|^\d+$")
 FILES = (".json", ".mcap", ".jsonl", ".csv")
-WAYS_OUT = ("/logout", "/login")
+WAY_OUT = re.compile(r"^/log(in|out)|^/recordings/[^/]+/(open|file)\b")
 
 
 @dataclass
@@ -66,6 +66,8 @@ def _listen(visit: Visit) -> None:
 def kind_of(path: str) -> str:
     """Return a page's name without what tells one thing from another: /rollouts/roll_0123 is rollouts-one."""
     parts = [part for part in urlsplit(path).path.strip("/").split("/") if part]
+    if parts[:1] == ["lineage"]:
+        return "lineage"  # the same page, whatever it is the lineage of
     return "-".join(part if i == 0 or not NUMBER.match(part) else "one" for i, part in enumerate(parts)) or "loop"
 
 
@@ -87,5 +89,5 @@ async def _links(page: Any) -> list[str]:
     found: list[str] = await page.eval_on_selector_all(
         "main a[href^='/'], .menu a", "all => all.map(a => a.getAttribute('href').split('#')[0])"
     )
-    plain = [href for href in found if not urlsplit(href).path.endswith(FILES) and not href.startswith(WAYS_OUT)]
+    plain = [href for href in found if not urlsplit(href).path.endswith(FILES) and not WAY_OUT.search(href)]
     return [href for href in plain if "?" not in href or href.startswith(("/compare?", "/rollouts/new?"))]

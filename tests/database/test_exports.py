@@ -106,6 +106,19 @@ async def test_what_a_trainer_signed_is_told_as_it_was_signed(database_url: str,
     assert told["runDetails"]["builder"] == signed["runDetails"]["builder"]
 
 
+async def test_what_a_trainer_signed_and_cannot_be_read_is_no_silence(database_url: str, tmp_path: Path) -> None:
+    ada = load_signer(tmp_path / "people", "ada")
+    make_home(tmp_path / "home", KeyPlan(approvers={"ada": ada.public_hex}, approval_threshold=1, warned_threshold=1))
+    async with serve(database_url, tmp_path / "home") as live:
+        version = await trained(live, tmp_path)
+        async with live.server.context.database.transaction() as session:
+            await execute(session, "update registry_attestation set envelope = '{}'::bytea")
+        path = f"/lineage/model_version/{version['content_digest']}/export?format=in-toto"
+        answer = await live.server.call("GET", path)
+    assert answer.status_code == 500
+    assert "saidByTrainer" not in answer.text
+
+
 async def test_those_who_train_see_nothing_of_hidden_suites(loop: tuple[Server, Seeded]) -> None:
     server, made = loop
     digest = made.versions[-1].content_digest

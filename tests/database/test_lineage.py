@@ -13,7 +13,8 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from control_plane.cli import connection, whole_files
+from agents.sdk import files
+from control_plane.cli import connection
 from control_plane.kit.db import execute
 from control_plane.kit.roles import Role
 from control_plane.lineage import service as lineage
@@ -172,12 +173,12 @@ async def test_the_commands_of_the_page_do_what_it_says(
 
 def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = tmp_path / "bill.json"
-    whole_files.write_whole(kept, b"old")
+    files.write_whole(kept, b"old", durable=True)
 
     def fails(_: int) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(whole_files.os, "fsync", fails)
+    monkeypatch.setattr(files.os, "fsync", fails)
     with pytest.raises(OSError, match="no space"):
-        whole_files.write_whole(kept, b"new")
+        files.write_whole(kept, b"new", durable=True)
     assert (kept.read_bytes(), [path.name for path in tmp_path.iterdir()]) == (b"old", ["bill.json"])

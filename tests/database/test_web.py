@@ -247,6 +247,24 @@ async def test_failures_look_like_pages_for_people_and_problems_for_programs(emp
     assert (await browser.get("/healthz")).json() == {"status": "ok"}
 
 
+async def test_a_failure_leads_back_to_a_page_of_ours_only(empty: Site) -> None:
+    browser = await empty.browser(Role.VIEWER)
+
+    async def led(referer: str) -> str | None:
+        answer = await browser.get("/fleet?sort=zzz", headers={"referer": referer})
+        found = re.search(r'<a href="([^"]*)">Back to where you were', answer.text)
+        return found[1] if found else None
+
+    host = f"{browser.base_url.scheme}://{browser.base_url.netloc.decode()}"
+    assert await led(f"{host}/fleet?site=hall") == "/fleet?site=hall"
+    for strange in ("", "https://evil.example/fleet", f"{host}//evil.example/", f"{host}/fleet?sort=zzz",
+                    "javascript:alert(1)", f"{host}.evil.example/fleet"):  # fmt: skip
+        assert await led(strange) is None, strange
+    hostile = await led(f'{host}/fleet?q="><script>alert(1)</script>')
+    assert hostile is not None
+    assert "<script>" not in hostile
+
+
 async def test_an_unknown_failure_tells_nothing_of_the_inside(empty: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_: object, **__: object) -> None:
         raise RuntimeError("secret inside")

@@ -150,7 +150,8 @@ async def test_hostile_words_stay_words_on_every_page(site: tuple[Server, Seeded
         if path not in seen:
             answer = await person.get(path)
             seen[path] = answer.text
-            waiting += [link.split("#")[0] for link in _look(answer, path)]
+            links = [link.split("#")[0] for link in _look(answer, path)]
+            waiting += [link for link in links if "/open/" not in link]  # leads to another program, by a redirect
     everything = "".join(seen.values())
     assert "&lt;script&gt;alert(1)" in everything
     assert everything.count("&lt;script&gt;alert(1)") > 50

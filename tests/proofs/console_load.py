@@ -19,7 +19,7 @@ from typing import Any
 
 from control_plane.cli.simulated_load import Connect, Speaks, Tally, by_socket, drive
 from tests.proofs.console_budgets import large_site
-from tests.proofs.console_people import Seen
+from tests.support.live_people import Seen
 
 PEOPLE, CHECK_INS_PER_S, SECONDS, LANES, SPEAKERS = 20, 2_000, 20.0, 64, 5_000
 PAGE_MS, WORSE = 300.0, 1.5
@@ -30,7 +30,7 @@ PATHS = ("/", "/fleet", "/rollouts", "{rollout}", "/events", "/reviews", "/model
 @contextmanager
 def watching(url: str, token: str, paths: Sequence[str], seen: Seen) -> Iterator[None]:
     """Let people look at pages meanwhile; what they saw is added to `seen`."""
-    command = [sys.executable, "-m", "tests.proofs.console_people", url, str(PEOPLE), str(SECONDS), *paths]
+    command = [sys.executable, "-m", "tests.support.live_people", url, str(PEOPLE), str(SECONDS), *paths]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None

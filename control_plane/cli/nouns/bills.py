@@ -26,14 +26,6 @@ class BillLine(BaseModel):
     data_usd: float
 
     @classmethod
-    def columns(cls) -> tuple[str, ...]:
-        return tuple(cls.model_fields)[:10]
-
-    @classmethod
-    def more(cls) -> tuple[str, ...]:
-        return tuple(cls.model_fields)[10:]
-
-    @classmethod
     def of(cls, bill: VersionBill) -> Self:
         return cls(
             model=bill.model,
@@ -62,10 +54,6 @@ class ModelBillLine(BaseModel):
     energy_j: float
     usd_per_1000_episodes: float | None
     usd_per_promoted: float | None
-
-    @classmethod
-    def columns(cls) -> tuple[str, ...]:
-        return tuple(cls.model_fields)
 
     @classmethod
     def of(cls, bill: ModelBill) -> Self:

@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 from pydantic import BaseModel
 
+from agents.sdk.files import write_whole
 from control_plane.cli.answers import Answer, Document, Items, One, Report
 from control_plane.cli.command import Noun, Verb
 from control_plane.cli.connection import client
 from control_plane.cli.nouns import views
 from control_plane.cli.output import MOST, Format, View, chosen, say, show
-from control_plane.cli.whole_files import write_whole
 from control_plane.client import file_digest
 from control_plane.exports.domain import Format as Export
 from control_plane.lineage.domain import Kind
@@ -84,7 +84,7 @@ def export_lineage(
     data = client("viewer").export_lineage(where.kind, where.name, form, depth)
     if to is None:
         return Document(data.decode())
-    write_whole(to, data)
+    write_whole(to, data, durable=True)
     return One(file_digest(to), views.ARTIFACT)
 
 

@@ -1,13 +1,13 @@
 """`fleetloop people`: who may sign in to the pages with a password."""
 
 import sys
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
-from pydantic import BaseModel, ValidationError
 
 from control_plane.access.schemas import PersonCreate, PersonPatch
 from control_plane.cli.answers import Answer, Change, Items
+from control_plane.cli.bodies import read_body
 from control_plane.cli.command import Noun, Verb
 from control_plane.cli.connection import client
 from control_plane.cli.nouns import views
@@ -17,7 +17,6 @@ from control_plane.kit.roles import Role
 people = typer.Typer(cls=Noun, help="People who sign in to the pages with a password.")
 Name = Annotated[str, typer.Argument(help="the name to sign in with")]
 MAX_LINE = 1000
-Body = TypeVar("Body", bound=BaseModel)
 
 
 @Verb(people)("list")
@@ -39,7 +38,7 @@ def create_person(
 
     For example: fleetloop people create bo --role viewer < password.txt
     """
-    body = _read(PersonCreate, name=name, role=role, password=_password(), reason=reason)
+    body = read_body(PersonCreate, name=name, role=role, password=_password(), reason=reason)
     return Change("admin", [Calls.create_person.ask(body)], views.PERSON)
 
 
@@ -59,16 +58,8 @@ def change_person(
     """
     active = None if shut_out is None else not shut_out
     new = _password() if password else None
-    body = _read(PersonPatch, role=role, active=active, password=new, reason=reason)
+    body = read_body(PersonPatch, role=role, active=active, password=new, reason=reason)
     return Change("admin", [Calls.patch_person.ask(name, body)], views.PERSON)
-
-
-def _read(kind: type[Body], **values: object) -> Body:
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        raise typer.BadParameter(f"{first['loc'][0]}: {first['msg']}") from error
 
 
 def _password() -> str:

@@ -1,6 +1,5 @@
 """Which fields of each thing stand in its table."""
 
-from control_plane.cli.nouns.bills import BillLine, ModelBillLine
 from control_plane.cli.output import View
 
 ARTIFACT = View("sha256", ("sha256", "size_bytes"))
@@ -42,8 +41,20 @@ JOB = View(
     ("key", "kind", "subject", "state", "progress", "wall_s", "usd", "failure"),
     ("cluster", "run_id", "attempt", "note", "started_at", "finished_at"),
 )
-BILL = View("content_digest", BillLine.columns(), BillLine.more())
-MODEL_BILL = View("model", ModelBillLine.columns())
+BILL = View(
+    "content_digest",
+    (
+        "model", "version", "content_digest", "usd", "energy_j", "episodes", "usd_per_1000_episodes",
+        "usd_until_promoted", "prevented", "usd_per_prevented",
+    ),
+    ("training_usd", "simulation_usd", "gate_usd", "data_usd"),
+)  # fmt: skip
+MODEL_BILL = View(
+    "model",
+    (
+        "model", "versions", "promoted", "episodes", "usd", "energy_j", "usd_per_1000_episodes", "usd_per_promoted",
+    ),
+)  # fmt: skip
 LEDGER = View("name", ("name", "jobs", "wall_s", "cpu_s", "usd", "energy_j", "energy_is_estimate"))
 MODEL = View("name", ("name", "title", "exposure", "created_at"))
 PIPELINE = View("name", ("name", "flow", "model", "enabled", "last_run_at"), ("trigger", "params", "event_cursor"))

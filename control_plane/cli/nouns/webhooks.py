@@ -1,12 +1,12 @@
 """`fleetloop webhooks`: who is told what, and what was delivered."""
 
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
-from pydantic import BaseModel, ValidationError
 
 from control_plane.cli import completion
 from control_plane.cli.answers import Answer, Change, Items, One
+from control_plane.cli.bodies import read_body
 from control_plane.cli.command import Noun, Verb
 from control_plane.cli.connection import client
 from control_plane.cli.nouns import views
@@ -18,7 +18,6 @@ webhooks = typer.Typer(cls=Noun, help="Webhooks: who outside is told of what; fo
 Webhook = Annotated[str, typer.Argument(help="the webhook's id", autocompletion=completion.webhooks)]
 Reason = Annotated[str, typer.Option(help="why; it is kept in the audit trail")]
 Topics = Annotated[list[Topic] | None, typer.Option("--topic", help="hear of this; may be given several times")]
-Body = TypeVar("Body", bound=BaseModel)
 
 
 @Verb(webhooks)("list")
@@ -50,7 +49,7 @@ def create_webhook(
 
     For example: fleetloop webhooks create pager --to https://pager.example/hook --topic rollout.halted
     """
-    body = _read(WebhookCreate, name=name, url=address, topics=topic or list(Topic), reason=reason)
+    body = read_body(WebhookCreate, name=name, url=address, topics=topic or list(Topic), reason=reason)
     return Change("admin", [Calls.create_webhook.ask(body)], views.WEBHOOK_MADE)
 
 
@@ -68,7 +67,7 @@ def change_webhook(
     For example: fleetloop webhooks change hook_01 --enable --reason "the receiver is mended"
     """
     said = {"name": name, "url": address, "topics": topic or None, "active": active}
-    body = _read(WebhookPatch, reason=reason, **said)
+    body = read_body(WebhookPatch, reason=reason, **said)
     return Change("admin", [Calls.patch_webhook.ask(webhook, body)], views.WEBHOOK)
 
 
@@ -78,7 +77,7 @@ def renew_secret(webhook: Webhook, reason: Reason) -> Answer:
 
     For example: fleetloop webhooks secret hook_01 --reason "the old one was in a chat"
     """
-    ask = Calls.renew_webhook_secret.ask(webhook, _read(WebhookWhy, reason=reason))
+    ask = Calls.renew_webhook_secret.ask(webhook, read_body(WebhookWhy, reason=reason))
     return Change("admin", [ask], views.WEBHOOK_MADE)
 
 
@@ -107,11 +106,3 @@ def delete_webhook(webhook: Webhook, reason: Reason = "deleted on the command li
     For example: fleetloop webhooks delete hook_01
     """
     return Change("admin", [Calls.delete_webhook.ask(webhook, reason)], done=f"webhook {webhook} is gone")
-
-
-def _read(kind: type[Body], **values: object) -> Body:
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        raise typer.BadParameter(f"{first['loc'][0]}: {first['msg']}") from error

@@ -1,10 +1,11 @@
 """What judging versions took: which jobs simulated how many episodes of which version, for whose gate."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 from control_plane.evaluation import store
 from control_plane.evaluation.domain import Effort
-from control_plane.kit.db import Session
+from control_plane.kit.db import Row, Session
 
 
 async def efforts(session: Session, contents: Sequence[str]) -> list[Effort]:
@@ -14,11 +15,14 @@ async def efforts(session: Session, contents: Sequence[str]) -> list[Effort]:
     """
     weighed = [(line["candidate"], line["evaluation_id"]) for line in await store.weighed(session, contents)]
     lines = await store.simulated(session, contents, sorted({evaluation for _, evaluation in weighed}))
-    own = [Effort(candidate=line["content_digest"], **line) for line in lines if line["content_digest"] in contents]
+    asked, by_evaluation = set(contents), defaultdict[str, list[Row]](list)
+    for line in lines:
+        by_evaluation[line["evaluation_id"]].append(line)
+    own = [Effort(candidate=line["content_digest"], **line) for line in lines if line["content_digest"] in asked]
     others = [
         Effort(candidate=candidate, **line)
         for candidate, evaluation in weighed
-        for line in lines
-        if line["evaluation_id"] == evaluation and line["content_digest"] != candidate
+        for line in by_evaluation[evaluation]
+        if line["content_digest"] != candidate
     ]
     return own + others

@@ -69,13 +69,13 @@ def _signed(making: Making) -> Provenance | None:
     return None
 
 
-def _opened(item: AttestationItem) -> Provenance | None:
-    try:
-        envelope = Envelope.model_validate_json(item.envelope)
-        predicate = read_statement(base64.b64decode(envelope.payload, validate=True)).predicate
-    except (StatementError, ValueError):
-        return None
-    return predicate if isinstance(predicate, Provenance) else None
+def _opened(item: AttestationItem) -> Provenance:
+    """Return what the trainer said; one that cannot be read is a failure, not a version that nobody signed."""
+    envelope = Envelope.model_validate_json(item.envelope)
+    predicate = read_statement(base64.b64decode(envelope.payload, validate=True)).predicate
+    if not isinstance(predicate, Provenance):
+        raise StatementError(f"attestation {item.sha256} is kept as {PROVENANCE} and says something else")
+    return predicate
 
 
 def _known(making: Making) -> Provenance:

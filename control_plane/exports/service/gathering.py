@@ -1,8 +1,8 @@
 """What the documents tell, asked of the slices that know it."""
 
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from control_plane.datasets import service as datasets
 from control_plane.evaluation import service as evaluation
@@ -27,6 +27,17 @@ LISTED = 900
 GATES = 20
 FROM_THE_FIELD = frozenset({Kind.DEVICE, Kind.FIELD_EVENT, Kind.RECORDING})
 RUNS = (Kind.DATASET, Kind.TRAINING, Kind.MODEL_VERSION, Kind.EVALUATION, Kind.GATE)
+
+
+Item = TypeVar("Item")
+
+
+async def _there(asked: Awaitable[Item]) -> Item | None:
+    """Return what was asked for, or None if there is no such thing: lineage may name what retention has taken."""
+    try:
+        return await asked
+    except NotFound:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +67,12 @@ class Reader:
         )
 
     async def version(self, digest: str) -> VersionItem | None:
-        try:
-            return await registry.get_version(self.session, digest)
-        except NotFound:
-            return None
+        return await _there(registry.get_version(self.session, digest))
 
     async def curation(self, digest: str) -> Curation | None:
         """Return a dataset version, its manifest cut down to what documents tell."""
-        try:
-            found = await datasets.get(self.session, digest)
-        except NotFound:
+        found = await _there(datasets.get(self.session, digest))
+        if found is None:
             return None
         clips = found.manifest["clips"]
         listed = tuple((str(clip["recording"]), str(clip["split"])) for clip in clips[:LISTED])
@@ -82,30 +89,18 @@ class Reader:
         )
 
     async def training(self, key: str) -> TrainingItem | None:
-        try:
-            return await training.get(self.session, key)
-        except NotFound:
-            return None
+        return await _there(training.get(self.session, key))
 
     async def evaluation(self, name: str) -> EvaluationItem | None:
-        try:
-            return await evaluation.get_evaluation(self.session, name, trains=self.trains)
-        except NotFound:
-            return None
+        return await _there(evaluation.get_evaluation(self.session, name, trains=self.trains))
 
     async def gate(self, name: str) -> GateItem | None:
-        try:
-            return await evaluation.get_gate(self.session, name, trains=self.trains)
-        except NotFound:
-            return None
+        return await _there(evaluation.get_gate(self.session, name, trains=self.trains))
 
     async def suites(self, digests: Iterable[str]) -> dict[str, SuiteItem]:
         """Return those of some suites that are there."""
-        found = {}
-        for digest in sorted(set(digests)):
-            with suppress(NotFound):
-                found[digest] = await evaluation.get_suite(self.session, digest)
-        return found
+        found = {digest: await _there(evaluation.get_suite(self.session, digest)) for digest in sorted(set(digests))}
+        return {digest: suite for digest, suite in found.items() if suite is not None}
 
     async def made(self, root: Node, depth: int) -> Made:
         """Return what the root was made from and what was made of it.
@@ -169,7 +164,8 @@ class Reader:
         if root.kind is Kind.ROLLOUT:
             return (await rollout.get(self.session, root.name)).content_digest
         if root.kind is Kind.GATE:
-            return (await evaluation.get_gate(self.session, root.name)).candidate
+            return (await evaluation.get_gate(self.session, root.name, trains=self.trains)).candidate
         if root.kind is Kind.EVALUATION:
-            return (await evaluation.get_evaluation(self.session, root.name)).content_digest
+            found = await evaluation.get_evaluation(self.session, root.name, trains=self.trains)
+            return found.content_digest
         return root.name

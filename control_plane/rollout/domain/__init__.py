@@ -59,6 +59,7 @@ from control_plane.rollout.domain.values import (
     Withdraw,
 )
 from control_plane.rollout.domain.windows import DAYS, Window, window_closed
+from control_plane.rollout.domain.words import amount_of, time_of, unit_of
 
 __all__ = [
     "DAYS",
@@ -111,6 +112,7 @@ __all__ = [
     "Window",
     "Wishes",
     "Withdraw",
+    "amount_of",
     "assigned_stage",
     "canaries_in",
     "counted_in",
@@ -137,6 +139,8 @@ __all__ = [
     "standing_of",
     "summed",
     "thresholds",
+    "time_of",
+    "unit_of",
     "way_of",
     "weigh",
     "window_closed",

@@ -30,6 +30,19 @@ MEANS = {
 }
 
 
+STOOD = {
+    Standing.OFFERED: "had been told of it",
+    Standing.WORKING: "were on their way",
+    Standing.COMMITTED: "ran it",
+    Standing.RETRYING: "were trying again",
+    Standing.FAILED: "had refused it",
+    Standing.REVERTED: "had gone back by themselves",
+    Standing.SILENT: "were silent",
+    Standing.RETURNED: "were back",
+    Standing.QUARANTINED: "had not come back and were set apart",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """What is known of a rollout when somebody asks."""
@@ -67,7 +80,8 @@ def _started(told: Told, now: datetime) -> Iterator[str]:
     counts = ", ".join(f"{n} {MEANS[name]}" for name in Standing if (n := standings.get(name, 0)))
     stage = f"Stage {rollout.stage + 1} of {len(rollout.plan.stages)} ({rollout.current.fraction:.0%} of every stratum)"
     if rollout.phase in ENDS:
-        yield f"It came as far as stage {rollout.stage + 1} of {len(rollout.plan.stages)}; of its devices {counts}."
+        stood = ", ".join(f"{n} {STOOD[name]}" for name in Standing if (n := standings.get(name, 0)))
+        yield f"It came as far as stage {rollout.stage + 1} of {len(rollout.plan.stages)}; when it ended, {stood}."
     elif rollout.phase is Phase.HALTING:
         yield f"{rollout.returning:.0%} of the devices that have it are to go back by now; of all, {counts}."
     else:

@@ -8,6 +8,7 @@ from control_plane.kit.statistics import events_needed
 from control_plane.rollout.domain.assign import SMALL_STRATUM, canaries_in
 from control_plane.rollout.domain.evidence import safe_ratios
 from control_plane.rollout.domain.values import Gravest, Plan, Stratum
+from control_plane.rollout.domain.words import amount_of, time_of
 
 DAY_S = 86_400.0
 
@@ -60,8 +61,9 @@ def plan_exposure(
     detect_ratio: float = 2.0,
     power: float = 0.8,
     frailty: float = 0.0,
+    unit: str = "distance_m",
 ) -> Forecast:
-    """Forecast every stage.
+    """Forecast every stage; `unit` is what exposure is counted in, for the sentences.
 
     A stage decides when, with probability `power`, an equal release is shown to be within the margin and one with
     `detect_ratio` times the events is halted, before the stage's cap and deadline. `frailty` is the variance between
@@ -73,7 +75,7 @@ def plan_exposure(
         reach = _reach(fleet, stage.fraction)
         to_prove = stage.must_prove and stage.fraction < 1 and not proved
         proof = _exposure_to_decide(plan, reach, detect_ratio, power, frailty) - carried if to_prove else 0.0
-        needs.append(_need(plan, number, reach, max(stage.min_exposure if stage.fraction < 1 else 0.0, proof)))
+        needs.append(_need(plan, number, unit, reach, max(stage.min_exposure if stage.fraction < 1 else 0.0, proof)))
         proved = proved or to_prove
         carried += stage.min_exposure
     refused = [need for need in needs if not need.can_decide]
@@ -111,22 +113,23 @@ def _exposure_to_decide(plan: Plan, reach: Reach, detect_ratio: float, power: fl
     return events / room * reach.exposure / reach.events if room > 0 else math.inf
 
 
-def _need(plan: Plan, number: int, reach: Reach, exposure: float) -> StageNeed:
+def _need(plan: Plan, number: int, unit: str, reach: Reach, exposure: float) -> StageNeed:
     stage = plan.stages[number]
     days = exposure / reach.exposure if reach.exposure > 0 else (math.inf if exposure > 0 else 0.0)
-    problem = _problem(reach, exposure, days, cap=stage.max_exposure, deadline_days=stage.deadline_s / DAY_S)
+    problem = _problem(reach, exposure, days, unit, cap=stage.max_exposure, deadline_days=stage.deadline_s / DAY_S)
     said = f"stage {number + 1} ({stage.fraction:.0%}, {reach.canaries} canaries, {reach.controls} controls)"
-    because = f"{said} {problem}" if problem else f"{said} needs {exposure:.4g} of exposure, about {days:.2g} days"
+    because = f"{said} {problem}" if problem else f"{said} needs {amount_of(exposure, unit)}, about {time_of(days)}"
     return StageNeed(number, reach.canaries, reach.controls, exposure, days, not problem, because)
 
 
-def _problem(reach: Reach, exposure: float, days: float, *, cap: float, deadline_days: float) -> str | None:
+def _problem(reach: Reach, exposure: float, days: float, unit: str, *, cap: float, deadline_days: float) -> str | None:
     if not reach.canaries:
         return "reaches no device"
     if math.isinf(exposure):
         return "cannot decide: too few events, no concurrent control, or too few devices that differ too much"
     if exposure > cap:
-        return f"needs {exposure:.4g} of exposure but may have at most {cap:.4g}; raise its cap or its margin"
+        most = amount_of(cap, unit)
+        return f"needs {amount_of(exposure, unit)} of canaries but may have at most {most}; raise its cap or its margin"
     if days > deadline_days:
-        return f"needs about {days:.3g} days but has {deadline_days:.3g}; widen it or move its deadline"
+        return f"needs about {time_of(days)} but has {time_of(deadline_days)}; widen it or move its deadline"
     return None

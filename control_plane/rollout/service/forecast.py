@@ -55,7 +55,9 @@ async def forecast(
     sums = await telemetry.device_sums(session, device_classes, sites, list(arms.control))
     everything = {s.stratum: (math.inf, math.inf) for s in strata}
     varies = frailty([spread.control for spread in spreads_of(arms, sums, everything)])
-    found = {r: plan_exposure(plan, strata, detect_ratio=r, power=power, frailty=varies) for r in RATIOS}
+    found = {
+        r: plan_exposure(plan, strata, detect_ratio=r, power=power, frailty=varies, unit=model.exposure) for r in RATIOS
+    }
     return _item(plan, model, strata, varies, found)
 
 

@@ -35,7 +35,7 @@ class Column:
 
 def shared_bars(title: str, bars: Sequence[SharedBar], width: float = WIDE, left: float = 130) -> Markup:
     """Draw one bar per line, all to one scale, their parts beside each other."""
-    room, tall = width - left - 90, 30
+    room, tall = width - left - max(90, 16 + 7 * max((len(bar.note) for bar in bars), default=0)), 30
     top = max((sum(s.value for s in bar.shares) for bar in bars), default=0) or 1
     rows = [_bar(bar, i * tall, left, room / top) for i, bar in enumerate(bars)]
     return picture(width, max(len(bars), 1) * tall + 2, title, *rows, class_="chart bars")

@@ -8,6 +8,8 @@ from markupsafe import Markup
 
 from control_plane.web.charts.svg import WIDE, clipped, element, joined, line, link, picture, short, text, ticks
 
+MARKS_MOST = 9
+
 
 @dataclass(frozen=True, slots=True)
 class Whisker:
@@ -66,9 +68,7 @@ def _seen_high(item: Whisker) -> float | None:
 
 
 def _log_scale(items: Sequence[Whisker], lines: Sequence[tuple[float, str]], left: float, right: float) -> _Scale:
-    values = [v for w in items for v in (w.low, w.estimate, w.high) if v] + [at for at, _ in lines] + [0.5, 2.0]
-    low, high = max(min(values), 0.02), min(max(values), 50.0)
-    marks = [m for m in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0) if low * 0.5 <= m <= high * 2.0]
+    marks = log_marks([v for w in items for v in (w.low, w.estimate, w.high) if v] + [at for at, _ in lines])
     first, last = math.log(marks[0]), math.log(marks[-1])
 
     def place(value: float) -> float:
@@ -76,6 +76,19 @@ def _log_scale(items: Sequence[Whisker], lines: Sequence[tuple[float, str]], lef
         return left + (right - left) * min(max(share, 0.0), 1.0)
 
     return _Scale(place, right, marks)
+
+
+def log_marks(values: Sequence[float]) -> list[float]:
+    """Return at most nine round numbers, the first below all values and the last above."""
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    marks = [m * 10.0**power for power in range(low, high + 1) for m in (1, 2, 5)]
+    first = max((i for i, mark in enumerate(marks) if mark <= min(values) * (1 + 1e-9)), default=0)
+    last = min((i for i, mark in enumerate(marks) if mark >= max(values) * (1 - 1e-9)), default=len(marks) - 1)
+    kept = marks[first : max(last, first + 1) + 1]
+    if len(kept) <= MARKS_MOST:
+        return kept
+    stride = math.ceil((high - low) / (MARKS_MOST - 1))
+    return [10.0**power for power in range(low, high + stride, stride)]
 
 
 def _tick(x: float, low: float, words: str) -> Markup:

@@ -37,10 +37,11 @@ devices = pages()
 
 
 @devices.get("/fleet/{device_id}")
-async def show_device(device_id: str, call: SeeCall, hours: Hours = HOURS) -> Response:
+async def show_device(device_id: str, call: SeeCall, hours: Hours | None = None) -> Response:
     device = await service.get_device(call.session, device_id)
     classes = {c.name: c for c in await service.list_classes(call.session)}
     events = (await telemetry.list_events(call.session, device=device_id, limit=SHOWN_EVENTS)).items
+    hours = hours or measured.first_span(device.enrolled_at, clock.now())
     series, names = await _series(call, device_id, hours), await load_names(call)
     figures, marks = measured.figures_of(series, incident_kinds(names)), measured.marks_of(series, names)
     return call.show(

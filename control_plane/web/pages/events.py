@@ -109,10 +109,12 @@ async def show_recording(sha256: str, call: SeeCall) -> Response:
     recording = await service.get_recording(call.session, sha256)
     made = await _made_of(call, Node(Kind.RECORDING, sha256))
     device = await fleet.get_device(call.session, recording.device_id)
+    classes = {c.name: c for c in await fleet.list_classes(call.session)}
     return call.show(
         "recording.html",
         names=await load_names(call),
         recording=recording,
+        device_class=classes.get(device.device_class),
         device=device,
         datasets=sorted({edge.target.name for edge in made if edge.target.kind is Kind.DATASET}),
     )

@@ -7,9 +7,12 @@ from fastapi.responses import JSONResponse
 
 from control_plane.evaluation import service
 from control_plane.evaluation.schemas import PartItem, PathItem
+from control_plane.fleet import service as fleet
 from control_plane.kit.errors import NotFound
 from control_plane.kit.http import Cursor, Response
 from control_plane.review import service as review
+from control_plane.telemetry import service as telemetry
+from control_plane.web import judged
 from control_plane.web.edge import PageCall, SeeCall, pages
 from control_plane.web.names import load_names
 from control_plane.web.pages.overview import recent_evaluations
@@ -17,7 +20,6 @@ from control_plane.web.pages.overview import recent_evaluations
 SHOWN_FLIPS = 200
 MOST_REVIEWS = 200
 PATH_S = 3600.0
-PATH_SERIES = {"harm": "s3", "safe": "s2", "gain": "s0"}
 USED = ("pairs", "cases", "seen")
 """Under which of these names a part says how many scenarios it has looked at."""
 evidence = pages()
@@ -26,12 +28,15 @@ evidence = pages()
 @evidence.get("/evaluations")
 async def show_evaluations(call: SeeCall, after: Cursor = None) -> Response:
     page = await service.list_evaluations(call.session, after=after, limit=12) if after else None
+    gates = (await service.list_gates(call.session, limit=20)).items
     return call.show(
         "evaluations.html",
+        judged=judged.judged_by(gates),
+        progress=judged.progress,
         names=await load_names(call),
         suites=(await service.list_suites(call.session))[:30],
         found=page or await recent_evaluations(call),
-        gates=(await service.list_gates(call.session, limit=20)).items,
+        gates=gates,
     )
 
 
@@ -39,6 +44,7 @@ async def show_evaluations(call: SeeCall, after: Cursor = None) -> Response:
 async def show_gate(gate_id: str, call: SeeCall) -> Response:
     gate = await service.get_gate(call.session, gate_id)
     replayed = {(item.suite, item.scenario) for item in await service.list_replays(call.session, gate_id)}
+    flips = judged.in_turn(gate.flips, replayed)[:SHOWN_FLIPS]
     asked = (await review.list_reviews(call.session, limit=MOST_REVIEWS)).items
     return call.show(
         "gate.html",
@@ -48,7 +54,10 @@ async def show_gate(gate_id: str, call: SeeCall) -> Response:
         parts=[_part(part) for part in gate.parts],
         reviews=[r for r in asked if r.kind == service.FLIP and r.subject.startswith(f"{gate.candidate}/")],
         replayed=replayed,
-        flips=sorted(gate.flips, key=lambda f: ((f.suite, f.scenario) not in replayed, not f.broke))[:SHOWN_FLIPS],
+        flips=flips,
+        clusters=await _clusters(call, [flip.cluster for flip in flips]),
+        suites=await service.suite_names(call.session, gate.evidence.get("suites", [])),
+        unit_of=judged.unit_of,
         broke=sum(flip.broke for flip in gate.flips),
     )
 
@@ -59,15 +68,15 @@ async def show_path(gate_id: str, call: SeeCall, part: Annotated[int, Query(ge=0
     found = await _paths(call, gate_id)
     if part >= len(found):
         raise NotFound(f"gate {gate_id} has no path {part}")
-    item = found[part]
-    lines = [
-        {"name": name, "series": PATH_SERIES.get(name, "s0"), "dashed": name != "harm", "y": values}
-        for name, values in item.e_values.items()
-    ]
-    levels = [{"y": value, "words": f"{value:.3g} decides"} for value in sorted(set(item.needed.values()))]
-    return JSONResponse(
-        {"x": item.seen, "steps": True, "log": True, "unit": "e-value", "lines": lines, "levels": levels}
-    )
+    return JSONResponse(judged.plot_of(found[part]))
+
+
+async def _clusters(call: PageCall, names: list[str]) -> dict[str, str]:
+    """Return words for clusters: a robot and its event, where a field event made them."""
+    devices = {device for name in names if (device := judged.device_of(name))}
+    serials = await fleet.serials(call.session, devices)
+    numbers = await telemetry.numbers_of(call.session, names)
+    return {name: judged.cluster_words(name, serials, numbers) for name in names}
 
 
 async def _paths(call: PageCall, gate_id: str) -> list[PathItem]:

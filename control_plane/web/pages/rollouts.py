@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
 
 from fastapi.responses import JSONResponse
 from markupsafe import Markup
@@ -17,13 +16,13 @@ from control_plane.registry import service as registry
 from control_plane.review import service as review
 from control_plane.review.domain import ReviewState
 from control_plane.rollout import service
-from control_plane.rollout.domain import ENDS, Phase
+from control_plane.rollout.domain import ENDS, Phase, time_of
 from control_plane.rollout.schemas import DecisionItem, RolloutItem, RolloutWish, TallyItem
-from control_plane.web.charts import HALF, Line, Point, Whisker, whiskers
-from control_plane.web.charts import evidence as evidence_picture
+from control_plane.web.charts import HALF, Whisker, whiskers
 from control_plane.web.edge import FormCall, PageCall, SeeCall, pages
 from control_plane.web.names import SCALE, Names, load_names
-from control_plane.web.needs import exposure_words, needs_of, needs_picture, span
+from control_plane.web.needs import exposure_words, needs_of, needs_picture
+from control_plane.web.weighing import evidence_picture, evidence_plot, figures_of, halted_because
 
 SHOWN_DEPLOYMENTS = 300
 NAMED = 100
@@ -55,7 +54,8 @@ async def show_rollout(rollout_id: str, call: SeeCall) -> Response:
         review=await _open_review(call, item),
         wishes=_possible(item) if call.may(Role.OPERATOR) else [],
         ended=item.phase in ENDS,
-        evidence=_evidence(decisions),
+        halted_because=halted_because(decisions),
+        evidence=evidence_picture(decisions),
         rates=_rates(names, item),
         ratio=_ratio(item),
         decisions=_changes(decisions)[-40:],
@@ -66,30 +66,17 @@ async def show_rollout(rollout_id: str, call: SeeCall) -> Response:
         explanation=(await service.explain(call.session, rollout_id)).lines[1:],
         needs=needs_of(item.forecast),
         needs_picture=needs_picture(item.forecast, item.plan["stages"]),
-        span=span,
+        time_of=time_of,
         exposure_words=exposure_words,
+        unit=names.models[item.model].exposure,
+        figures=figures_of(item.figures, names.models[item.model].exposure),
     )
 
 
 @rollouts.get("/rollouts/{rollout_id}/evidence.json")
 async def evidence_series(rollout_id: str, call: SeeCall) -> Response:
     """Give the e-values since the first stage began, for the chart that can be zoomed."""
-    begun = _weighed(await service.list_decisions(call.session, rollout_id, 500))
-    needed = {_positive(d.figures.get(f"{name}_e_needed")) for d in begun[-1:] for name in ("harm", "safe")}
-    lines = [("harm", "s3", False), ("safe", "s2", True)]
-    return JSONResponse(
-        {
-            "x": [d.at.timestamp() for d in begun],
-            "log": True,
-            "unit": "e-value",
-            "lines": [
-                {"name": n, "series": s, "dashed": dashed, "y": [_positive(d.figures.get(f"{n}_e")) for d in begun]}
-                for n, s, dashed in lines
-            ],
-            "levels": [{"y": value, "words": f"{value:.3g} decides"} for value in needed if value],
-            "marks": [{"x": d.at.timestamp(), "words": f"stage {d.stage + 1}"} for d in _stage_starts(begun)],
-        }
-    )
+    return JSONResponse(evidence_plot(await service.list_decisions(call.session, rollout_id, 500)))
 
 
 @rollouts.post("/rollouts/{rollout_id}/wishes")
@@ -143,42 +130,6 @@ def _standings(lines: Sequence[TallyItem]) -> list[tuple[str, int]]:
     for line in lines:
         total[line.standing] += line.devices
     return total.most_common()
-
-
-def _evidence(decisions: Sequence[DecisionItem]) -> Markup | None:
-    """Draw the e-values since the first stage began."""
-    begun = _weighed(decisions)
-    if len(begun) < 2:
-        return None
-    zero = begun[0].at
-    lines = [
-        _line(begun, zero, "harm", "s3", "the release goes back"),
-        _line(begun, zero, "safe", "s2", "the stage may widen"),
-    ]
-    stages = [((d.at - zero).total_seconds(), f"stage {d.stage + 1}") for d in _stage_starts(begun)]
-    return evidence_picture("Evidence of harm and of safety over time", lines, stages)
-
-
-def _weighed(decisions: Sequence[DecisionItem]) -> list[DecisionItem]:
-    """Keep the decisions of which evidence was weighed, from the first stage on."""
-    weighed = [d for d in decisions if _positive(d.figures.get("harm_e"))]
-    return [d for d in weighed if d.phase not in (Phase.DRAFT, Phase.WAITING_APPROVAL)]
-
-
-def _stage_starts(decisions: Sequence[DecisionItem]) -> list[DecisionItem]:
-    return [d for i, d in enumerate(decisions) if i == 0 or d.stage != decisions[i - 1].stage]
-
-
-def _positive(value: object) -> float | None:
-    """Return a figure that has a place on a logarithmic axis."""
-    return float(value) if isinstance(value, (int, float)) and value > 0 else None
-
-
-def _line(decisions: Sequence[DecisionItem], zero: datetime, name: str, series: str, meaning: str) -> Line:
-    found = [(d.at, _positive(d.figures.get(f"{name}_e"))) for d in decisions]
-    points = [Point((at - zero).total_seconds(), value) for at, value in found if value is not None]
-    needed = _positive(decisions[-1].figures.get(f"{name}_e_needed"))
-    return Line(name, points, needed, series, meaning)
 
 
 def _rates(names: Names, item: RolloutItem) -> Markup | None:

@@ -1,20 +1,22 @@
 """A new rollout: what it reaches, how long it takes and what it can see, before anything is made."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from control_plane.evaluation import service as evaluation
 from control_plane.fleet import service as fleet
+from control_plane.fleet.domain import StratumSize
 from control_plane.kit.errors import Invalid
 from control_plane.kit.http import Response
 from control_plane.kit.roles import Role
 from control_plane.registry import service as registry
 from control_plane.registry.schemas import ModelItem, ReleaseItem
 from control_plane.rollout import service
+from control_plane.rollout.domain import time_of
 from control_plane.rollout.schemas import PlanBody, RolloutCreate, RolloutPlan
 from control_plane.web.edge import FormCall, PageCall, SeeCall, pages
 from control_plane.web.names import SCALE, load_names
-from control_plane.web.needs import exposure_words, needs_of, needs_picture, span
-from control_plane.web.planning import filled, plan_of, reach_of, sites_of
+from control_plane.web.needs import exposure_words, needs_of, needs_picture
+from control_plane.web.planning import filled, known_sites, plan_of, reach_of
 
 SHOWN_RELEASES = 50
 SHOWN_STRATA = 100
@@ -30,6 +32,7 @@ async def show_wizard(call: SeeCall, release: str = "") -> Response:
     item = await registry.get_release(call.session, release)
     model = await registry.get_model(call.session, item.model)
     fields = filled(call.request.query_params, model)
+    there = await fleet.strata(call.session, item.device_classes, None)
     return call.show(
         "wizard.html",
         names=await load_names(call),
@@ -37,10 +40,10 @@ async def show_wizard(call: SeeCall, release: str = "") -> Response:
         model=model,
         fields=fields,
         unit=SCALE[model.exposure][1],
-        sites=sorted({line.site for line in await fleet.strata(call.session, item.device_classes, None)}),
+        sites=sorted({size.site for size in there}),
         gate=await _gate_of(call, item.content_digest),
         may=call.may(Role.OPERATOR),
-        **await _preview(call, item, model, fields),
+        **await _preview(call, item, model, fields, there),
     )
 
 
@@ -51,16 +54,20 @@ async def _gate_of(call: PageCall, content: str) -> object | None:
 
 
 async def _preview(
-    call: PageCall, release: ReleaseItem, model: ModelItem, fields: Mapping[str, str]
+    call: PageCall,
+    release: ReleaseItem,
+    model: ModelItem,
+    fields: Mapping[str, str],
+    there: Sequence[StratumSize],
 ) -> dict[str, object]:
     """Say what the plan comes to, or what is wrong with it."""
     nothing: dict[str, object] = {"problem": "", "plan": None}
     try:
         plan = plan_of(fields, model)
+        sites = known_sites(fields["sites"], {size.site for size in there})
     except Invalid as error:
         return nothing | {"problem": error.detail}
-    sites = sites_of(fields["sites"])
-    sizes = await fleet.strata(call.session, release.device_classes, sites)
+    sizes = [size for size in there if sites is None or size.site in sites]
     asked = RolloutPlan(model=model.name, device_classes=release.device_classes, plan=plan, sites=sites)
     forecast = (await service.plan_rollout(call.session, asked)).model_dump(mode="json")
     stages = plan.model_dump(mode="json")["stages"]
@@ -74,7 +81,7 @@ async def _preview(
         "forecast": forecast,
         "needs": needs_of(forecast),
         "picture": needs_picture(forecast, stages),
-        "span": span,
+        "time_of": time_of,
         "exposure_words": exposure_words,
     }
 
@@ -86,7 +93,8 @@ async def make(call: FormCall) -> Response:
     release = await registry.get_release(call.session, call.form.get("release", ""))
     model = await registry.get_model(call.session, release.model)
     fields = filled(call.form, model)
-    body = _asked(call, release, plan_of(fields, model), sites_of(fields["sites"]))
+    there = {size.site for size in await fleet.strata(call.session, release.device_classes, None)}
+    body = _asked(call, release, plan_of(fields, model), known_sites(fields["sites"], there))
     item = await service.create_rollout(call.session, call.context.objects, call.principal.name, body)
     return call.back(f"/rollouts/{item.id}")
 

@@ -27,6 +27,16 @@
     if (colours) colours.hidden = true;
     figure.append(place);
     held.set(figure, new uPlot(options(data, place.clientWidth || figure.clientWidth), [data.x, ...data.lines.map((line) => line.y)], place));
+    tell(place.querySelector("table.u-legend"));
+  }
+
+  // The read-out is a table: it says of what, and which cells are heads.
+  function tell(table) {
+    if (!table) return;
+    const caption = table.createCaption();
+    caption.className = "unseen";
+    caption.textContent = "At the cursor";
+    table.querySelectorAll("th").forEach((head) => { head.scope = "row"; });
   }
 
   function options(data, width) {
@@ -36,9 +46,10 @@
       width,
       height: data.height || HEIGHT,
       cursor: { drag: { x: true, y: false }, ...(data.gaps ? { dataIdx: near } : {}), ...(data.sync ? { sync: { key: data.sync } } : {}) },
+      padding: [null, 18, null, null],
       legend: { live: true },
       scales: { x: { time: !data.steps }, y: data.log ? { distr: 3 } : data.zero ? { range: (_, low, high) => [Math.min(low, 0), high > 0 ? high * 1.08 : 1] } : {} },
-      axes: [{ ...axis, ...(data.steps ? {} : { values: times }), label: data.steps ? "scenarios" : undefined, labelSize: 14, labelFont: "11px sans-serif" }, { ...axis, size: 60, values: (_, splits) => splits.map(short), label: data.unit, labelSize: 16, labelFont: "11px sans-serif" }],
+      axes: [{ ...axis, ...(data.steps ? {} : { values: times }), label: data.steps ? "scenarios" : undefined, labelSize: 14, labelFont: "11px sans-serif" }, { ...axis, size: 60, ...(data.log ? { splits: decades } : {}), values: (_, splits) => splits.map(short), label: data.unit, labelSize: 16, labelFont: "11px sans-serif" }],
       series: [data.steps ? { label: "scenarios" } : { label: "time", value: (_, at) => (at === null ? "–" : `${day(at)} ${minute(at, 5)}`) }, ...data.lines.map((line) => lineOf(line, data))],
       hooks: { draw: [(plot) => marks(plot, data)] },
     };
@@ -75,6 +86,14 @@
     const power = Math.log10(Math.abs(value));
     if (value !== 0 && (power >= 4 || power < -3)) return Number.isInteger(power) ? `1e${power}` : value.toExponential(1);
     return String(value);
+  }
+
+  // Lines at powers of ten only, and at most eight of them.
+  function decades(_plot, _axis, low, high) {
+    const first = Math.floor(Math.log10(low)), last = Math.ceil(Math.log10(high)), stride = Math.max(1, Math.ceil((last - first) / 7));
+    const found = [];
+    for (let power = first; power <= last; power += stride) found.push(Number(`1e${power}`));
+    return found;
   }
 
   function lineOf(line, data) {
@@ -122,7 +141,7 @@
     }
   }
 
-  addEventListener("resize", () => held.forEach((plot, figure) => plot.setSize({ width: figure.clientWidth, height: plot.height })));
+  addEventListener("resize", () => held.forEach((plot, figure) => plot.setSize({ width: figure.querySelector(".uplot-box")?.clientWidth || figure.clientWidth, height: plot.height })));
   document.addEventListener("themed", drawAll);
   document.addEventListener("refreshed", drawAll);
   drawAll();

@@ -73,8 +73,9 @@ const fleetloop = (() => {
   });
   for (const button of document.querySelectorAll("[data-theme-switch]")) { button.hidden = false; sayTheme(button); }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.dispatchEvent(new Event("themed")));
-  const menu = document.getElementById("menu");
-  if (menu && matchMedia("(max-width: 1000px)").matches) menu.open = false;
+  for (const folded of document.querySelectorAll("details[data-folds]")) {
+    if (matchMedia(`(max-width: ${folded.dataset.folds}px)`).matches) folded.open = false;
+  }
   tellTimes();
   makeReachable();
   addEventListener("resize", makeReachable);

@@ -10,7 +10,8 @@ from control_plane.fleet.domain import StratumSize
 from control_plane.kit.errors import Invalid
 from control_plane.registry.schemas import Contract, ModelItem, Tolerance
 from control_plane.rollout.domain import Control
-from control_plane.web.planning import filled, plan_of, reach_of, sites_of
+from control_plane.web.charts.whiskers import log_marks
+from control_plane.web.planning import days_of, filled, known_sites, plan_of, reach_of, sites_of
 
 TENSOR = TensorSpec(name="scan", dtype="float32", shape=("N", 8), unit="m")
 
@@ -39,12 +40,12 @@ def test_the_usual_plan_proves_first_and_then_widens() -> None:
 def test_the_models_own_plan_is_where_one_begins() -> None:
     mine = model(stages=[{"fraction": 0.25, "max_exposure": 5000, "deadline_s": 86_400}], margin=0.5, site_budget=2)
     fields = filled({}, mine)
-    assert (fields["stages"], fields["days"], fields["most"], fields["margin"]) == ("25", "1", "5", "50")
+    assert (fields["stages"], fields["deadline"], fields["most"], fields["margin"]) == ("25", "1 day", "5", "50")
     assert plan_of(fields, mine).site_budget == 2
 
 
 def test_what_is_given_counts() -> None:
-    given = {"stages": "5 50% 100", "days": "2", "margin": "25", "control": "both", "cell_budget": "1"}
+    given = {"stages": "5 50% 100", "deadline": "2 d", "margin": "25", "control": "both", "cell_budget": "1"}
     given |= {"window": "Europe/Berlin 22:00-05:00 mon,tue; UTC 01:00-02:00", "safe_state": "stopped"}
     plan = plan_of(filled(given, model()), model())
     assert [s.fraction for s in plan.stages] == [0.05, 0.5, 1.0]
@@ -62,7 +63,9 @@ def test_what_is_given_counts() -> None:
         ({"stages": ""}, "name 1 to 20 shares"),
         ({"stages": "10, 110"}, "fraction: Input should be less than or equal to 1"),
         ({"stages": "50, 10"}, ""),
-        ({"days": "-1"}, "is no number from 0 on"),
+        ({"deadline": "-1"}, "is no time"),
+        ({"deadline": "3 fortnights"}, "is no time"),
+        ({"stages": "50, 25"}, "more devices than the one before"),
         ({"most": "nan"}, "is no number"),
         ({"margin": "0"}, "margin"),
         ({"control": "<script>"}, "control"),
@@ -84,3 +87,24 @@ def test_a_plan_says_whom_it_reaches() -> None:
     reach = reach_of([StratumSize("south", "cart", 40), StratumSize("north", "cart", 1)], plan)
     assert [(r.site, r.devices, r.by_stage) for r in reach] == [("north", 1, [0, 0, 1]), ("south", 40, [4, 20, 40])]
     assert (sites_of(""), sites_of(" a ,b,, ")) == (None, ["a", "b"])
+
+
+def test_a_time_is_read_as_people_write_it() -> None:
+    found = [days_of(text) for text in ("7", "7 days", "12 h", "30 min", "90s")]
+    assert found == pytest.approx([7, 7, 0.5, 30 / 1440, 90 / 86400])
+
+
+def test_a_site_that_is_not_there_is_said() -> None:
+    assert known_sites("", {"hall"}) is None
+    assert known_sites("hall, annex", {"hall", "annex"}) == ["hall", "annex"]
+    with pytest.raises(Invalid, match=r"no site 'moon'.*annex, hall"):
+        known_sites("hall, moon", {"hall", "annex"})
+
+
+def test_a_logarithmic_axis_holds_what_is_drawn() -> None:
+    for values in ([0.000059, 0.0104], [1.0, 1.5], [0.3, 1e21], [5.0]):
+        marks = log_marks(values)
+        assert marks[0] <= min(values) * (1 + 1e-9), values
+        assert marks[-1] >= max(values) * (1 - 1e-9), values
+        assert 2 <= len(marks) <= 9, values
+        assert marks == sorted(set(marks))

@@ -88,7 +88,7 @@ def test_a_plan_that_can_decide_says_what_it_needs() -> None:
 @pytest.mark.parametrize(
     ("stage", "fleet", "said"),
     [
-        ({"cap": 2.0}, [FleetStratum(HALL, 100, 4.0, 2.9)], "may have at most 2"),
+        ({"cap": 2.0}, [FleetStratum(HALL, 100, 4.0, 2.9)], "may have at most 0.002 km"),
         ({"days": 0.01}, [FleetStratum(HALL, 100, 4.0, 2.9)], "move its deadline"),
         ({}, [FleetStratum(HALL, 100, 4.0, 0.0)], "too few events"),
         ({}, [FleetStratum(HALL, 100, 100.0, 2e-5)], "raise its cap"),

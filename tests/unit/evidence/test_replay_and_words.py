@@ -42,6 +42,7 @@ from control_plane.rollout.domain import (
     weigh,
 )
 from control_plane.rollout.domain.replay import ledger_of
+from control_plane.rollout.domain.words import amount_of, time_of
 from control_plane.telemetry.domain import DeviceSum
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -228,6 +229,20 @@ def test_a_rollout_is_explained_with_its_numbers() -> None:
     for said in ("7 run it", "1 are silent", "for 9 devices", "decides at 50", "1.40 times", "no bound", "67%",
                  "900 m", "1.2 days", "under 2 times control's", "2026-01-02 00:00 UTC", "3 hours"):  # fmt: skip
         assert said in lines, said
+
+
+def test_a_rollout_that_ended_is_told_as_it_stood() -> None:
+    ended = replace(told().rollout, phase=Phase.HALTED)
+    lines = "\n".join(explain_rollout(told(rollout=ended, standings={Standing.RETURNED: 9}), T0 + timedelta(hours=3)))
+    assert "when it ended, 9 were back" in lines
+    assert "run it" not in lines
+
+
+def test_times_and_exposure_are_written_as_people_do() -> None:
+    assert [time_of(days) for days in (7, 1, 0.5, 1 / 96, 1 / 1440)] == [
+        "7 days", "1 day", "12 hours", "15 minutes", "1 minute",
+    ]  # fmt: skip
+    assert [amount_of(180_700, "distance_m"), amount_of(5_400, "duration_s")] == ["181 km", "1.5 hours"]
 
 
 def test_asides_are_said_too() -> None:

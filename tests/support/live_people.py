@@ -1,6 +1,6 @@
 """People at live pages, in a process of their own: what measures devices beside them must not share a lock with them.
 
-`python -m tests.proofs.console_people URL PEOPLE SECONDS PATH...` reads a token from stdin. Each person signs in, keeps
+`python -m tests.support.live_people URL PEOPLE SECONDS PATH...` reads a token from stdin. Each person signs in, keeps
 a page open as the browser does (the stream of changes, and the page again when it names a topic of that page), and goes
 on to the next page every few seconds. It prints "in" once everybody has a page, and at the end what it took as JSON:
 `taken_s` of every page, what was `bad`, and the `cpu_s` of all this. Sockets are plain: real people's browsers run on
