@@ -34,6 +34,7 @@ class Job(Base):
     kind: Mapped[str]
     cluster: Mapped[str] = mapped_column(ForeignKey("factory_cluster.name"))
     run_id: Mapped[str | None] = mapped_column(index=True)
+    wanted_by: Mapped[list[str]] = mapped_column(server_default="[]")
     subject: Mapped[str]
     spec: Mapped[dict[str, Any]]
     state: Mapped[str]

@@ -122,7 +122,8 @@ class JobItem(Schema):
 
     `held_s` is how long its attempt has been held, `silent_s` how long ago the holder's lease ran out, both by the
     server's clock and 0 while nothing runs. `asked` counts how often the job was
-    asked for, anew after it had failed; attempts are counted from 1 each time.
+    asked for, anew after it had failed; attempts are counted from 1 each time. What has a default here a control plane
+    of an earlier release does not say.
     """
 
     key: str
@@ -132,13 +133,13 @@ class JobItem(Schema):
     subject: str
     spec: JobSpec
     state: JobState
-    asked: int
+    asked: int = 1
     attempt: int
-    holder: str | None
-    held_s: float
-    silent_s: float
-    cancel_reason: str | None
-    placement: JobPlacement | None
+    holder: str | None = None
+    held_s: float = 0.0
+    silent_s: float = 0.0
+    cancel_reason: str | None = None
+    placement: JobPlacement | None = None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

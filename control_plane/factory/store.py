@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import func, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from control_plane.factory.models import Cluster, Job
@@ -38,8 +38,9 @@ async def find_job(session: Session, key: str, *, lock: bool = False) -> Job | N
 
 
 async def lock_unfinished(session: Session, run_id: str) -> Sequence[Job]:
-    """Return a run's jobs that wait or run, in one order for everybody, so that nobody locks another out."""
-    query = select(Job).where(Job.run_id == run_id, Job.state.in_(UNFINISHED)).order_by(Job.key).with_for_update()
+    """Return what a run asked for and is not over, in one order for everybody, so that nobody locks another out."""
+    asked = or_(Job.run_id == run_id, Job.wanted_by.contains([run_id]))
+    query = select(Job).where(asked, Job.state.in_(UNFINISHED)).order_by(Job.key).with_for_update()
     return (await session.scalars(query)).all()
 
 
@@ -64,16 +65,18 @@ async def busy(session: Session) -> dict[str, int]:
 
 
 async def took_s(session: Session, kind: str) -> dict[str, float]:
-    """Return how long jobs of a kind took in one go, by cluster: the mean of the last hundred that are done."""
-    last = (
-        select(Job.cluster, Job.wall_s)
-        .where(Job.kind == kind, Job.state == "done", Job.attempt == 1)
-        .order_by(Job.created_at.desc())
-        .limit(LOOK_BACK)
-        .subquery()
+    """Return how long jobs of a kind took in one go, by cluster: the mean of the last hundred that are done there."""
+    found = await rows(
+        session,
+        """select cluster.name, avg(last.wall_s) as mean_s from factory_cluster cluster, lateral (
+               select wall_s from factory_job job
+               where job.cluster = cluster.name and job.kind = :kind and job.state = 'done' and job.attempt = 1
+               order by created_at desc limit :look_back) last
+           group by cluster.name""",
+        kind=kind,
+        look_back=LOOK_BACK,
     )
-    query = select(last.c.cluster, func.avg(last.c.wall_s)).group_by(last.c.cluster)
-    return {name: float(mean) for name, mean in (await session.execute(query)).all()}
+    return {str(line["name"]): float(line["mean_s"]) for line in found}
 
 
 async def ledger(session: Session, by: str, run_id: str | None) -> Sequence[Any]:

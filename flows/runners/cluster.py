@@ -5,6 +5,7 @@ what to do. What happened meanwhile, here or elsewhere, makes no difference, so 
 looked at again.
 """
 
+import contextlib
 import logging
 import threading
 import time
@@ -13,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from control_plane.client import Client, ClientError
-from control_plane.factory.domain import JobState
+from control_plane.client.errors import Unavailable
+from control_plane.factory.domain import JobState, Outcome
 from control_plane.factory.schemas import AttemptCreate, AttemptFinish, JobItem
 from flows.runners.back_ends.interface import BackEnd, BackEndError, Order
 from flows.runners.back_ends.local import LocalBackEnd
@@ -27,7 +29,8 @@ STAGING_S = 600.0
 """What a cluster's own limit leaves for fetching inputs and sending outputs, beside the job's time-out."""
 WAIT_LIMIT_S = 86400.0
 GIVE_UP_S = 600.0
-"""How long a back end or the control plane may fail without a pause before the jobs of it fail here."""
+"""How long a back end or the control plane may fail without a pause before a job fails here."""
+RETRY_S = 5.0
 log = logging.getLogger(__name__)
 
 
@@ -41,13 +44,18 @@ class JobFailedError(RuntimeError):
 
 @dataclass
 class Watched:
-    """A job that is seen through: as last read, since when its order waits, and what to tell of its end."""
+    """A job that is seen through: as last read, since when its order waits, and what to tell of its end.
+
+    `failing_since` is when it last began to go wrong with its back end or the ledger, `retry_at` when to try again.
+    """
 
     job: JobItem
     future: Future[JobItem] = field(default_factory=Future)
     waiting_since: float | None = None
     seen: Seen = UNSEEN
     read_at: float = -READ_S
+    failing_since: float | None = None
+    retry_at: float = 0.0
 
     @property
     def order(self) -> str:
@@ -65,14 +73,16 @@ class Cluster:
         self._client, self._wait_limit_s = client, wait_limit_s
         self._watched: dict[str, Watched] = {}
         self._lock, self._wake, self._stop = threading.Lock(), threading.Event(), threading.Event()
-        self._failing_since: float | None = None
         self._thread: threading.Thread | None = None
 
     def submit(self, job: JobItem) -> Future[JobItem]:
-        """See a job through to its end; asked again for the same key, the answer is the same."""
+        """See a job through to its end; one that is seen through already is joined.
+
+        What came of it earlier is not remembered here: a job that had failed may have been asked for anew.
+        """
         with self._lock:
             watched = self._watched.get(job.key)
-            if watched is None:
+            if watched is None or watched.future.done():
                 watched = self._watched[job.key] = Watched(job)
                 self._start()
         self.wake()
@@ -103,37 +113,71 @@ class Cluster:
     def _see_through(self) -> None:
         while not self._stop.is_set():
             self._wake.clear()
-            if not self._look_patiently():
+            try:
+                again = self._look()
+            except Exception as error:  # a defect of ours; untold, those who wait would do so for ever
+                log.exception("cluster %s", self.name)
+                again = False
+                for each in self._unanswered():
+                    each.future.set_exception(error)
+            if not again:
                 self._wake.wait(POLL_S)
 
-    def _look_patiently(self) -> bool:
-        """Look once; a failure is borne for a while, then told to all who wait. Say whether to look again at once."""
-        watched = [each for each in self._watched.copy().values() if not each.future.done()]
+    def _unanswered(self) -> list[Watched]:
+        return [each for each in self._watched.copy().values() if not each.future.done()]
+
+    def _look(self) -> bool:
+        """Look at all jobs once; say whether to look again at once."""
+        watched = self._unanswered()
         try:
-            again = self._look(watched)
-        except (BackEndError, ClientError) as error:
-            self._failing_since = self._failing_since or time.monotonic()
-            log.warning("cluster %s: %s", self.name, error)
-            if time.monotonic() - self._failing_since > GIVE_UP_S:
-                for each in watched:
-                    each.future.set_exception(error)
+            seen = self.back_end.see([each.order for each in watched]) if watched else {}
+            stepped = [self._step_patiently(each, seen.get(each.order, UNSEEN)) for each in watched]
+        except (BackEndError, Unavailable) as error:  # it concerns all of them
+            for each in watched:
+                if not each.future.done():
+                    self._bear(each, error)
             return False
-        self._failing_since = None
+        return any(stepped)  # all of them are looked at, whatever the first says
+
+    def _step_patiently(self, watched: Watched, seen: Seen) -> bool:
+        """Do the next thing about one job; what is refused about it must not hold up the others."""
+        if time.monotonic() < watched.retry_at:
+            return False
+        try:
+            again = self._step(watched, seen)
+        except Unavailable:
+            raise
+        except ClientError as error:
+            self._bear(watched, error)
+            return False
+        except BackEndError as error:
+            self._bear(watched, error)
+            if watched.future.done() and watched.job.state == JobState.QUEUED:
+                self._refused(watched, error)
+            return False
+        watched.failing_since = None
         return again
 
-    def _look(self, watched: list[Watched]) -> bool:
-        seen = self.back_end.see([each.order for each in watched]) if watched else {}
-        stepped = [self._step(each, seen.get(each.order, UNSEEN)) for each in watched]
-        return any(stepped)  # all of them are looked at, whatever the first says
+    def _bear(self, watched: Watched, error: Exception) -> None:
+        """Bear a failure for a while, then tell it to whoever waits for the job."""
+        now = time.monotonic()
+        watched.failing_since, watched.retry_at = watched.failing_since or now, now + RETRY_S
+        log.warning("cluster %s, job %s: %s", self.name, watched.job.key, error)
+        if now - watched.failing_since > GIVE_UP_S:
+            watched.future.set_exception(error)
+
+    def _refused(self, watched: Watched, error: BackEndError) -> None:
+        """Close a job that its back end does not take, so that the ledger does not show it as waiting for ever."""
+        with contextlib.suppress(ClientError):
+            self._write_off(watched, Move(Act.WRITE_OFF, f"the order is not taken: {error}", Outcome.FAILED))
 
     def _step(self, watched: Watched, seen: Seen) -> bool:
         """Do the next thing about one job; say whether it may be followed by another at once."""
         if seen.alive and seen == watched.seen and time.monotonic() < watched.read_at + READ_S:
             return False
-        watched.seen, watched.read_at = seen, time.monotonic()
         # The ledger is read after the back end: if the order had ended, its wrapper has written all it ever will.
         before, watched.job = watched.order, self._client.get_job(watched.job.key)
-        job = watched.job
+        watched.seen, watched.read_at, job = seen, time.monotonic(), watched.job
         if job.state in (JobState.DONE, JobState.FAILED):
             return self._end(watched, before, seen)
         if watched.order != before:
@@ -164,6 +208,7 @@ class Cluster:
             waited_s=time.monotonic() - since if since is not None else 0.0,
             wait_limit_s=self._wait_limit_s,
             seen=seen,
+            misfit=f"no back end runs images yet, and it asks for {job.spec.image}" if job.spec.image else "",
         )
 
     def _act(self, watched: Watched, move: Move) -> None:
@@ -217,7 +262,6 @@ def _order(watched: Watched) -> Order:
         gpus=job.spec.gpus,
         memory_bytes=job.spec.memory_bytes,
         limit_s=job.spec.timeout_s + STAGING_S,
-        image=job.spec.image,
     )
 
 

@@ -12,14 +12,17 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from control_plane.client import Client, ClientError
 from control_plane.factory.domain import Outcome
-from control_plane.factory.schemas import AttemptCreate, AttemptFinish, AttemptRenew, FileRef, JobItem
+from control_plane.factory.schemas import AttemptCreate, AttemptFinish, AttemptRenew, FilePath, FileRef, JobItem
+from flows.runners.watch import ECHO_CHARS, Watch, storable
 from flows.steps.orders import holder_tag
 
 LEASH = str(files("control_plane") / "kit" / "leash.py")  # run as a program, by path, so that it starts fast
@@ -28,7 +31,12 @@ RENEW_S = 3.0
 TRY_ELSEWHERE = 75
 KILLED = 128 + 9
 MAX_OUTPUT_FILES = 5000
-TAIL_CHARS = 2000
+PRIVATE = ("FLEETLOOP_TOKEN", "FLEETLOOP_TOKEN_FILE")
+"""What commands are not told: they need no word with the control plane, their wrapper has it for them."""
+
+
+class OwnFaultError(RuntimeError):
+    """What the job asks for or wrote cannot be taken; trying again would end the same way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +46,6 @@ class Turn:
     asked: int
     attempt: int
     tag: str
-
-
-@dataclass
-class Watch:
-    """What is seen of a running command; `evicted` and `cancelled` say why it must end."""
-
-    progress: float = 0.0
-    note: str = ""
-    tail: str = ""
-    lost: bool = False
-    evicted: str = ""
-    cancelled: str = ""
-    echo: bool = False
-    stop: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def must_end(self) -> bool:
-        return bool(self.lost or self.evicted or self.cancelled)
 
 
 def run_job(
@@ -71,10 +61,13 @@ def run_job(
     job, watch = client.start_attempt(key, body), watch or Watch()
     keeper = threading.Thread(target=_keep_lease, args=(client, job, holder, watch), daemon=True)
     keeper.start()
-    folder = home / "jobs" / f"{key}-{job.attempt}"
+    # Named for its holder: a home may be shared by wrappers of several attempts, askings and control planes.
+    folder = home / "jobs" / holder
     begun = time.monotonic()
     try:
         outcome, failure, outputs, usage = _attempt(client, job, folder, home / "cache", watch)
+    except OwnFaultError as error:
+        outcome, failure, outputs, usage = Outcome.FAILED, str(error), {}, _read_usage(folder)
     except (OSError, ClientError) as error:
         outcome, failure, outputs, usage = Outcome.LOST, f"{type(error).__name__}: {error}", {}, {}
     finally:
@@ -140,16 +133,27 @@ def _prepare(client: Client, job: JobItem, folder: Path, cache: Path) -> None:
 
 def _run(job: JobItem, folder: Path, watch: Watch) -> int | None:
     """Run the command on its leash; return its exit status, None if it outlived its time."""
-    environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | os.environ | job.spec.env
     command = [sys.executable, "-S", "-E", LEASH, str(folder / "usage.json"), *_argv(job)]
-    with subprocess.Popen(
-        command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    ) as child:
+    with _start(command, folder, _environment(job)) as child:
         reader = threading.Thread(target=_read_lines, args=(child, watch), daemon=True)
         reader.start()
         code = _wait(child, job.spec.timeout_s, watch)
         reader.join(5)
     return code
+
+
+def _environment(job: JobItem) -> dict[str, str]:
+    """Return ours without what is private, and with what the job asks for."""
+    ours = {name: value for name, value in os.environ.items() if name not in PRIVATE}
+    return {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | ours | job.spec.env
+
+
+def _start(command: list[str], folder: Path, env: dict[str, str]) -> "subprocess.Popen[bytes]":
+    pipe = subprocess.PIPE
+    try:
+        return subprocess.Popen(command, cwd=folder, env=env, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT)
+    except ValueError as error:  # a NUL in a word, or a variable with "=" in its name
+        raise OwnFaultError(f"the command cannot be started: {error}") from error
 
 
 def _argv(job: JobItem) -> list[str]:
@@ -175,15 +179,7 @@ def _read_lines(child: "subprocess.Popen[bytes]", watch: Watch) -> None:
     if child.stdout is None:
         return
     for raw in iter(lambda: child.stdout.readline(1 << 16) if child.stdout else b"", b""):
-        line = raw.decode(errors="replace").rstrip()
-        if watch.echo:
-            print(line, flush=True)  # noqa: T201 - into the cluster's log of this order
-        try:
-            said = json.loads(line)
-            watch.progress = min(max(float(said["progress"]), 0.0), 1.0)
-            watch.note = str(said.get("note", ""))[:200]
-        except (ValueError, KeyError, TypeError):
-            watch.tail = f"{watch.tail}\n{line}"[-TAIL_CHARS:]
+        watch.hear(storable(raw.decode(errors="replace").rstrip()))
 
 
 def _keep_lease(client: Client, job: JobItem, holder: str, watch: Watch) -> None:
@@ -206,10 +202,23 @@ def _read_usage(folder: Path) -> Mapping[str, Any]:
 
 
 def _upload(client: Client, outputs: Path) -> dict[str, FileRef]:
+    found = _outputs(outputs)
+    return {name: client.upload(path) for name, path in found.items()}
+
+
+def _outputs(outputs: Path) -> dict[str, Path]:
+    """Return the files under `outputs` by the names they are kept under; OwnFaultError if they cannot be kept."""
     paths = sorted(path for path in outputs.rglob("*") if path.is_file() and not path.is_symlink())
     if len(paths) > MAX_OUTPUT_FILES:
-        raise OSError(f"the job wrote {len(paths)} files, at most {MAX_OUTPUT_FILES} are taken")
-    return {path.relative_to(outputs).as_posix(): client.upload(path) for path in paths}
+        raise OwnFaultError(f"it wrote {len(paths)} files, at most {MAX_OUTPUT_FILES} are taken")
+    named = {path.relative_to(outputs).as_posix(): path for path in paths}
+    try:
+        TypeAdapter(dict[FilePath, Path]).validate_python(named)
+    except ValidationError as error:
+        raise OwnFaultError(
+            f"no file of such a name is taken: {storable(repr(error.errors()[0]['loc'][0]))}"
+        ) from error
+    return named
 
 
 def main() -> None:
@@ -220,7 +229,7 @@ def main() -> None:
     (SIGTERM: preempted, drained, over the cluster's limit) it says so in the ledger before it goes.
     """
     client = Client(os.environ["FLEETLOOP_SERVER"], _token())
-    watch, turn = Watch(echo=True), turn_of(sys.argv[2]) if len(sys.argv) > 2 else None
+    watch, turn = Watch(echo_left=ECHO_CHARS), turn_of(sys.argv[2]) if len(sys.argv) > 2 else None
     signal.signal(signal.SIGTERM, lambda *_: setattr(watch, "evicted", "told to leave its place (SIGTERM)"))
     holder = "-".join(filter(None, [turn.tag if turn else "", os.uname().nodename, str(os.getpid())]))
     try:

@@ -47,7 +47,7 @@ UNSEEN = Seen(Phase.UNKNOWN)
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Everything known now: the job in the ledger, who holds it, and its order."""
+    """Everything known now: the job in the ledger, who holds it, and its order; `misfit` says why it cannot run."""
 
     state: JobState
     is_ours: bool
@@ -55,6 +55,7 @@ class View:
     waited_s: float
     wait_limit_s: float
     seen: Seen
+    misfit: str = ""
 
 
 class Act(StrEnum):
@@ -85,6 +86,8 @@ def next_move(view: View) -> Move:
 
 
 def _queued(view: View) -> Move:
+    if view.misfit:
+        return Move(Act.WRITE_OFF, view.misfit, Outcome.FAILED)
     if view.seen.over:
         return _ended(view.seen, "before it took the job")
     if view.seen.phase is Phase.WAITING and view.waited_s > view.wait_limit_s:

@@ -1,6 +1,7 @@
 """docs/how-to/clusters.md: its commands do what it says, its clusters.yaml is one, its placement is explained."""
 
 import asyncio
+import json
 import re
 import shlex
 from pathlib import Path
@@ -76,3 +77,16 @@ def test_a_bad_file_is_refused_with_its_name(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(ClusterConfigError, match=r"clusters\.yaml"):
         read_file(path)
+
+
+def test_a_variable_that_is_none_is_refused(tmp_path: Path) -> None:
+    """It would stand unquoted in the script that Slurm runs."""
+    [block] = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    path = tmp_path / "clusters.yaml"
+    for name, fits in (("OMP_NUM_THREADS", True), ("A; touch /tmp/x #", False), ("A=B", False), ("", False)):
+        path.write_text(block.replace("    slots: 200\n", f"    slots: 200\n    env: {{{json.dumps(name)}: x}}\n"))
+        if fits:
+            assert read_file(path).clusters["hpc"].model_dump()["env"] == {name: "x"}
+            continue
+        with pytest.raises(ClusterConfigError, match="pattern"):
+            read_file(path)

@@ -10,8 +10,9 @@ from control_plane.factory.domain.jobs import (
     after_attempt,
     cost_of,
     may_start,
+    same_command,
 )
-from control_plane.factory.domain.placement import Needs, Option, Place, Placement, Policy, place, weigh
+from control_plane.factory.domain.placement import Needs, Option, Place, Placement, Policy, expected_s, place, weigh
 
 __all__ = [
     "MAX_ATTEMPTS",
@@ -27,7 +28,9 @@ __all__ = [
     "Profile",
     "after_attempt",
     "cost_of",
+    "expected_s",
     "may_start",
     "place",
+    "same_command",
     "weigh",
 ]

@@ -5,12 +5,15 @@ start. Infrastructure failures are tried again, the job's own are not. A back en
 every output of its manifest is in the object store.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
 MAX_ATTEMPTS = 4
+INTERPRETER = re.compile(r"(/.*/)?python[0-9.]*")
 
 
 class JobState(StrEnum):
@@ -62,6 +65,16 @@ def may_start(state: JobState, lease_until: datetime | None, now: datetime) -> b
     if state is JobState.RUNNING:
         return lease_until is None or lease_until < now
     return state is JobState.QUEUED
+
+
+def same_command(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Say whether two commands are one; runners of earlier releases put their interpreter's path for `python`."""
+    return _named(one) == _named(other)
+
+
+def _named(command: Sequence[str]) -> list[str]:
+    first, *rest = command
+    return ["python" if INTERPRETER.fullmatch(first) else first, *rest]
 
 
 def after_attempt(outcome: Outcome, attempt: int, *, cancelled: bool = False) -> JobState:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from statistics import fmean
 
 from control_plane.factory.domain.jobs import Profile, cost_of
 
@@ -94,6 +95,15 @@ def weigh(needs: Needs, place: Place) -> Option:
     seconds = place.queue_s + rounds * runs_s + runs_s
     cost = cost_of(place.profile, runs_s, runs_s * needs.cpus, None, runs_s * needs.gpus)
     return Option(place.name, seconds, cost.usd, cost.energy_j, _misfit(needs, place, seconds))
+
+
+def expected_s(places: Iterable[Place]) -> float | None:
+    """Return how long a job takes at speed 1 by what was measured anywhere, None if nothing was.
+
+    Without it a cluster that has never run such a job would be judged by the job's time-out, and never be chosen.
+    """
+    measured = [place.measured_s * place.speed for place in places if place.measured_s is not None]
+    return fmean(measured) if measured else None
 
 
 def _misfit(needs: Needs, place: Place, seconds: float) -> str:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from control_plane.factory import store
-from control_plane.factory.domain import Needs, Place, Profile, place
+from control_plane.factory.domain import Needs, Place, Profile, expected_s, place
 from control_plane.factory.models import Cluster
 from control_plane.factory.schemas import ClusterItem, ClusterPut, JobCreate, JobPlacement, PlaceAsk, WeighedCluster
 from control_plane.kit.db import Session
@@ -33,7 +33,7 @@ async def placed(session: Session, body: JobCreate) -> tuple[str, dict[str, Any]
     clusters = await _known(session, body.place.among)
     busy, took_s = await store.busy(session), await store.took_s(session, body.kind)
     places = [place_of(each, busy.get(each.name, 0), took_s.get(each.name)) for each in clusters]
-    chosen = place(_needs(body, body.place), places, body.place.policy)
+    chosen = place(_needs(body, body.place, places), places, body.place.policy)
     if chosen.cluster is None:
         raise Invalid(chosen.because, code="no_cluster_fits")
     options = [WeighedCluster.model_validate(asdict(option)) for option in chosen.options]
@@ -49,9 +49,10 @@ async def _known(session: Session, names: Sequence[str]) -> list[Cluster]:
     return [found[name] for name in dict.fromkeys(names)]
 
 
-def _needs(body: JobCreate, ask: PlaceAsk) -> Needs:
+def _needs(body: JobCreate, ask: PlaceAsk, places: Sequence[Place]) -> Needs:
     spec = body.spec
-    return Needs(spec.cpus, spec.gpus, spec.memory_bytes, ask.expected_s or spec.timeout_s, ask.deadline_s)
+    takes_s = ask.expected_s or expected_s(places) or spec.timeout_s
+    return Needs(spec.cpus, spec.gpus, spec.memory_bytes, takes_s, ask.deadline_s)
 
 
 def profile_of(cluster: Cluster) -> Profile:

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from control_plane.audit import service as audit
 from control_plane.factory import store
-from control_plane.factory.domain import JobState, Outcome, Profile, after_attempt, cost_of, may_start
+from control_plane.factory.domain import JobState, Outcome, Profile, after_attempt, cost_of, may_start, same_command
 from control_plane.factory.models import Job
 from control_plane.factory.schemas import (
     AttemptCreate,
@@ -23,6 +23,8 @@ from control_plane.kit.objects import ObjectStore
 from control_plane.kit.pages import Page, decode_cursor, page_of
 from control_plane.kit.uploads import settle
 
+MAX_ASKERS = 100
+
 
 async def submit_job(session: Session, body: JobCreate) -> JobItem:
     """Ask for a job; a key that is known returns the job that has it, and a failed one is queued and placed again."""
@@ -30,13 +32,25 @@ async def submit_job(session: Session, body: JobCreate) -> JobItem:
     if job is None and await _insert(session, body):
         return _item(await _job(session, body.key))
     job = job or await _job(session, body.key, lock=True)  # somebody else was quicker
-    if JobSpec.model_validate(job.spec) != body.spec:
+    if not _same(JobSpec.model_validate(job.spec), body.spec):
         raise Conflict(f"job {body.key} exists with another specification; its key must change with it")
     if job.state == JobState.FAILED:
         job.cluster, job.placement = await placed(session, body)
         job.state, job.attempt, job.failure, job.cancel_reason = JobState.QUEUED, 0, None, None
-        job.asked += 1
+        job.asked, job.spec, job.wanted_by = job.asked + 1, body.spec.model_dump(mode="json"), []
+    _want(job, body.run_id)
     return _item(job)
+
+
+def _same(one: JobSpec, other: JobSpec) -> bool:
+    return same_command(one.command, other.command) and one.model_copy(update={"command": other.command}) == other
+
+
+def _want(job: Job, run_id: str | None) -> None:
+    """Note that a further run waits for the job: cancelling the first one must not take it away from it."""
+    askers = [job.run_id, *job.wanted_by]
+    if run_id is not None and run_id not in askers and len(askers) < MAX_ASKERS:
+        job.wanted_by = [*job.wanted_by, run_id]
 
 
 async def _insert(session: Session, body: JobCreate) -> bool:
@@ -46,7 +60,7 @@ async def _insert(session: Session, body: JobCreate) -> bool:
 
 
 async def cancel_job(session: Session, actor: str, key: str, reason: str) -> JobItem:
-    """End a job that waits, wish one away that runs: its wrapper sees it. One that is over stays as it is."""
+    """End a job that nobody holds, wish one away that runs: its wrapper sees it. One that is over stays as it is."""
     job = await _job(session, key, lock=True)
     if _cancel(job, reason):
         await audit.record(session, actor, "job.cancel", key, reason)
@@ -54,16 +68,20 @@ async def cancel_job(session: Session, actor: str, key: str, reason: str) -> Job
 
 
 async def cancel_jobs(session: Session, run_id: str, reason: str) -> None:
-    """Cancel what a run has asked for and what is not over, as part of cancelling the run."""
+    """Cancel what a run has asked for and what is not over, as part of cancelling the run; not what others wait for."""
     for job in await store.lock_unfinished(session, run_id):
-        _cancel(job, reason)
+        others = [asker for asker in (job.run_id, *job.wanted_by) if asker not in (run_id, None)]
+        if others:
+            job.run_id, job.wanted_by = others[0], others[1:]
+        else:
+            _cancel(job, reason)
 
 
 def _cancel(job: Job, reason: str) -> bool:
     if job.cancel_reason is not None or job.state not in (JobState.QUEUED, JobState.RUNNING):
         return False
     job.cancel_reason = reason
-    if job.state == JobState.QUEUED:
+    if may_start(JobState(job.state), job.lease_until, clock.now()):  # nobody holds it who would see the wish
         job.state, job.failure, job.finished_at = JobState.FAILED, f"cancelled: {reason}"[:4000], clock.now()
     return True
 

@@ -21,6 +21,11 @@ STATED: dict[str, tuple[sa.types.TypeEngine[Any], str | None]] = {
     "usd_per_gpu_hour": (sa.Double(), "0"),
     "gpu_watts": (sa.Double(), "0"),
 }
+# Placing a job asks how many wait and how long the last of its kind took, whatever the ledger's age.
+INDEXES: dict[str, tuple[list[str], str]] = {
+    "ix_factory_job_unfinished": (["cluster"], "state in ('queued', 'running')"),
+    "ix_factory_job_took": (["cluster", "kind", "created_at"], "state = 'done' and attempt = 1"),
+}
 
 
 def upgrade() -> None:
@@ -29,15 +34,15 @@ def upgrade() -> None:
     op.add_column("factory_job", sa.Column("asked", sa.Integer(), nullable=False, server_default="1"))
     op.add_column("factory_job", sa.Column("cancel_reason", sa.String(), nullable=True))
     op.add_column("factory_job", sa.Column("placement", JSONB(), nullable=True))
-    # A job's interpreter is its wrapper's: a path of the machine that asked means nothing on another.
-    op.execute(
-        """update factory_job set spec = jsonb_set(spec, '{command,0}', '"python"')
-           where spec->'command'->>0 ~ '/python[0-9.]*$'"""
-    )
+    op.add_column("factory_job", sa.Column("wanted_by", JSONB(), nullable=False, server_default="[]"))
+    for name, (columns, where) in INDEXES.items():
+        op.create_index(name, "factory_job", columns, postgresql_where=sa.text(where))
 
 
 def downgrade() -> None:
-    for name in ("placement", "cancel_reason", "asked"):
+    for name in INDEXES:
+        op.drop_index(name, "factory_job")
+    for name in ("wanted_by", "placement", "cancel_reason", "asked"):
         op.drop_column("factory_job", name)
     for name in STATED:
         op.drop_column("factory_cluster", name)

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from control_plane.client import Client
 from control_plane.factory.domain import JobState, Policy
@@ -22,6 +22,8 @@ from flows.runners.back_ends.slurm import SlurmBackEnd, SlurmSettings
 from flows.runners.cluster import WAIT_LIMIT_S, Cluster, LocalCluster
 
 MAX_FILE_BYTES = 1 << 20
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+"""The name of an environment variable: it stands unquoted in scripts."""
 
 
 class ClusterConfigError(ValueError):
@@ -45,7 +47,7 @@ class RemoteConfig(Strict):
     token_file: PurePosixPath
     home: PurePosixPath
     python: str = "python3"
-    env: dict[str, str] = Field(default_factory=dict, max_length=32)
+    env: dict[Variable, str] = Field(default_factory=dict, max_length=32)
     wait_limit_s: float = Field(default=WAIT_LIMIT_S, gt=0, le=30 * 86400)
 
     def launch(self) -> Launch:

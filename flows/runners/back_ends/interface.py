@@ -26,7 +26,6 @@ class Order:
     gpus: float
     memory_bytes: int
     limit_s: float
-    image: str | None = None
 
 
 class BackEnd(Protocol):

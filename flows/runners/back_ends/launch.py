@@ -28,12 +28,13 @@ class Launch:
             "FLEETLOOP_TOKEN_FILE": str(self.token_file),
             "FLEETLOOP_HOME": str(self.home),
         }
-        return {"PATH": PATH} | self.env | ours
+        return self.env | ours
 
     def argv(self, order: Order) -> list[str]:
         return [self.python, "-m", "flows.runners.wrapper", order.key, order.name]
 
     def script(self, order: Order) -> str:
         """Return a shell script that becomes the wrapper, so that signals to the script reach it."""
-        exports = [f"export {name}={shlex.quote(value)}" for name, value in self.environment().items()]
+        environment = {"PATH": PATH} | self.environment()  # for it is given nothing of whoever orders
+        exports = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
         return "\n".join(["#!/bin/sh", *exports, f"exec {shlex.join(self.argv(order))}", ""])

@@ -14,7 +14,8 @@ from uuid import uuid4
 from control_plane.client import Client, ClientError
 from control_plane.factory.schemas import JobItem
 from flows.runners.back_ends.interface import Order
-from flows.runners.wrapper import Turn, Watch, run_job
+from flows.runners.watch import Watch
+from flows.runners.wrapper import Turn, run_job
 from flows.steps.orders import Phase, Seen, holder_tag
 
 
@@ -45,7 +46,8 @@ class LocalBackEnd:
         except ClientError as error:
             if error.code in ("job_not_free", "attempt_lost"):
                 # Another process has it: an order of ours that ended would look as if that one's were lost.
-                self._orders.pop(order.name, None)
+                with self._lock:
+                    self._orders.pop(order.name, None)
             raise
 
     def see(self, names: Collection[str]) -> Mapping[str, Seen]:

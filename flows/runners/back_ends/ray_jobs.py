@@ -55,8 +55,7 @@ class RayBackEnd:
             return None
         if not answer.is_success:
             raise BackEndError(f"Ray does not tell of {name}: {answer.status_code} {_last_line(answer.text)}")
-        told: dict[str, Any] = answer.json()
-        return told
+        return _read(answer)
 
     def cancel(self, name: str) -> None:
         if self._find(name) is not None:
@@ -68,7 +67,7 @@ class RayBackEnd:
             return ""
         if not answer.is_success:
             raise BackEndError(f"Ray has no logs of {name}: {answer.status_code} {_last_line(answer.text)}")
-        return str(answer.json().get("logs") or "")[-LOG_BYTES:]
+        return str(_read(answer).get("logs") or "")[-LOG_BYTES:]
 
     def close(self) -> None:
         self._http.close()
@@ -76,7 +75,7 @@ class RayBackEnd:
     def _ask(self, method: str, path: str, **values: Any) -> httpx.Response:
         try:
             return self._http.request(method, path, headers=self._headers(), **values)
-        except (httpx.HTTPError, OSError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             raise BackEndError(f"Ray at {self._settings.address}: {type(error).__name__}: {error}") from error
 
     def _headers(self) -> dict[str, str]:
@@ -86,12 +85,11 @@ class RayBackEnd:
 
 def job_of(order: Order, launch: Launch) -> dict[str, Any]:
     """Return the body of a submission; the token is not in it, for the dashboard shows all of it."""
-    environment = {name: value for name, value in launch.environment().items() if name != "PATH"}
     return {
         "entrypoint": f"exec {shlex.join(launch.argv(order))}",
         "submission_id": order.name,
         "metadata": {"fleetloop_key": order.key},
-        "runtime_env": {"env_vars": environment},
+        "runtime_env": {"env_vars": launch.environment()},
         "entrypoint_num_cpus": order.cpus,
         "entrypoint_num_gpus": order.gpus,
         "entrypoint_memory": order.memory_bytes,
@@ -102,6 +100,17 @@ def seen_of(told: Mapping[str, Any]) -> Seen:
     """Read what Ray tells of a job; a status it does not have yet is taken for one that ended."""
     status, message = str(told.get("status")), str(told.get("message") or "")
     return Seen(PHASES.get(status, Phase.GONE), f"Ray says {status}: {_last_line(message)}")
+
+
+def _read(answer: httpx.Response) -> dict[str, Any]:
+    """Return an answer's object; whatever else came, a proxy may have said it in Ray's place."""
+    try:
+        told = answer.json()
+    except ValueError:
+        told = None
+    if not isinstance(told, dict):
+        raise BackEndError(f"not an answer of Ray: {_last_line(answer.text)}")
+    return told
 
 
 def _path(name: str) -> str:

@@ -47,8 +47,14 @@ class SlurmBackEnd:
 
     def submit(self, order: Order) -> None:
         if order.name not in self.see([order.name]):
-            self._logs.mkdir(parents=True, exist_ok=True)
+            self._make_logs()
             self._call(sbatch_arguments(order, self._settings, self._logs), self._launch.script(order))
+
+    def _make_logs(self) -> None:
+        try:
+            self._logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BackEndError(f"no folder for logs: {error}") from error
 
     def see(self, names: Collection[str]) -> Mapping[str, Seen]:
         found = self._told(["squeue", "--noheader", "--states=all", "--format=%j|%i|%T|%r"], list(names))
@@ -79,6 +85,8 @@ class SlurmBackEnd:
                 return file.read().decode(errors="replace")
         except FileNotFoundError:
             return ""
+        except OSError as error:
+            raise BackEndError(f"the log of {name}: {error}") from error
 
     def close(self) -> None:
         """Nothing is held here: jobs of Slurm go on."""
@@ -87,13 +95,14 @@ class SlurmBackEnd:
         environment = os.environ | ({"SLURM_CONF": self._settings.conf} if self._settings.conf else {})
         try:
             done = subprocess.run(
-                command, input=stdin, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env=environment
+                command, input=stdin.encode(), capture_output=True, timeout=TIMEOUT_S, check=False, env=environment
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise BackEndError(f"{command[0]}: {error}") from error
         if done.returncode != 0:
-            raise BackEndError(f"{command[0]} exited {done.returncode}: {done.stderr.strip()[-500:]}")
-        return done.stdout
+            said = done.stderr.decode(errors="replace").strip()[-500:]
+            raise BackEndError(f"{command[0]} exited {done.returncode}: {said}")
+        return done.stdout.decode(errors="replace")
 
 
 def sbatch_arguments(order: Order, settings: SlurmSettings, logs: Path) -> list[str]:
@@ -122,7 +131,7 @@ def seen_of(lines: Iterable[str]) -> dict[str, Seen]:
     found: dict[str, tuple[bool, int, Seen]] = {}
     for line in lines:
         name, number, state, reason = (line.split("|") + [""] * 4)[:4]
-        if number.isdigit():
+        if number.isdigit() and state.strip():
             seen = _seen(state.split()[0], reason)
             found[name] = max(found.get(name, (False, -1, seen)), (seen.alive, int(number), seen), key=lambda t: t[:2])
     return {name: seen for name, (_, _, seen) in found.items()}

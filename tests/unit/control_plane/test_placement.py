@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control_plane.factory.domain import Needs, Place, Policy, Profile, place, weigh
+from control_plane.factory.domain import Needs, Place, Policy, Profile, expected_s, place, weigh
 
 GIB = 1 << 30
 NEEDS = Needs(cpus=2, gpus=0, memory_bytes=GIB, expected_s=100)
@@ -55,6 +55,15 @@ def test_a_full_cluster_takes_longer_and_what_was_measured_counts() -> None:
     assert (measured.seconds, measured.energy_j) == (10, 15 * 10 * 2)
     gpu = weigh(replace(NEEDS, gpus=2, expected_s=3600), CLOUD)
     assert (gpu.usd, gpu.energy_j) == (pytest.approx(0.25 * (2 + 2 * 3)), 900 * (30 * 2 + 300 * 2))
+
+
+def test_what_one_cluster_measured_is_expected_of_the_others_at_their_speed() -> None:
+    assert expected_s([LOCAL, HPC]) is None
+    measured = [replace(LOCAL, measured_s=10.0), HPC]
+    assert expected_s(measured) == 10
+    assert expected_s([replace(LOCAL, measured_s=10.0), replace(HPC, measured_s=15.0)]) == 20  # 15 s at speed 2 are 30
+    hpc = weigh(replace(NEEDS, expected_s=expected_s(measured) or 0), replace(HPC, queue_s=0))
+    assert hpc.seconds == 5
 
 
 places = st.builds(
