@@ -40,7 +40,8 @@ class Ask(Generic[T]):
         return (JSON if self.body is not None else {}) | key
 
     def content(self) -> str | None:
-        return self.body.model_dump_json() if self.body is not None else None
+        """Return what is sent: only what was said, for an earlier release would refuse fields that it does not know."""
+        return self.body.model_dump_json(exclude_unset=True) if self.body is not None else None
 
     def params(self) -> dict[str, Any]:
         return {name: value for name, value in self.query.items() if value is not None}

@@ -56,8 +56,8 @@ def run_job(
     Raises:
         ClientError: `job_not_free` if somebody else holds the job, `attempt_lost` if the lease ran out meanwhile.
     """
-    asked, attempt = (turn.asked, turn.attempt) if turn else (None, None)
-    body = AttemptCreate(holder=holder, lease_s=LEASE_S, asked=asked, attempt=attempt)
+    only = {"asked": turn.asked, "attempt": turn.attempt} if turn else {}
+    body = AttemptCreate(holder=holder, lease_s=LEASE_S, **only)
     job, watch = client.start_attempt(key, body), watch or Watch()
     keeper = threading.Thread(target=_keep_lease, args=(client, job, holder, watch), daemon=True)
     keeper.start()

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from control_plane.client import Calls
 from control_plane.client.ask import get
-from control_plane.factory.schemas import JobItem
+from control_plane.factory.schemas import AttemptCreate, JobCreate, JobItem, JobSpec
 from control_plane.kit.pages import Page
 from control_plane.kit.settings import Settings
 from control_plane.main import create_app
@@ -101,3 +102,11 @@ def test_this_client_leaves_out_what_a_later_release_says_more() -> None:
     page = {"items": [later], "next": None, "total": 1}
     read: Any = get(Page[JobItem], "/jobs").read(json.dumps(page).encode())
     assert read.items[0] == JobItem.model_validate(JOB)
+
+
+def test_this_client_says_nothing_to_the_release_that_it_was_not_asked_to_say() -> None:
+    spec = JobSpec(command=["python"], timeout_s=60)
+    asked = Calls.submit_job.ask(JobCreate(key="k", kind="train", spec=spec)).content()
+    taken = Calls.start_attempt.ask("k", AttemptCreate(holder="h")).content()
+    for name, sent in (("JobCreate", asked), ("AttemptCreate", taken)):
+        assert set(json.loads(sent or "")) <= set(RELEASED["requests"][name]["all"])
