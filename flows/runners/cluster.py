@@ -67,9 +67,16 @@ class Cluster:
     """Sees jobs through on one back end."""
 
     def __init__(
-        self, client: Client, name: str, back_end: BackEnd, slots: int, *, wait_limit_s: float = WAIT_LIMIT_S
+        self,
+        client: Client,
+        name: str,
+        back_end: BackEnd,
+        slots: int,
+        *,
+        wait_limit_s: float = WAIT_LIMIT_S,
+        shard_scale: int = 1,
     ) -> None:
-        self.name, self.slots, self.back_end = name, slots, back_end
+        self.name, self.slots, self.back_end, self.shard_scale = name, slots, back_end, shard_scale
         self._client, self._wait_limit_s = client, wait_limit_s
         self._watched: dict[str, Watched] = {}
         self._lock, self._wake, self._stop = threading.Lock(), threading.Event(), threading.Event()

@@ -20,6 +20,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from control_plane.client import Client, ClientError
+from control_plane.client.files import file_digest
 from control_plane.factory.domain import Outcome
 from control_plane.factory.schemas import AttemptCreate, AttemptFinish, AttemptRenew, FilePath, FileRef, JobItem
 from flows.runners.watch import ECHO_CHARS, Watch, storable
@@ -123,12 +124,19 @@ def _prepare(client: Client, job: JobItem, folder: Path, cache: Path) -> None:
     (folder / "inputs").mkdir()
     (folder / "params.json").write_text(json.dumps(job.spec.params))
     for path, ref in job.spec.inputs.items():
-        held = cache / ref.sha256[:2] / ref.sha256
-        if not held.exists():
-            client.download(ref.sha256, held)
         target = folder / "inputs" / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(held, target)  # a copy: a command that writes to its inputs must not spoil the cache
+        _fetch(client, ref, cache / ref.sha256[:2] / ref.sha256, target)
+
+
+def _fetch(client: Client, ref: FileRef, held: Path, target: Path) -> None:
+    """Copy an input out of the cache: a copy, for a command may write to it; checked, for a cache may be shared."""
+    if held.exists():
+        shutil.copyfile(held, target)
+        if file_digest(target).sha256 == ref.sha256:
+            return
+    client.download(ref.sha256, held)
+    shutil.copyfile(held, target)
 
 
 def _run(job: JobItem, folder: Path, watch: Watch) -> int | None:

@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,8 @@ from control_plane.cli import connection
 from control_plane.client import Client, ClientError
 from control_plane.factory.schemas import ClusterPut, JobCreate, JobItem, JobSpec, PlaceAsk
 from control_plane.kit.roles import Role
-from flows.runners.back_ends.configured import ClusterConfigError, read_file
+from flows.runners.back_ends.configured import ClusterConfigError, Clusters, read_file
+from flows.runners.cluster import Cluster
 from tests.support.cli import fleetloop
 from tests.support.live import serve
 
@@ -77,6 +79,15 @@ def test_a_bad_file_is_refused_with_its_name(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(ClusterConfigError, match=r"clusters\.yaml"):
         read_file(path)
+
+
+def test_the_slowest_to_start_says_how_long_shards_are() -> None:
+    def cluster(name: str, scale: int) -> Cluster:
+        nothing: Any = None
+        return Cluster(nothing, name, nothing, 2, shard_scale=scale)
+
+    assert Clusters([cluster("a", 4), cluster("b", 32)]).shard_scale == 32
+    assert Clusters([cluster("a", 1)]).shard_scale == 1
 
 
 def test_a_variable_that_is_none_is_refused(tmp_path: Path) -> None:

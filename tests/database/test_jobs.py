@@ -71,6 +71,10 @@ async def test_a_job_gets_inputs_and_parameters_and_its_outputs_are_kept(client:
     assert got.read_text() == "hello" * 3
     cached = tmp_path / "cache" / ref.sha256[:2] / ref.sha256
     assert cached.read_text() == "hello"
+    cached.write_text("rotten")
+    again = await attempt(client, tmp_path, f"{code} ", params={"n": 3}, inputs={"d/in.txt": ref}, key="job-2")
+    assert again.outputs == job.outputs
+    assert cached.read_text() == "hello"
     assert list((tmp_path / "jobs").iterdir()) == []
 
 
@@ -320,6 +324,24 @@ async def test_cancelling_a_job_that_nobody_holds_ends_it(client: Client) -> Non
 
     job = await asyncio.to_thread(go)
     assert (job.state, job.failure) == ("failed", "cancelled: over")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"), [(Outcome.DONE, "done"), (Outcome.LOST, "failed"), (Outcome.FAILED, "failed")]
+)
+async def test_a_job_that_ends_as_it_is_cancelled_is_over(client: Client, outcome: Outcome, state: str) -> None:
+    """What is done stays so, what was lost is not tried again; nobody waits for a wrapper that is gone."""
+
+    def go() -> JobItem:
+        client.submit_job(body(WRITE))
+        client.start_attempt("job-1", AttemptCreate(holder="h"))
+        assert client.cancel_job("job-1", "over").state == "running"
+        client.finish_attempt("job-1", finish(outcome, outputs={"a": client.upload(Path(__file__))}))
+        return client.cancel_job("job-1", "once more")
+
+    job = await asyncio.to_thread(go)
+    assert (job.state, job.cancel_reason) == (state, "over")
+    assert (job.outputs is not None) == (state == "done")
 
 
 async def test_a_cancelled_run_leaves_another_its_jobs(client: Client, database_url: str) -> None:

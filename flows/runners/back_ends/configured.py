@@ -40,7 +40,10 @@ class LocalConfig(Strict):
 
 
 class RemoteConfig(Strict):
-    """What every cluster elsewhere needs: paths and names as its nodes see them."""
+    """What every cluster elsewhere needs: paths and names as its nodes see them.
+
+    `shard_scale` makes shards of suites so many times longer than the workload has them, where starting a job is slow.
+    """
 
     slots: int = Field(ge=1, le=100_000)
     server: str = Field(pattern=r"^https?://\S+$")
@@ -49,6 +52,7 @@ class RemoteConfig(Strict):
     python: str = "python3"
     env: dict[Variable, str] = Field(default_factory=dict, max_length=32)
     wait_limit_s: float = Field(default=WAIT_LIMIT_S, gt=0, le=30 * 86400)
+    shard_scale: int = Field(default=1, ge=1, le=1000)
 
     def launch(self) -> Launch:
         return Launch(self.server, self.token_file, self.home, self.python, self.env)
@@ -98,6 +102,11 @@ class Clusters:
         """How many jobs may run at once, all clusters together."""
         return sum(each.slots for each in self._clusters.values())
 
+    @property
+    def shard_scale(self) -> int:
+        """How many times longer shards are than the workload has them: as the slowest to start of the clusters asks."""
+        return max((each.shard_scale for each in self._clusters.values()), default=1)
+
     def submit(self, job: JobItem) -> Future[JobItem]:
         """See a job through on its cluster.
 
@@ -140,7 +149,8 @@ def open_clusters(client: Client, home: Path, given: str | None = None) -> Clust
 def _open(client: Client, home: Path, name: str, config: LocalConfig | SlurmConfig | RayConfig) -> Cluster:
     if isinstance(config, LocalConfig):
         return LocalCluster(client, home, config.slots, name)
-    return Cluster(client, name, config.open(), config.slots, wait_limit_s=config.wait_limit_s)
+    limit_s, scale = config.wait_limit_s, config.shard_scale
+    return Cluster(client, name, config.open(), config.slots, wait_limit_s=limit_s, shard_scale=scale)
 
 
 def read_file(path: Path) -> File:
