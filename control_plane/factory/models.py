@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, func
+from sqlalchemy import BigInteger, ForeignKey, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from control_plane.kit.db import Base
@@ -29,6 +29,16 @@ class Cluster(Base):
 
 class Job(Base):
     __tablename__ = "factory_job"
+    __table_args__ = (
+        Index("ix_factory_job_unfinished", "cluster", postgresql_where=text("state in ('queued', 'running')")),
+        Index(
+            "ix_factory_job_took",
+            "cluster",
+            "kind",
+            "created_at",
+            postgresql_where=text("state = 'done' and attempt = 1"),
+        ),
+    )
 
     key: Mapped[str] = mapped_column(primary_key=True)
     kind: Mapped[str]
