@@ -13,8 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from control_plane.client import Client, ClientError
-from control_plane.client.errors import Unavailable
+from control_plane.client import Client, ClientError, Unavailable
 from control_plane.factory.domain import JobState, Outcome
 from control_plane.factory.schemas import AttemptCreate, AttemptFinish, JobItem
 from flows.runners.back_ends.interface import BackEnd, BackEndError, Order

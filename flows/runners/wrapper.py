@@ -19,8 +19,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from control_plane.client import Client, ClientError
-from control_plane.client.files import file_digest
+from control_plane.client import Client, ClientError, file_digest
 from control_plane.factory.domain import Outcome
 from control_plane.factory.schemas import AttemptCreate, AttemptFinish, AttemptRenew, FilePath, FileRef, JobItem
 from flows.runners.watch import ECHO_CHARS, Watch, storable
