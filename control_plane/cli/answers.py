@@ -100,14 +100,14 @@ class Change:
         return self.status(answers[-1])
 
     def would(self) -> int:
-        """Say exactly what would be sent, and send nothing."""
+        """Say what would be asked for, with what the server takes where nothing is said, and send nothing."""
         for ask in self.asks:
             _tell_request(ask)
         return 0
 
 
 def _tell_request(ask: Ask[Any]) -> None:
-    body = json.loads(ask.content() or "null")
+    body = ask.body.model_dump(mode="json") if ask.body is not None else None
     if isinstance(body, dict) and body.get("password"):
         body["password"] = "(not shown)"  # noqa: S105 - a word that stands for it
     sent = {"method": ask.method, "path": f"/api/v1{ask.path}", "body": body}

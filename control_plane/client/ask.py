@@ -40,14 +40,16 @@ class Ask(Generic[T]):
         return (JSON if self.body is not None else {}) | key
 
     def content(self) -> str | None:
-        return self.body.model_dump_json() if self.body is not None else None
+        """Return what is sent: only what was said, for an earlier release would refuse fields that it does not know."""
+        return self.body.model_dump_json(exclude_unset=True) if self.body is not None else None
 
     def params(self) -> dict[str, Any]:
         return {name: value for name, value in self.query.items() if value is not None}
 
     def read(self, content: bytes) -> T:
+        """Return the answer; what a control plane of a later release says beside what is known here is left out."""
         given: Any = content
-        return given if self.kind is bytes else TypeAdapter(self.kind).validate_json(content or b"null")
+        return given if self.kind is bytes else TypeAdapter(self.kind).validate_json(content or b"null", extra="ignore")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,13 @@ from control_plane.factory.schemas import (
     AttemptRenew,
     ClusterItem,
     ClusterPut,
+    JobCancel,
     JobCreate,
+    JobExplanation,
     JobItem,
     Ledger,
 )
-from control_plane.kit.http import AdminCall, Cursor, Limit, PipelineCall, ViewerCall, router
+from control_plane.kit.http import AdminCall, Cursor, Limit, PipelineCall, ViewerCall, WorkerCall, router
 from control_plane.kit.pages import Page
 
 api = router("factory")
@@ -52,6 +54,18 @@ async def list_jobs(
 async def get_job(key: str, call: ViewerCall) -> JobItem:
     """Return one job."""
     return await service.get_job(call.session, key)
+
+
+@api.get("/jobs/{key}/explanation", name="explain_job")
+async def explain_job(key: str, call: ViewerCall) -> JobExplanation:
+    """Say why a job runs where it runs, and how it stands."""
+    return service.explain(await service.get_job(call.session, key))
+
+
+@api.post("/jobs/{key}/cancel", name="cancel_job")
+async def cancel_job(key: str, body: JobCancel, call: WorkerCall) -> JobItem:
+    """Wish a job away: it ends within seconds where it runs, and is not tried again."""
+    return await service.cancel_job(call.session, call.principal.name, key, body.reason)
 
 
 @api.post("/jobs/{key}/attempts", status_code=201, name="start_job_attempt")

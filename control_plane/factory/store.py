@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import func, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from control_plane.factory.models import Cluster, Job
 from control_plane.kit.db import Row, Session, rows
+
+LOOK_BACK = 100
+UNFINISHED = ("queued", "running")
 
 
 async def find_cluster(session: Session, name: str) -> Cluster | None:
@@ -34,6 +37,13 @@ async def find_job(session: Session, key: str, *, lock: bool = False) -> Job | N
     return await session.scalar(query.with_for_update() if lock else query)
 
 
+async def lock_unfinished(session: Session, run_id: str) -> Sequence[Job]:
+    """Return what a run asked for and is not over, in one order for everybody, so that nobody locks another out."""
+    asked = or_(Job.run_id == run_id, Job.wanted_by.contains([run_id]))
+    query = select(Job).where(asked, Job.state.in_(UNFINISHED)).order_by(Job.key).with_for_update()
+    return (await session.scalars(query)).all()
+
+
 async def list_jobs(
     session: Session, *, run_id: str | None, state: str | None, before: tuple[Any, ...] | None, limit: int
 ) -> Sequence[Job]:
@@ -46,6 +56,27 @@ async def list_jobs(
         at = select(Job.created_at).where(Job.key == before[0]).scalar_subquery()
         query = query.where(tuple_(Job.created_at, Job.key) < tuple_(at, before[0]))
     return (await session.scalars(query)).all()
+
+
+async def busy(session: Session) -> dict[str, int]:
+    """Count the jobs that wait or run, by cluster."""
+    query = select(Job.cluster, func.count()).where(Job.state.in_(UNFINISHED)).group_by(Job.cluster)
+    return {str(name): int(count) for name, count in (await session.execute(query)).all()}
+
+
+async def took_s(session: Session, kind: str) -> dict[str, float]:
+    """Return how long jobs of a kind took in one go, by cluster: the mean of the last hundred that are done there."""
+    found = await rows(
+        session,
+        """select cluster.name, avg(last.wall_s) as mean_s from factory_cluster cluster, lateral (
+               select wall_s from factory_job job
+               where job.cluster = cluster.name and job.kind = :kind and job.state = 'done' and job.attempt = 1
+               order by created_at desc limit :look_back) last
+           group by cluster.name""",
+        kind=kind,
+        look_back=LOOK_BACK,
+    )
+    return {str(line["name"]): float(line["mean_s"]) for line in found}
 
 
 async def ledger(session: Session, by: str, run_id: str | None) -> Sequence[Any]:

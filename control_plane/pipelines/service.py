@@ -3,6 +3,7 @@
 from typing import Any
 
 from control_plane.audit import service as audit
+from control_plane.factory import service as factory
 from control_plane.kit import clock, outbox
 from control_plane.kit.db import Session, execute
 from control_plane.kit.errors import Conflict, NotFound
@@ -111,6 +112,7 @@ async def cancel_run(session: Session, actor: str, run_id: str, reason: str) -> 
     if RunState(run.state) in ENDS:
         raise Conflict(f"run {run_id} is {run.state} already")
     run.state, run.finished_at, run.failure = RunState.CANCELLED, clock.now(), reason
+    await factory.cancel_jobs(session, run_id, f"its run was: {reason}"[:500])
     await audit.record(session, actor, "run.cancel", run_id, reason)
     return _run(run)
 

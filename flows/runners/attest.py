@@ -22,7 +22,7 @@ def attest_training(run: RunSession, version: VersionItem, training: TrainingIte
     key = os.environ.get(KEY)
     if not key:
         return False
-    statement = provenance_of(run.cluster.name, version, training, job, job.finished_at or datetime.now(UTC))
+    statement = provenance_of(job.cluster, version, training, job, job.finished_at or datetime.now(UTC))
     envelope = seal_envelope(STATEMENT_PAYLOAD, statement, [read_signer(Path(key)).private])
     run.client.add_attestation(AttestationCreate(envelope=envelope.model_dump_json(by_alias=True)))
     return True

@@ -1,5 +1,6 @@
 """One attempt of one run: the client, the workload, the cluster, a heartbeat, and steps that are reported."""
 
+import math
 import os
 import threading
 import time
@@ -11,9 +12,10 @@ from typing import Any, TypeVar
 
 from agents.protocol.v1 import digest_of
 from control_plane.client import Client, ClientError
-from control_plane.factory.schemas import FileRef, JobCreate, JobItem, JobSpec
+from control_plane.factory.domain import Policy
+from control_plane.factory.schemas import FileRef, JobCreate, JobItem, JobSpec, PlaceAsk
 from control_plane.pipelines.schemas import StepPut
-from flows.runners.cluster import LocalCluster
+from flows.runners.back_ends.configured import Clusters, open_clusters
 from flows.runners.workload import Command, Workload, find_workload
 
 HEARTBEAT_S = 2.0
@@ -30,7 +32,7 @@ class RunSession:
 
     client: Client
     workload: Workload
-    cluster: LocalCluster
+    clusters: Clusters
     run_id: str
     attempt: int
     params: Mapping[str, Any]
@@ -84,23 +86,21 @@ class RunSession:
             "code": self.workload.code_sha256,
             "inputs": {path: ref.sha256 for path, ref in sorted(inputs.items())},
         }
-        spec = JobSpec(
-            command=self.workload.argv(command), params=dict(params), inputs=dict(inputs), timeout_s=command.timeout_s
-        )
-        return self.client.submit_job(
-            JobCreate(
-                key=f"{kind}-{digest_of(body)[:40]}",
-                kind=kind,
-                cluster=self.cluster.name,
-                run_id=self.run_id,
-                subject=subject,
-                spec=spec,
-            )
-        )
+        key = f"{kind}-{digest_of(body)[:40]}"
+        spec = _spec(command, params, inputs)
+        place = self._place()
+        job = JobCreate(key=key, kind=kind, place=place, run_id=self.run_id, subject=subject, spec=spec)
+        return self.client.submit_job(job)
+
+    def _place(self) -> PlaceAsk:
+        """Ask for the best of the clusters this runner reaches; `policy` and `deadline_s` may come with the run."""
+        policy = Policy(str(self.params.get("policy", self.clusters.policy)))
+        deadline_s = self.params.get("deadline_s")
+        return PlaceAsk(among=self.clusters.names, policy=policy, deadline_s=float(deadline_s) if deadline_s else None)
 
     def run_jobs(self, jobs: list[JobItem]) -> Iterator[JobItem]:
-        """Run jobs, at most as many at once as the cluster has slots, and give them back as listed."""
-        futures = [self.cluster.submit(job) for job in jobs]
+        """Run jobs, each on its cluster, and give them back as listed."""
+        futures = [self.clusters.submit(job) for job in jobs]
         for future in futures:
             begun = time.monotonic()
             job = future.result()
@@ -115,6 +115,18 @@ class RunSession:
         return next(self.run_jobs([self.submit(kind, command, params, inputs, subject)]))
 
 
+def _spec(command: Command, params: Mapping[str, Any], inputs: Mapping[str, FileRef]) -> JobSpec:
+    return JobSpec(
+        command=command.run,
+        params=dict(params),
+        inputs=dict(inputs),
+        timeout_s=command.timeout_s,
+        cpus=command.cpus,
+        gpus=command.gpus,
+        memory_bytes=math.ceil(command.memory_gib * (1 << 30)),
+    )
+
+
 def home() -> Path:
     return Path(os.environ.get("FLEETLOOP_HOME", ".fleetloop"))
 
@@ -123,9 +135,8 @@ def home() -> Path:
 def open_run(run_id: str, attempt: int, params: Mapping[str, Any], server: str) -> Iterator[RunSession]:
     """Open a run with the token in FLEETLOOP_TOKEN and keep its heartbeat going."""
     client = Client(server, os.environ["FLEETLOOP_TOKEN"])
-    session = RunSession(
-        client, find_workload(str(params["workload"])), LocalCluster(client, home()), run_id, attempt, params
-    )
+    clusters = open_clusters(client, home(), os.environ.get("FLEETLOOP_CLUSTERS"))
+    session = RunSession(client, find_workload(str(params["workload"])), clusters, run_id, attempt, params)
     stop = threading.Event()
     heart = threading.Thread(target=_beat, args=(session, stop), daemon=True)
     heart.start()
@@ -134,7 +145,7 @@ def open_run(run_id: str, attempt: int, params: Mapping[str, Any], server: str) 
     finally:
         stop.set()
         heart.join()
-        session.cluster.close()
+        session.clusters.close()
         client.close()
 
 

@@ -292,7 +292,8 @@ def _simulate_suite(
     """Simulate until the last suite of the question is settled; all before it are."""
     missing = sorted({place for evaluation in asked for place in evaluation.missing})
     answer = run.client.ask_stop(question)[-1]
-    waves = waves_of(missing, run.workload.spec.shard_scenarios, max(1, run.cluster.slots // len(sides)))
+    size = run.workload.spec.shard_scenarios * run.clusters.shard_scale
+    waves = waves_of(missing, size, max(1, run.clusters.slots // len(sides)))
     for wave in side_by_side(waves, [evaluation.missing for evaluation in asked]):
         if answer.enough:
             break
@@ -348,7 +349,7 @@ def _driven_again(run: RunSession, suite: SuiteItem, guilty: VersionItem) -> dic
     evaluation = run.client.create_evaluation(
         EvaluationCreate(content_digest=guilty.content_digest, suite=suite.digest, run_id=run.run_id)
     )
-    shards = shards_of(evaluation.missing, run.workload.spec.shard_scenarios)
+    shards = shards_of(evaluation.missing, run.workload.spec.shard_scenarios * run.clusters.shard_scale)
     simulate(run, suite, [(evaluation, guilty, shard) for shard in shards])
     metric = str(run.workload.spec.gate.get("metric", "incident"))
     outcomes: dict[str, list[bool]] = {}

@@ -1,7 +1,6 @@
 """Reads a workload: a folder with a workload.yaml (docs/explanation/workload-contract.md)."""
 
 import hashlib
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -23,8 +22,13 @@ class Strict(BaseModel):
 
 
 class Command(Strict):
+    """A command and what one job of it needs; where clusters differ, that decides where it may run."""
+
     run: list[str] = Field(min_length=1)
     timeout_s: float = Field(default=600, gt=0)
+    cpus: float = Field(default=1, gt=0)
+    gpus: float = Field(default=0, ge=0)
+    memory_gib: float = Field(default=0, ge=0)
 
 
 class Commands(Strict):
@@ -91,10 +95,6 @@ class Workload:
         if name not in self.spec.recipes:
             raise WorkloadError(f"{self.name} has no recipe {name!r}; there are {', '.join(self.spec.recipes)}")
         return {key: value for key, value in self.spec.recipes[name].items() if key != "description"}
-
-    def argv(self, command: Command) -> list[str]:
-        """Return a command with `python` made this interpreter, so that jobs run in the same environment."""
-        return [sys.executable if command.run[0] == "python" else command.run[0], *command.run[1:]]
 
 
 def find_workload(name: str) -> Workload:

@@ -22,6 +22,7 @@ reached.
 | rollout | ms to create, start, widen, look at, halt a rollout over a million devices | 1 s; 50 ms a look | 1 |
 | trust | ms of a trust refresh and of judging a release | as many plain GETs; bare signature checks | none |
 | episodes | episodes/s of the flow's `evaluate` stage | bare simulator loop in as many processes | 0.9 |
+| clusters | episodes/s of shards on Slurm and on Ray, two nodes each; s a shard | local pool; bare simulator | 0.9 |
 | overhead | seconds of one turn of the loop | its compute seconds | 0.9 |
 
 Absolute figures depend on the machine and on what else runs on it. Ratios are medians of rounds in which value and

@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.bench import (
     agent,
     check_in,
+    clusters,
     console_fleet,
     download,
     episodes,
@@ -46,6 +47,7 @@ def main() -> int:
         "rollout": rollout.bench,
         "console_fleet": console_fleet.bench,
         "episodes": episodes.bench,
+        "clusters": clusters.bench,
         "overhead": partial(overhead.bench, given.report),
     }
     unknown = set(given.names) - set(benches)

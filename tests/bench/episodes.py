@@ -54,17 +54,17 @@ def _expect(stream: object, word: str) -> None:
         raise RuntimeError(f"the raw simulator said {line!r}, not {word}")
 
 
-def _suite(run: RunSession, seed: int) -> SuiteItem:
+def draw(run: RunSession, seed: int, scenarios: int) -> SuiteItem:
     """Draw a suite by the workload's own command; another seed, other scenarios."""
-    params = {"suite": "nominal", "kind": "nominal", "scenarios": SCENARIOS, "seed": seed}
+    params = {"suite": "nominal", "kind": "nominal", "scenarios": scenarios, "seed": seed}
     job = run.run_job("scenarios", run.workload.spec.commands.scenarios, params, {}, "nominal")
     ref = (job.outputs or {})["suite/suite.json"]
     file = FileRef(sha256=ref.sha256, size_bytes=ref.size_bytes)
     return run.client.create_suite(SuiteCreate(model=run.workload.model, file=file))
 
 
-def _download(run: RunSession, version: VersionItem, suite: SuiteItem, folder: Path) -> tuple[Path, Path]:
-    (folder / "bundle").mkdir(exist_ok=True)
+def download(run: RunSession, version: VersionItem, suite: SuiteItem, folder: Path) -> tuple[Path, Path]:
+    (folder / "bundle").mkdir(parents=True, exist_ok=True)
     for path, ref in stages.bundle_of(version).items():
         run.client.download(ref.sha256, folder / "bundle" / path)
     run.client.download(suite.digest, folder / "suite.json")
@@ -91,8 +91,8 @@ def bench() -> Iterable[Figure]:
             version = stages.pretrain(run)
             ours, bare, alone = [], [], 0.0
             for number in range(ROUNDS):
-                suite = _suite(run, 100 + number)
-                bundle, file = _download(run, version, suite, folder)
+                suite = draw(run, 100 + number, SCENARIOS)
+                bundle, file = download(run, version, suite, folder)
                 if not number:
                     alone = raw(bundle, file, 1, SCENARIOS // 4)
                 bare.append(raw(bundle, file, SLOTS, SCENARIOS))

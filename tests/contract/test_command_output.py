@@ -33,7 +33,8 @@ RUN: dict[str, Any] = {
 }  # fmt: skip
 JOB: dict[str, Any] = {
     "key": "train-1", "kind": "train", "cluster": "local", "run_id": "run_1", "subject": DIGEST, "state": "done",
-    "spec": {"command": ["python", "-m", "train"], "timeout_s": 60}, "attempt": 1, "created_at": AT,
+    "spec": {"command": ["python", "-m", "train"], "timeout_s": 60}, "asked": 1, "attempt": 1, "created_at": AT,
+    "holder": None, "held_s": 0, "silent_s": 0, "cancel_reason": None, "placement": None,
     "started_at": AT, "finished_at": AT, "progress": 1, "note": "", "outputs": {}, "failure": None, "wall_s": 61.25,
     "cpu_s": 60, "gpu_s": 0, "usd": 0.0017, "energy_j": 915.0, "energy_is_estimate": True,
 }  # fmt: skip

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from control_plane.client import Client, ClientError
+from control_plane.factory import service as factory
 from control_plane.factory.domain import Outcome
 from control_plane.factory.schemas import (
     AttemptCreate,
@@ -23,7 +24,9 @@ from control_plane.factory.schemas import (
     JobCreate,
     JobItem,
     JobSpec,
+    PlaceAsk,
 )
+from control_plane.kit.db import Database
 from flows.runners import wrapper
 from flows.runners.cluster import JobFailedError, LocalCluster
 from tests.support.live import serve
@@ -67,6 +70,10 @@ async def test_a_job_gets_inputs_and_parameters_and_its_outputs_are_kept(client:
     await asyncio.to_thread(client.download, job.outputs["sub/out.txt"].sha256, got)
     assert got.read_text() == "hello" * 3
     cached = tmp_path / "cache" / ref.sha256[:2] / ref.sha256
+    assert cached.read_text() == "hello"
+    cached.write_text("rotten")
+    again = await attempt(client, tmp_path, f"{code} ", params={"n": 3}, inputs={"d/in.txt": ref}, key="job-2")
+    assert again.outputs == job.outputs
     assert cached.read_text() == "hello"
     assert list((tmp_path / "jobs").iterdir()) == []
 
@@ -223,3 +230,158 @@ async def test_progress_is_seen_and_the_ledger_adds_up(
     assert (line.jobs, line.wall_s) == (2, pytest.approx(first.wall_s + second.wall_s))
     assert line.usd == pytest.approx(first.usd + second.usd)
     assert line.energy_is_estimate  # of the first job; said of the sum
+
+
+@pytest.mark.parametrize(
+    ("code", "changes", "why"),
+    [
+        ("open('outputs/.hidden', 'w').write('x')", {}, "no file of such a name is taken: '.hidden'"),
+        ("import os; os.makedirs('outputs/a b'); open('outputs/a b/c', 'w').write('x')", {}, "'a b/c'"),
+        ("[open(f'outputs/{n}', 'w').close() for n in range(4)]", {}, "it wrote 4 files, at most 3 are taken"),
+        ("print('a\\0b'); raise SystemExit(3)", {}, "exit status 3: \na\ufffdb"),
+        ("pass", {"env": {"A=B": "x"}}, "the command cannot be started"),
+    ],
+)
+async def test_its_own_fault_is_not_taken_for_the_clusters(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, changes: dict[str, Any], why: str
+) -> None:
+    monkeypatch.setattr(wrapper, "MAX_OUTPUT_FILES", 3)
+    job = await attempt(client, tmp_path, code, **changes)
+    assert (job.state, job.attempt, why in (job.failure or "")) == ("failed", 1, True), job.failure
+
+
+async def test_a_job_that_says_odd_things_keeps_its_lease(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wrapper, "RENEW_S", 0.2)
+    monkeypatch.setattr(wrapper, "LEASE_S", 1.0)
+    odd = ['{"progress": NaN}', r'{"progress": 0.5, "note": "\u0000\ud800"}', '{"progress": 1' + "0" * 400 + "}"]
+    job = await attempt(
+        client, tmp_path, f"import time; print(*{odd!r}, sep='\\n', flush=True); time.sleep(2.5); {WRITE}"
+    )
+    assert job.state == "done", job.failure
+    assert job.note == "\ufffd?"
+
+
+async def test_commands_are_not_told_the_token(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLEETLOOP_TOKEN", "a secret")
+    monkeypatch.setenv("FLEETLOOP_TOKEN_FILE", "/a/secret")
+    code = "import os; open('outputs/env', 'w').write(' '.join(sorted(os.environ)))"
+    job = await attempt(client, tmp_path, code, env={"MINE": "1"})
+    got = tmp_path / "got"
+    await asyncio.to_thread(client.download, (job.outputs or {})["env"].sha256, got)
+    names = got.read_text().split()
+    assert {"PATH", "MINE", "OMP_NUM_THREADS"} <= set(names)
+    assert not [name for name in names if "TOKEN" in name]
+
+
+async def test_wrappers_that_share_a_home_do_not_spoil_each_others_work(client: Client, tmp_path: Path) -> None:
+    """Two control planes may know a job of one key, and a runner that was cut off may still be at an old attempt."""
+    free = tmp_path / "free"
+    wait = f"import pathlib, time\nwhile not pathlib.Path('{free}').exists(): time.sleep(0.05)\n{WRITE}"
+    await asyncio.to_thread(client.submit_job, body(wait))
+    first = asyncio.create_task(asyncio.to_thread(wrapper.run_job, client, "job-1", tmp_path, "holder-1"))
+    while (await get(client)).state != "running":  # noqa: ASYNC110 - the ledger gives no event for it
+        await asyncio.sleep(0.05)
+    other = JobItem.model_validate((await get(client)).model_dump() | {"holder": "holder-2"})
+    folders = {job.holder: tmp_path / "jobs" / str(job.holder) for job in (await get(client), other)}
+    while not (folders["holder-1"] / "outputs").exists():  # noqa: ASYNC110 - nor does the file system
+        await asyncio.sleep(0.05)
+    wrapper._prepare(client, other, folders["holder-2"], tmp_path / "cache")
+    free.touch()
+    assert (await first).state == "done"
+    assert (folders["holder-2"] / "outputs").exists()
+
+
+async def test_a_runner_of_an_earlier_release_asks_for_the_same_job(client: Client) -> None:
+    def go() -> None:
+        for first, second in (("python", "/opt/venv/bin/python3.11"), ("/home/a/python", "python")):
+            key = f"job-{len(first)}"
+            for command in (first, second):
+                spec = JobSpec(command=[command, "-m", "x"], timeout_s=30)
+                client.submit_job(JobCreate(key=key, kind="test", spec=spec))
+        client.start_attempt("job-6", AttemptCreate(holder="h"))
+        client.finish_attempt("job-6", finish(Outcome.FAILED))
+        spec = JobSpec(command=["/new/bin/python", "-m", "x"], timeout_s=30)
+        again = client.submit_job(JobCreate(key="job-6", kind="test", spec=spec))
+        assert (again.asked, again.spec.command[0]) == (2, "/new/bin/python")
+        spec = JobSpec(command=["/opt/pythonic/run", "-m", "x"], timeout_s=30)
+        with pytest.raises(ClientError):
+            client.submit_job(JobCreate(key="job-6", kind="test", spec=spec))
+
+    await asyncio.to_thread(go)
+
+
+async def test_cancelling_a_job_that_nobody_holds_ends_it(client: Client) -> None:
+    """Its holder is gone, and nobody who would see it through may ever come."""
+
+    def go() -> JobItem:
+        client.submit_job(body(WRITE))
+        client.start_attempt("job-1", AttemptCreate(holder="h", lease_s=0.2))
+        assert client.get_job("job-1").state == "running"
+        time.sleep(0.4)
+        return client.cancel_job("job-1", "over")
+
+    job = await asyncio.to_thread(go)
+    assert (job.state, job.failure) == ("failed", "cancelled: over")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"), [(Outcome.DONE, "done"), (Outcome.LOST, "failed"), (Outcome.FAILED, "failed")]
+)
+async def test_a_job_that_ends_as_it_is_cancelled_is_over(client: Client, outcome: Outcome, state: str) -> None:
+    """What is done stays so, what was lost is not tried again; nobody waits for a wrapper that is gone."""
+
+    def go() -> JobItem:
+        client.submit_job(body(WRITE))
+        client.start_attempt("job-1", AttemptCreate(holder="h"))
+        assert client.cancel_job("job-1", "over").state == "running"
+        client.finish_attempt("job-1", finish(outcome, outputs={"a": client.upload(Path(__file__))}))
+        return client.cancel_job("job-1", "once more")
+
+    job = await asyncio.to_thread(go)
+    assert (job.state, job.cancel_reason) == (state, "over")
+    assert (job.outputs is not None) == (state == "done")
+
+
+async def test_a_cancelled_run_leaves_another_its_jobs(client: Client, database_url: str) -> None:
+    def ask() -> None:
+        for key, runs in (("alone", ["a"]), ("shared", ["a", "b", "b"]), ("handed", ["b", "a"]), ("other", ["b"])):
+            for run in runs:
+                client.submit_job(body(WRITE, key=key).model_copy(update={"run_id": run}))
+
+    def told(*keys: str) -> list[tuple[str, str | None]]:
+        return [(job.state, job.run_id) for job in map(client.get_job, keys)]
+
+    database = Database(database_url)
+    names = ("alone", "shared", "handed", "other")
+    await asyncio.to_thread(ask)
+    async with database.transaction() as session:
+        await factory.cancel_jobs(session, "a", "its run")
+    after_a = await asyncio.to_thread(told, *names)
+    assert after_a == [("failed", "a"), ("queued", "b"), ("queued", "b"), ("queued", "b")]
+    async with database.transaction() as session:
+        await factory.cancel_jobs(session, "b", "its run")
+    assert await asyncio.to_thread(told, *names) == [("failed", "a"), ("failed", "b"), ("failed", "b"), ("failed", "b")]
+    await database.close()
+
+
+async def test_what_a_job_took_is_known_of_each_cluster(client: Client) -> None:
+    """A hundred jobs on one cluster must not hide what another one took, and a first cluster has no jobs at all."""
+
+    def go() -> JobItem:
+        for name in ("slow", "new"):
+            client.put_cluster(name, ClusterPut(backend="local", usd_per_hour=1, watts=1))
+        for number, (cluster, seconds) in enumerate([("slow", 80.0), ("local", 40.0), ("local", 20.0)]):
+            client.submit_job(body(WRITE, key=f"k{number}").model_copy(update={"cluster": cluster}))
+            client.start_attempt(f"k{number}", AttemptCreate(holder="h"))
+            ref = client.upload(Path(__file__))
+            client.finish_attempt(f"k{number}", finish(Outcome.DONE, outputs={"a": ref}, wall_s=seconds))
+        ask = PlaceAsk(among=["local", "slow", "new"])
+        return client.submit_job(body(WRITE, key="k9").model_copy(update={"place": ask}))
+
+    job = await asyncio.to_thread(go)
+    assert job.placement is not None
+    assert {option.cluster: option.seconds for option in job.placement.options} == {
+        "local": 30, "slow": 80, "new": 55,
+    }  # fmt: skip

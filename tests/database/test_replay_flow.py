@@ -12,6 +12,7 @@ from control_plane.kit.roles import Role
 from control_plane.registry.schemas import FileRef as RegistryFile
 from control_plane.registry.schemas import ModelPut, VersionCreate, VersionItem
 from flows.runners import stages
+from flows.runners.back_ends.configured import Clusters
 from flows.runners.cluster import LocalCluster
 from flows.runners.replays import Shown, show_flips
 from flows.runners.session import RunSession
@@ -47,7 +48,7 @@ def make_suite(run: RunSession) -> SuiteItem:
 def go_round(live: Live, home: Path) -> None:
     client = live.client(Role.ADMIN)
     add_workload(client, "warehouse_amr", simulated=True)
-    run = RunSession(client, find_workload("warehouse_amr"), LocalCluster(client, home), "run", 1, {})
+    run = RunSession(client, find_workload("warehouse_amr"), Clusters([LocalCluster(client, home)]), "run", 1, {})
     model = client.get_model(run.workload.model)
     wanted = {"title", "contract", "events", "exposure"}
     client.put_model(model.name, ModelPut.model_validate(model.model_dump(include=wanted) | {"gate": POLICY}))
@@ -65,7 +66,7 @@ def go_round(live: Live, home: Path) -> None:
     assert {item.scenario for item in found} <= flips
     assert [item.agrees for item in found] == [True] * (2 * min(len(flips), 6))
     assert all(" after " in item.outcome for item in found)
-    run.cluster.close()
+    run.clusters.close()
     client.close()
 
 

@@ -102,7 +102,7 @@ def _value(parameter: Any, folder: Path, thing: str) -> str:
         made = folder / "given.yaml"
         made.write_text("parts: []\n")
         return str(made)
-    return BY_NAME.get(parameter.name, thing)
+    return "1" if kind_of(parameter) is float else BY_NAME.get(parameter.name, thing)
 
 
 def commands() -> list[Typed]:

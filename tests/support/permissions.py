@@ -70,6 +70,8 @@ voapx GET /api/v1/jobs
 px    POST /api/v1/jobs
 voapx GET /api/v1/jobs/{key}
 px    POST /api/v1/jobs/{key}/attempts
+opx   POST /api/v1/jobs/{key}/cancel
+voapx GET /api/v1/jobs/{key}/explanation
 px    POST /api/v1/jobs/{key}/finish
 px    POST /api/v1/jobs/{key}/renew
 voapx GET /api/v1/ledger

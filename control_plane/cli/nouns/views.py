@@ -6,7 +6,11 @@ ARTIFACT = View("sha256", ("sha256", "size_bytes"))
 AUDIT = View("seq", ("seq", "at", "actor", "action", "subject", "because"), ("hash",))
 BASELINE = View("device_class", ("device_class", "site", "content_digest", "counter", "since"), ("release",))
 CASE = View("scenario", ("scenario", "seed", "status", "metrics"), ("cluster", "evidence_sha256", "job_key"))
-CLUSTER = View("name", ("name", "backend", "usd_per_hour", "watts", "note"))
+CLUSTER = View(
+    "name",
+    ("name", "backend", "slots", "usd_per_hour", "watts", "note"),
+    ("cpus", "gpus", "memory_bytes", "speed", "queue_s", "usd_per_gpu_hour", "gpu_watts"),
+)
 CONTEXT = View("name", ("name", "current", "url", "token"))
 DATASET = View("digest", ("digest", "name", "clips", "holdout", "created_at"), ("created_by",))
 DECISION = View("number", ("number", "at", "phase", "stage", "because"))

@@ -9,7 +9,9 @@ from control_plane.factory.schemas import (
     AttemptRenew,
     ClusterItem,
     ClusterPut,
+    JobCancel,
     JobCreate,
+    JobExplanation,
     JobItem,
     Ledger,
 )
@@ -40,6 +42,16 @@ class FactoryCalls:
     def list_jobs(self, /, **query: Any) -> Pages[JobItem]:
         """Walk jobs, newest first; `run_id=`, `state=`."""
         return Pages(JobItem, "/jobs", query)
+
+    @Call
+    def explain_job(self, key: str) -> Ask[JobExplanation]:
+        """Say why a job runs where it runs, and how it stands."""
+        return get(JobExplanation, f"/jobs/{segment(key)}/explanation")
+
+    @Call
+    def cancel_job(self, key: str, reason: str) -> Ask[JobItem]:
+        """Wish a job away; it ends within seconds, and is not tried again."""
+        return post(JobItem, f"/jobs/{segment(key)}/cancel", JobCancel(reason=reason))
 
     @Call
     def start_attempt(self, key: str, body: AttemptCreate) -> Ask[JobItem]:

@@ -57,7 +57,7 @@ class Server:
         self.checks[source] = body
 
 
-def run_of(server: Server) -> RunSession:
+def run_of(server: Server, scale: int = 1) -> RunSession:
     ref = SimpleNamespace(sha256="0" * 64, size_bytes=1)
     spec = SimpleNamespace(
         shard_scenarios=10, device_class="cart", gate={}, commands=SimpleNamespace(simulate=None), suites={}
@@ -70,7 +70,7 @@ def run_of(server: Server) -> RunSession:
     run = SimpleNamespace(
         client=server,
         workload=SimpleNamespace(model="times", spec=spec),
-        cluster=SimpleNamespace(slots=2),
+        clusters=SimpleNamespace(slots=2, shard_scale=scale),
         run_id="run",
         submit=submit,
         run_jobs=iter,
@@ -96,6 +96,12 @@ def test_each_suite_is_simulated_until_it_is_settled() -> None:
     assert {name: server.done.get((name, "2" * 64), 0) for name in (A, B, C)} == {A: 20, B: 50, C: 0}
     assert server.done[A, "1" * 64] == 20
     assert found.suites == [A, B, C]
+
+
+def test_where_starting_a_job_is_slow_shards_are_longer() -> None:
+    server = Server({A: 100}, {A: 15})
+    stages.evaluate(run_of(server, scale=3), version(2), version(1), [suite(server, A)])
+    assert server.done[A, "2" * 64] == server.done[A, "1" * 64] == 30
 
 
 def test_nothing_is_simulated_once_a_guard_has_failed() -> None:

@@ -1,0 +1,32 @@
+"""Clusters, jobs and the ledger: what others may ask of them."""
+
+from control_plane.factory.service.clusters import list_clusters, put_cluster
+from control_plane.factory.service.explain import explain
+from control_plane.factory.service.jobs import (
+    cancel_job,
+    cancel_jobs,
+    finish_attempt,
+    get_job,
+    list_jobs,
+    renew_attempt,
+    start_attempt,
+    submit_job,
+)
+from control_plane.factory.service.ledger import By, costs, ledger
+
+__all__ = [
+    "By",
+    "cancel_job",
+    "cancel_jobs",
+    "costs",
+    "explain",
+    "finish_attempt",
+    "get_job",
+    "ledger",
+    "list_clusters",
+    "list_jobs",
+    "put_cluster",
+    "renew_attempt",
+    "start_attempt",
+    "submit_job",
+]

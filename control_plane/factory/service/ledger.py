@@ -1,0 +1,27 @@
+"""What jobs cost, added up."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from control_plane.factory import store
+from control_plane.factory.domain import JobCost
+from control_plane.factory.schemas import Ledger, LedgerLine
+from control_plane.kit.db import Session
+
+By = Literal["kind", "run", "cluster", "subject"]
+
+
+async def ledger(session: Session, by: By, run_id: str | None = None) -> Ledger:
+    lines = [LedgerLine.model_validate(line, from_attributes=True) for line in await store.ledger(session, by, run_id)]
+    return Ledger(by=by, lines=lines)
+
+
+async def costs(
+    session: Session,
+    keys: Sequence[str],
+    subjects: Sequence[str] = (),
+    runs: Sequence[str] = (),
+    kinds: Sequence[str] = (),
+) -> list[JobCost]:
+    """Return what jobs cost: those with these keys or subjects, and those of these kinds in these runs."""
+    return [JobCost(**line) for line in await store.costs(session, keys, subjects, runs, kinds)]

@@ -1,0 +1,1 @@
+"""Back ends of clusters: local, Slurm, Ray, Kubernetes, OSMO, behind one interface."""
