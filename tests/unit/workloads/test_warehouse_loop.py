@@ -19,7 +19,7 @@ from flows.workloads.kit.suites import evidence_sha256
 from flows.workloads.kit.types import WorkloadError
 from flows.workloads.warehouse_amr import field, relabel, scenarios, simulate, train
 from flows.workloads.warehouse_amr.policy import FRAME, new_network, to_onnx
-from flows.workloads.warehouse_amr.recordings import ENCODING, incident
+from flows.workloads.warehouse_amr.recordings import incident
 from flows.workloads.warehouse_amr.scenarios import SITES
 from tests.unit.workloads.conftest import TINY, make_device, make_job, make_parent
 
@@ -31,7 +31,7 @@ SETTINGS = argparse.Namespace(
 def drive_fleet(root: Path, steps: int) -> tuple[Fleet, list[Path]]:
     fleet = Fleet(lambda slots: field.Warehouse(slots, SETTINGS), 3)
     for device in sorted(root.iterdir()):
-        fleet.add(FieldRobot(Robot(device), field.TOPICS, ENCODING, SETTINGS))
+        fleet.add(FieldRobot(Robot(device), field.TOPICS, SETTINGS))
     for _ in range(steps):
         fleet.step()
     return fleet, sorted(root.glob("*/outbox/*.mcap"))
