@@ -218,9 +218,12 @@ class FieldRobot:
             self.robot.report_health(self.digest, ok=True)
 
     def write(self, step: int, step_s: float, payloads: Mapping[str, bytes]) -> None:
-        log_ns = self._log_ns + round(step * step_s * 1e9)
         for topic, payload in payloads.items():
-            self.recorder.write(topic, log_ns, payload)
+            self.recorder.write(topic, self.log_time_ns(step, step_s), payload)
+
+    def log_time_ns(self, step: int, step_s: float) -> int:
+        """Return when a step of this mission was, on the clock of its recordings: nanoseconds since the epoch."""
+        return self._log_ns + round(step * step_s * 1e9)
 
     def event(self, kind: str, details: Json, metadata: Metadata) -> None:
         """Report an event with the recording that led to it; `metadata` are named records about where it was."""

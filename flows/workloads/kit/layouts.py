@@ -66,10 +66,17 @@ def _shown(where: Shown) -> str | dict[str, Any]:
     return {"field": where.field, **more} if more else where.field
 
 
-def scene_metadata(world: World, robot: DrawnRobot, movers_radius_m: Sequence[float]) -> dict[str, str]:
-    """Describe what stands around and what drives; a mover of radius 0 is not there."""
+def scene_metadata(
+    world: World, robot: DrawnRobot, movers_radius_m: Sequence[float], event_log_time_ns: int | None = None
+) -> dict[str, str]:
+    """Describe what stands around and what drives; a mover of radius 0 is not there.
+
+    `event_log_time_ns`: when it happened, where that is not when the recorder was told.
+    """
     standing = {name: shapes for name, shapes in asdict(world).items() if shapes}
-    body = {"world": standing, "robot": asdict(robot), "movers_radius_m": list(movers_radius_m)}
+    body: dict[str, Any] = {"world": standing, "robot": asdict(robot), "movers_radius_m": list(movers_radius_m)}
+    if event_log_time_ns is not None:
+        body["event_log_time_ns"] = event_log_time_ns
     return {"json": _json(body).decode()}
 
 

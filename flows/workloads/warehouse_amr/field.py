@@ -82,7 +82,10 @@ class Warehouse(Yard):
             "min_ttc_s": round(outcome.min_ttc_s, 3),
         }
         mission.reported = kind
-        mission.robot.event(kind, details, _surroundings(scenario))
+        # A near miss is reported once its two seconds have passed; the rest ends the mission.
+        step = self._judge.near_step[slot] if kind == "near_miss" else self._sim.steps[slot]
+        at_ns = mission.robot.log_time_ns(int(step), CONTROL_S)
+        mission.robot.event(kind, details, _surroundings(scenario, at_ns))
 
     def finish(self, slot: int) -> FieldRobot:
         mission, outcome = self.missions[slot], self._judge.outcome(slot)
@@ -92,8 +95,8 @@ class Warehouse(Yard):
         return self.home(slot, outcome.distance_m, outcome.duration_s)
 
 
-def _surroundings(scenario: Scenario) -> dict[str, dict[str, str]]:
-    return {"scenario": scenario_metadata(scenario), "replay": scene_of(scenario)}
+def _surroundings(scenario: Scenario, event_log_time_ns: int | None = None) -> dict[str, dict[str, str]]:
+    return {"scenario": scenario_metadata(scenario), "replay": scene_of(scenario, event_log_time_ns)}
 
 
 if __name__ == "__main__":

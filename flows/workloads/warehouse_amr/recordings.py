@@ -68,11 +68,11 @@ def scenario_metadata(scenario: Scenario) -> dict[str, str]:
     return {"json": json.dumps(to_json(scenario), separators=(",", ":"), allow_nan=False)}
 
 
-def scene_of(scenario: Scenario) -> dict[str, str]:
+def scene_of(scenario: Scenario, event_log_time_ns: int | None = None) -> dict[str, str]:
     """Draw what stands in a scenario, and say how large each mover is; 0 where there is none."""
     radius = [mover.radius_m for mover in scenario.movers] + [0.0] * (MOVERS - len(scenario.movers))
     span = (round(float(RAY_ANGLES_RAD[0]), 3), round(float(RAY_ANGLES_RAD[-1]), 3))
-    return scene_metadata(world_of(scenario), DrawnRobot(ROBOT_RADIUS_M, RANGE_M, span), radius)
+    return scene_metadata(world_of(scenario), DrawnRobot(ROBOT_RADIUS_M, RANGE_M, span), radius, event_log_time_ns)
 
 
 @dataclass(frozen=True)
