@@ -67,6 +67,7 @@ def described(
     scene: Any = SCENE,
     triggered: int | None = 40,
     payloads: Mapping[str, bytes] | None = None,
+    step_ns: int = STEP_NS,
 ) -> bytes:
     """Return a recording; `layouts` and `scene` may be anything that is to be tried, bytes as they are."""
     file = io.BytesIO()
@@ -76,7 +77,7 @@ def described(
     for place in range(steps):
         for topic, payload in {**messages_at(place), **(payloads or {})}.items():
             if topic in channels:
-                writer.add_message(channels[topic], place * STEP_NS, payload, place * STEP_NS)
+                writer.add_message(channels[topic], place * step_ns, payload, place * step_ns)
     if scene is not None:
         writer.add_metadata("replay", {"json": scene if isinstance(scene, str) else json.dumps(scene)})
     if triggered is not None:

@@ -7,7 +7,7 @@ from typing import Final
 from mcap.opcode import Opcode
 from mcap.records import Channel, Metadata, Schema
 
-from control_plane.telemetry.domain.layout import ENCODING, MAX_LAYOUT_BYTES, Layout, Quantity, read_layout
+from control_plane.telemetry.domain.layout import ENCODING, MAX_LAYOUT_BYTES, Layout, Quantity, read_layout, told
 from control_plane.telemetry.domain.recording import RecordingError, Walk, refusing, stream
 
 MAX_LAYOUTS: Final = 64
@@ -108,7 +108,7 @@ class Contents:
         try:
             layout = read_layout(self._schemas[channel.schema_id])
         except ValueError as error:
-            raise RecordingError(f"the layout of {topic} is none: {str(error)[:300]}") from error
+            raise RecordingError(f"the layout of {topic} is none: {told(error)}") from error
         twice = sorted(layout.sources.keys() & self.sources.keys())
         if twice:
             raise RecordingError(f"{topic} and another topic both say that they have {', '.join(twice)}")

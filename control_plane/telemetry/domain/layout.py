@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, StrictInt, field_validator
+from pydantic import Field, StrictInt, ValidationError, field_validator
 
 from agents.protocol.v1 import strict_json
 from control_plane.kit.pages import Lenient
@@ -108,6 +108,15 @@ def read_layout(data: bytes) -> Layout:
         _must_fit(quantity, source, fields.get(source.field))
         sources[quantity] = (places[source.field], tuple(source.take), source.scale)
     return Layout(dtype, sources)
+
+
+def told(error: ValueError) -> str:
+    """Say what is wrong with a file in one short line, without what else it holds."""
+    if not isinstance(error, ValidationError):
+        return str(error)[:200]
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])[:100]
+    return f"{place}: {first['msg'][:200]}" if place else first["msg"][:200]
 
 
 def _must_fit(quantity: Quantity, source: Source, field: LayoutField | None) -> None:

@@ -22,7 +22,7 @@ MAGIC = b"\x89MCAP0\r\n"
 HEAD = struct.Struct("<BQ")
 UNKNOWN_SIZE = -1
 MAX_RECORDS = 1_000_000
-UNREADABLE = (McapError, zstandard.ZstdError, EOFError, UnicodeDecodeError, ValueError, KeyError, struct.error)
+UNREADABLE = (McapError, zstandard.ZstdError, EOFError, ValueError, OverflowError, KeyError, struct.error)
 
 
 class RecordingError(ValueError):

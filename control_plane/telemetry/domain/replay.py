@@ -11,12 +11,12 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, StrictInt, ValidationError
+from pydantic import Field, StrictInt
 
 from agents.protocol.v1 import strict_json
 from control_plane.kit.pages import Lenient
 from control_plane.telemetry.domain.contents import ABOUT, SCENE, Contents, Kept, contents_of
-from control_plane.telemetry.domain.layout import MAX_RANGES, MOVERS, POSE, Quantity
+from control_plane.telemetry.domain.layout import MAX_RANGES, MOVERS, POSE, Quantity, told
 from control_plane.telemetry.domain.recording import RecordingError
 from control_plane.telemetry.domain.scene import (
     MAX_MOVERS,
@@ -100,8 +100,8 @@ def _scene(contents: Contents) -> SceneFile:
         return SceneFile()
     try:
         return SceneFile.model_validate(strict_json(text.encode(), MAX_SCENE_BYTES))
-    except (ValidationError, ValueError) as error:
-        raise RecordingError(f"its metadata {SCENE} is wrong: {str(error)[:300]}") from error
+    except ValueError as error:
+        raise RecordingError(f"its metadata {SCENE} is wrong: {told(error)}") from error
 
 
 def _frames(sources: dict[Quantity, Kept]) -> _Frames:
@@ -187,13 +187,12 @@ def _steps(frames: _Frames, scene: SceneFile, rays: Rows | None) -> list[ReplayS
 
 
 def _movers(frames: _Frames, scene: SceneFile) -> Rows | None:
-    """Return (moments, movers, [x, y, radius])."""
-    x_m, y_m = frames.rows.get("movers_x_m"), frames.rows.get("movers_y_m")
-    if x_m is None or y_m is None:
+    """Return (moments, movers, [x, y, radius]); None where their places or sizes are not told."""
+    x_m, y_m, radius = (frames.rows.get(quantity) for quantity in MOVERS)
+    if radius is None and scene.movers_radius_m:
+        radius = np.tile(np.array(scene.movers_radius_m, np.float64), (len(frames.t_s), 1))
+    if x_m is None or y_m is None or radius is None:
         return None
-    radius = frames.rows.get("movers_radius_m")
-    if radius is None:
-        radius = np.broadcast_to(np.array(scene.movers_radius_m, np.float64), (len(x_m), len(scene.movers_radius_m)))
     if not x_m.shape == y_m.shape == radius.shape:
         sizes = [values.shape[1] for values in (x_m, y_m, radius)]
         raise RecordingError(f"{', '.join(MOVERS)} are of {sizes} movers: they must be as many")
