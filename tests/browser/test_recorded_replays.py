@@ -48,8 +48,9 @@ async def test_a_person_plays_what_a_robot_recorded(
 
 async def test_the_page_of_an_event_draws_its_recording(live: Live, browser_page: Any) -> None:
     async with open_page(browser_page, live) as (page, complaints):
-        await page.goto(f"{live.url}/events")
-        await page.locator("main a[href^='/events/']").first.click()
+        await page.goto(f"{live.url}/recordings/{live.made.recordings[0]}")
+        await page.locator("dl a[href^='/events/']").click()
+        await page.wait_for_url("**/events/*")
         await page.wait_for_selector("canvas:visible")
         assert min(await page.evaluate(COLOURS)) > 10
         assert complaints == []

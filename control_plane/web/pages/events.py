@@ -107,6 +107,10 @@ async def _made_of(call: PageCall, node: Node) -> list[LineageEdgeItem]:
         return []
 
 
+async def _number_of(call: PageCall, event_id: str | None) -> int | None:
+    return (await service.numbers_of(call.session, [event_id])).get(event_id) if event_id else None
+
+
 @events.get("/recordings/{sha256}")
 async def show_recording(sha256: str, call: SeeCall) -> Response:
     recording = await service.get_recording(call.session, sha256)
@@ -119,6 +123,7 @@ async def show_recording(sha256: str, call: SeeCall) -> Response:
         recording=recording,
         device_class=classes.get(device.device_class),
         device=device,
+        event=await _number_of(call, recording.event_id),
         seen=await see(call, sha256) if recording.state is RecordingState.STORED else None,
         datasets=sorted({edge.target.name for edge in made if edge.target.kind is Kind.DATASET}),
     )
