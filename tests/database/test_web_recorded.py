@@ -76,7 +76,7 @@ async def test_what_does_not_describe_itself_is_said_plainly(site: Site) -> None
     assert told == [False, False, True]
     for data, words in (
         (mcap.recording(), "does not describe itself"),
-        (described(layouts={"/pose": b""}), "no layout, as those of older recorders"),
+        (described(layouts={"/pose": b""}), "no layout, like those of older recorders"),
         (hostile, "metadata replay is wrong: robot.radius_m"),
         (described(layouts=LAYOUTS | {"/pose": b"[" * 9000}), "layout of /pose is none"),
     ):

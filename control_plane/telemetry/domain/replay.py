@@ -90,7 +90,7 @@ def replay_of(data: bytes, max_decoded_bytes: int) -> RecordedReplay:
 def _undescribed(contents: Contents, missing: list[Quantity]) -> str:
     if contents.sources:
         return f"its layouts do not say where the robot was: {', '.join(missing)} is missing"
-    binary = " Its binary topics have no layout, as those of older recorders." if contents.binary_topics else ""
+    binary = " Its binary topics have no layout, like those of older recorders." if contents.binary_topics else ""
     return f"this recording does not describe itself: no layout says where the robot was.{binary}"
 
 

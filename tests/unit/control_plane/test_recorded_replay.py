@@ -53,7 +53,7 @@ def test_a_recording_from_before_says_that_it_does_not_describe_itself() -> None
     for data in (mcap.recording(), described(layouts={"/pose": b""}), people):
         with pytest.raises(RecordingError, match=r"does not describe itself|do not say where the robot was"):
             replay_of(data, MOST)
-    with pytest.raises(RecordingError, match="as those of older recorders"):
+    with pytest.raises(RecordingError, match="like those of older recorders"):
         replay_of(described(layouts={"/pose": b""}), MOST)
 
 
