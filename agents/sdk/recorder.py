@@ -78,7 +78,11 @@ class Recorder:
         self._pending: list[_Pending] = []
 
     def add_channel(self, topic: str, schema_name: str, encoding: str = "json", schema: bytes | None = None) -> None:
-        """Declare a topic; for JSON the schema may stay out and then says only "an object"."""
+        """Declare a topic; for JSON the schema may stay out and then says only "an object".
+
+        With the encoding `x-le-struct` it is the layout of the messages, by which the console draws them
+        (docs/explanation/recordings.md).
+        """
         fallback = b'{"type":"object"}' if encoding == "json" else b""
         self._channels[topic] = _Channel(topic, schema_name, encoding, fallback if schema is None else schema)
 
@@ -197,6 +201,7 @@ class Recorder:
             "trigger": one.kind,
             "event_id": one.event_id or "",
             "content_digest": one.content_digest,
+            "triggered_at_ns": str(one.closes_at_ns - self._post_ns),
         }
 
 

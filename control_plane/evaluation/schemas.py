@@ -3,10 +3,11 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from control_plane.evaluation.domain import CaseStatus, ScenarioState, Verdict
-from control_plane.kit.pages import Schema
+from control_plane.kit.pages import Lenient, Schema
+from control_plane.telemetry.domain import MAX_STEPS, ReplayRobot, ReplayStep, ReplayWorld
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
@@ -16,12 +17,6 @@ Short = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 class FileRef(Schema):
     sha256: Sha256
     size_bytes: int = Field(ge=0)
-
-
-class Lenient(BaseModel):
-    """A file written by a workload: unknown fields are its own business."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, populate_by_name=True)
 
 
 class Scenario(Lenient):
@@ -72,35 +67,6 @@ class ResultLine(Lenient):
     evidence_sha256: Sha256
 
 
-Places = Annotated[list[tuple[float, float]], Field(max_length=200)]
-
-
-class ReplayWorld(Lenient):
-    """What stands still: rectangles as centre and half sizes, and lines of points, in metres."""
-
-    rectangles: list[tuple[float, float, float, float]] = Field(default_factory=list, max_length=200)
-    polylines: list[Places] = Field(default_factory=list, max_length=200)
-
-
-class ReplayRobot(Lenient):
-    radius_m: float = Field(gt=0)
-    range_m: float = Field(default=0, ge=0)
-    ray_angles_rad: list[float] = Field(default_factory=list, max_length=60)
-
-
-class ReplayStep(Lenient):
-    t_s: float
-    x_m: float
-    y_m: float
-    yaw_rad: float
-    speed_mps: float
-    movers: list[tuple[float, float, float]] = Field(default_factory=list, max_length=64)
-    ranges_m: list[float] = Field(default_factory=list, max_length=60)
-    command: tuple[float, float] | None = None
-    clearance_m: float | None = None
-    ttc_s: float | None = None
-
-
 class ReplayOutcome(Lenient):
     words: str = Field(min_length=1, max_length=300)
     metrics: dict[str, float]
@@ -117,7 +83,7 @@ class ReplayFile(Lenient):
     dt_s: float = Field(gt=0)
     world: ReplayWorld
     robot: ReplayRobot
-    steps: list[ReplayStep] = Field(min_length=1, max_length=400)
+    steps: list[ReplayStep] = Field(min_length=1, max_length=MAX_STEPS)
     outcome: ReplayOutcome
 
 

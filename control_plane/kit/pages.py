@@ -18,6 +18,12 @@ class Schema(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class Lenient(BaseModel):
+    """A part of a file that somebody else's program wrote: unknown fields are its own business."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, populate_by_name=True)
+
+
 class Page(Schema, Generic[Item]):
     items: list[Item]
     next: str | None = None

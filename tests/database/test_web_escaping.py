@@ -178,6 +178,7 @@ NOT_LINKED = {
     "/fleet/actions/{bulk_id}",
     "/recordings/{sha256}/file",
     "/recordings/{sha256}/open/{viewer}",
+    "/recordings/{sha256}/replay.json",
     "/gates/{gate_id}/replays/{suite}/{scenario}",
     "/gates/{gate_id}/replays/{suite}/{scenario}/{side}.json",
     "/releases/{digest}/statement.json",

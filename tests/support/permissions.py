@@ -163,6 +163,7 @@ voapx GET /fleet/{device_id}/plots.json
 voapx GET /fleet/{device_id}/series.json
 voapx GET /recordings/{sha256}/file
 voapx GET /recordings/{sha256}/open/{viewer}
+voapx GET /recordings/{sha256}/replay.json
 voapx GET /gates/{gate_id}
 voapx GET /gates/{gate_id}/replays/{suite}/{scenario}
 voapx GET /gates/{gate_id}/replays/{suite}/{scenario}/{side}.json

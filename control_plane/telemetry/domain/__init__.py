@@ -1,4 +1,7 @@
-"""Decisions about what arrives: batches (`arrivals`), their sums (`exposure`), the inside of a recording."""
+"""Decisions about what arrives: batches (`arrivals`), their sums (`exposure`), recordings.
+
+Of a recording: whether it is sound (`recording`), and what it shows (`layout`, `contents`, `replay`, `scene`).
+"""
 
 from control_plane.telemetry.domain.arrivals import (
     Quota,
@@ -31,10 +34,13 @@ from control_plane.telemetry.domain.exposure import (
 from control_plane.telemetry.domain.pacing import SHORTEST_S, look_s, paced
 from control_plane.telemetry.domain.reading import read_plain
 from control_plane.telemetry.domain.recording import RecordingError, inspect_recording
+from control_plane.telemetry.domain.replay import replay_of
+from control_plane.telemetry.domain.scene import MAX_STEPS, RecordedReplay, ReplayRobot, ReplayStep, ReplayWorld
 
 __all__ = [
     "AMOUNT_MOST",
     "LATEST_ARRIVAL",
+    "MAX_STEPS",
     "PANEL_BITS",
     "SHORTEST_S",
     "CellKey",
@@ -43,8 +49,12 @@ __all__ = [
     "Measured",
     "Place",
     "Quota",
+    "RecordedReplay",
     "RecordingError",
     "RecordingState",
+    "ReplayRobot",
+    "ReplayStep",
+    "ReplayWorld",
     "Tally",
     "add_to",
     "bounded",
@@ -61,6 +71,7 @@ __all__ = [
     "out_of_time",
     "paced",
     "read_plain",
+    "replay_of",
     "tally",
     "why_decline",
 ]

@@ -1,14 +1,15 @@
 """Is this an MCAP file that can be read whole, within bounds?
 
 The format is https://mcap.dev/spec. Every chunk is decompressed against its declared size and the whole against a
-budget of bytes and of records, so that a small file can neither unfold nor be walked without end. Messages are
-counted, not interpreted.
+budget of bytes and of records, so that a small file can neither unfold nor be walked without end. Here messages are
+counted, not interpreted; `replay` interprets them.
 """
 
 import io
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import zstandard
@@ -20,88 +21,95 @@ from mcap.records import Channel, Chunk
 MAGIC = b"\x89MCAP0\r\n"
 HEAD = struct.Struct("<BQ")
 UNKNOWN_SIZE = -1
-UNREADABLE = (McapError, zstandard.ZstdError, EOFError, UnicodeDecodeError, ValueError, KeyError, struct.error)
+MAX_RECORDS = 1_000_000
+UNREADABLE = (McapError, zstandard.ZstdError, EOFError, ValueError, OverflowError, KeyError, struct.error)
 
 
 class RecordingError(ValueError):
     """The file is not a recording we take; the message says why."""
 
 
-def inspect_recording(data: bytes, max_decoded_bytes: int, max_records: int = 1_000_000) -> dict[str, Any]:
+def inspect_recording(data: bytes, max_decoded_bytes: int, max_records: int = MAX_RECORDS) -> dict[str, Any]:
     """Return {"messages", "decoded_bytes", "topics"} of a sound recording.
 
     Raises:
         RecordingError: not MCAP, truncated, a compression other than zstd or none, or over a bound.
     """
-    if not data.startswith(MAGIC):
-        raise RecordingError("this is not an MCAP file")
-    if not data.endswith(MAGIC) or len(data) < 2 * len(MAGIC):
-        raise RecordingError("this MCAP file is truncated: its end is missing")
-    count = _Count(max_decoded_bytes, max_records)
+    messages, topics = 0, set[str]()
+    walk = Walk(max_decoded_bytes, max_records)
+    with refusing():
+        for opcode, content in walk.records(data):
+            if opcode == Opcode.MESSAGE:
+                messages += 1
+            elif opcode == Opcode.CHANNEL:
+                topics.add(Channel.read(stream(content)).topic)
+    return {"messages": messages, "decoded_bytes": walk.decoded, "topics": sorted(topics)[:100]}
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turn whatever reading a file raises into a `RecordingError`."""
     try:
-        count.file(memoryview(data)[len(MAGIC) : -len(MAGIC)])
+        yield
+    except RecordingError:
+        raise
     except UNREADABLE as error:
-        if isinstance(error, RecordingError):
-            raise
         raise RecordingError(f"this MCAP file cannot be read: {error}") from error
-    return {"messages": count.messages, "decoded_bytes": count.decoded, "topics": sorted(count.topics)[:100]}
 
 
-class _Count:
-    """What has been seen so far, and how much more may be."""
+class Walk:
+    """Goes through a file once; knows what has been unfolded so far and how much more may be."""
 
-    def __init__(self, max_bytes: int, max_records: int) -> None:
-        self.max_bytes = max_bytes
-        self.max_records = max_records
-        self.messages = self.decoded = self.records = 0
-        self.topics: set[str] = set()
+    def __init__(self, max_bytes: int, max_records: int = MAX_RECORDS) -> None:
+        self._max_bytes = max_bytes
+        self._max_records = max_records
+        self._records = self.decoded = 0
 
-    def file(self, data: memoryview) -> None:
+    def records(self, data: bytes) -> Iterator[tuple[int, memoryview]]:
+        """Yield every record's opcode and content, those inside chunks in their place; use it within `refusing`."""
+        if not data.startswith(MAGIC):
+            raise RecordingError("this is not an MCAP file")
+        if not data.endswith(MAGIC) or len(data) < 2 * len(MAGIC):
+            raise RecordingError("this MCAP file is truncated: its end is missing")
         last = None
-        for opcode, content in self._records(data):
+        for opcode, content in self._split(memoryview(data)[len(MAGIC) : -len(MAGIC)]):
             last = opcode
             if opcode == Opcode.CHUNK:
-                self._chunk(Chunk.read(_stream(content)))
+                yield from self._chunk(Chunk.read(stream(content)))
             else:
-                self._record(opcode, content)
+                yield opcode, content
                 self._decode(len(content))
         if last != Opcode.FOOTER:
             raise RecordingError("this MCAP file has no footer")
 
-    def _records(self, data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    def _split(self, data: memoryview) -> Iterator[tuple[int, memoryview]]:
         place = 0
         while place < len(data):
             opcode, length = HEAD.unpack_from(data, place)
             place += HEAD.size
             if length > len(data) - place:
                 raise RecordingError("a record of this MCAP file is cut off")
-            self.records += 1
-            if self.records > self.max_records:
-                raise RecordingError(f"it has more than {self.max_records} records")
+            self._records += 1
+            if self._records > self._max_records:
+                raise RecordingError(f"it has more than {self._max_records} records")
             yield opcode, data[place : place + length]
             place += length
 
-    def _record(self, opcode: int, content: memoryview) -> None:
-        if opcode == Opcode.MESSAGE:
-            self.messages += 1
-        elif opcode == Opcode.CHANNEL:
-            self.topics.add(Channel.read(_stream(content)).topic)
-
-    def _chunk(self, chunk: Chunk) -> None:
+    def _chunk(self, chunk: Chunk) -> Iterator[tuple[int, memoryview]]:
         self._decode(chunk.uncompressed_size)
         data = _unfold(chunk)
         if chunk.uncompressed_crc and zlib.crc32(data) != chunk.uncompressed_crc:
             raise RecordingError("a chunk has another checksum than it says")
-        for opcode, content in self._records(memoryview(data)):
-            self._record(opcode, content)
+        yield from self._split(memoryview(data))
 
     def _decode(self, size: int) -> None:
         self.decoded += size
-        if self.decoded > self.max_bytes:
-            raise RecordingError(f"it unfolds to more than {self.max_bytes} bytes")
+        if self.decoded > self._max_bytes:
+            raise RecordingError(f"it unfolds to more than {self._max_bytes} bytes")
 
 
-def _stream(content: memoryview) -> ReadDataStream:
+def stream(content: memoryview) -> ReadDataStream:
+    """Give a record's content to mcap's own readers."""
     return ReadDataStream(io.BytesIO(content))
 
 
@@ -113,8 +121,8 @@ def _unfold(chunk: Chunk) -> bytes:
     elif chunk.compression == "zstd":
         if zstandard.frame_content_size(chunk.data) not in (UNKNOWN_SIZE, size):
             raise RecordingError("a chunk's frame declares another size than the chunk")
-        with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(io.BytesIO(chunk.data)) as stream:
-            data = stream.read(size + 1)
+        with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(io.BytesIO(chunk.data)) as unfolded:
+            data = unfolded.read(size + 1)
     else:
         raise RecordingError(f"compression {chunk.compression!r} is not taken; use zstd")
     if len(data) != size:

@@ -9,6 +9,7 @@ from control_plane.telemetry.service.recordings import (
     complete,
     get_recording,
     list_recordings,
+    read_replay,
     recorded,
     recordings_of,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "numbers_of",
     "pace",
     "rate",
+    "read_replay",
     "recorded",
     "recordings_of",
     "sums",

@@ -8,8 +8,8 @@ from agents.protocol import v1 as wire
 from control_plane.fleet.domain import Identity
 from control_plane.kit import clock
 from control_plane.kit.db import Session
-from control_plane.kit.errors import NotFound
-from control_plane.kit.objects import CorruptObjectError, ObjectStore
+from control_plane.kit.errors import Invalid, NotFound
+from control_plane.kit.objects import CorruptObjectError, ObjectMissingError, ObjectStore
 from control_plane.kit.outbox import emit
 from control_plane.kit.pages import Page, decode_cursor, page_of
 from control_plane.kit.uploads import settle
@@ -17,9 +17,11 @@ from control_plane.lineage import service as lineage
 from control_plane.lineage.domain import Kind, Node
 from control_plane.telemetry.domain import (
     Quota,
+    RecordedReplay,
     RecordingError,
     RecordingState,
     inspect_recording,
+    replay_of,
     why_decline,
 )
 from control_plane.telemetry.models import Recording
@@ -137,6 +139,25 @@ async def get_recording(session: Session, sha256: str) -> RecordingItem:
     if found is None:
         raise NotFound(f"there is no recording {sha256}")
     return _recording(found)
+
+
+async def read_replay(session: Session, objects: ObjectStore, sha256: str) -> RecordedReplay:
+    """Decode what a stored recording shows of its drive.
+
+    Raises:
+        NotFound: it is not stored, or its bytes are lost or damaged.
+        Invalid: it does not describe itself; the message says what is missing.
+    """
+    recording = await get_recording(session, sha256)
+    if recording.state is not RecordingState.STORED:
+        raise NotFound(f"this recording is not here to be read: it is {recording.state}")
+    try:
+        data = await objects.read(sha256, max_size=wire.LIMITS["recording_bytes"])
+        return await asyncio.to_thread(replay_of, data, wire.LIMITS["recording_decoded_bytes"])
+    except (ObjectMissingError, CorruptObjectError) as error:
+        raise NotFound(f"this recording is lost: {error}", code="artifact_missing") from error
+    except RecordingError as error:
+        raise Invalid(str(error), code="not_shown") from error
 
 
 def _recording(found: Recording) -> RecordingItem:

@@ -15,6 +15,7 @@ from control_plane.web.pages.live import found
 from control_plane.web.pages.models import models
 from control_plane.web.pages.overview import overview
 from control_plane.web.pages.people import people
+from control_plane.web.pages.recorded import recorded
 from control_plane.web.pages.records import records
 from control_plane.web.pages.releases import releases
 from control_plane.web.pages.replays import replays
@@ -26,7 +27,7 @@ from control_plane.web.pages.webhooks import webhooks
 from control_plane.web.pages.wizard import wizard
 
 # Of two that match, the first route answers: the names under /fleet come before the devices.
-FIELD = (doors, overview, fleet, fleet_actions, fleet_plan, devices, events)
+FIELD = (doors, overview, fleet, fleet_actions, fleet_plan, devices, recorded, events)
 JUDGEMENT = (evidence, replays, wizard, rollouts, reviews, models, compare, releases, lineage_pages)
 RECORDS = (runs, records, audit_pages, people, tokens, webhooks, installation, found)
 ROUTERS = (*FIELD, *JUDGEMENT, *RECORDS)

@@ -12,10 +12,12 @@ from control_plane.lineage import service as lineage
 from control_plane.lineage.domain import Kind, Node
 from control_plane.lineage.schemas import LineageEdgeItem
 from control_plane.telemetry import service
+from control_plane.telemetry.domain import RecordingState
 from control_plane.telemetry.schemas import FieldEventItem
 from control_plane.web.charts import Column, Share, columns
 from control_plane.web.edge import PageCall, SeeCall, pages
 from control_plane.web.names import RATE_S, incident_kinds, load_names
+from control_plane.web.pages.recorded import see
 
 CHARTED = 500
 SLICES = 36
@@ -93,6 +95,7 @@ async def show_event(number: int, call: SeeCall) -> Response:
         event=found[0],
         device=device,
         recordings=recordings,
+        seen=await see(call, recordings[0]) if recordings else None,
         datasets=[edge.target.name for edge in made if edge.target.kind is Kind.DATASET],
     )
 
@@ -102,6 +105,10 @@ async def _made_of(call: PageCall, node: Node) -> list[LineageEdgeItem]:
         return (await lineage.trace(call.session, node, down=True, depth=2)).edges
     except NotFound:
         return []
+
+
+async def _number_of(call: PageCall, event_id: str | None) -> int | None:
+    return (await service.numbers_of(call.session, [event_id])).get(event_id) if event_id else None
 
 
 @events.get("/recordings/{sha256}")
@@ -116,5 +123,7 @@ async def show_recording(sha256: str, call: SeeCall) -> Response:
         recording=recording,
         device_class=classes.get(device.device_class),
         device=device,
+        event=await _number_of(call, recording.event_id),
+        seen=await see(call, sha256) if recording.state is RecordingState.STORED else None,
         datasets=sorted({edge.target.name for edge in made if edge.target.kind is Kind.DATASET}),
     )

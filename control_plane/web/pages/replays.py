@@ -10,8 +10,8 @@ from control_plane.kit.errors import NotFound
 from control_plane.kit.http import Response
 from control_plane.web.edge import PageCall, SeeCall, pages
 from control_plane.web.names import load_names
+from control_plane.web.pages.recorded import CLEARANCE, COLLISION, SHOWN_STEPS
 
-SHOWN_STEPS = 12
 SIDES = ("champion", "candidate")
 replays = pages()
 
@@ -43,6 +43,7 @@ async def show_replay(gate_id: str, suite: str, scenario: str, call: SeeCall) ->
         suite=suite,
         scenario=scenario,
         flips=flips,
+        curves=[CLEARANCE, COLLISION],
         drives=[await _drive(call, gate, found, (suite, scenario, side)) for side in SIDES],
         others=sorted({(r.suite, r.scenario) for r in found}),
     )

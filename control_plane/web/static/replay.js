@@ -1,5 +1,6 @@
-// Draws what both models did in one scenario, side by side at the same moment: the scene from above with lidar, movers
-// and paths, and below it clearance and time to collision over time. Everything comes from two files of our own server.
+// Draws drives from above, at the same moment: what both models did in one scenario, side by side, or what a robot
+// recorded. The scene has lidar, movers and paths; beside it are curves over time. Everything comes from files of our
+// own server, a step of which says no more than it knows.
 "use strict";
 (() => {
   const root = document.getElementById("replay");
@@ -10,6 +11,7 @@
   const MARGIN = { left: 34, right: 12, top: 8, bottom: 20 };
   const one = (selector) => root.querySelector(selector);
   const player = one(".player"), play = one(".play"), scrub = one(".scrub input"), follow = one(".follow");
+  const toTrigger = one(".to-trigger");
   const drives = Array.from(root.querySelectorAll(".drive[data-file]"), (node) => ({
     node, series: node.dataset.series, canvas: node.querySelector("canvas"), reading: node.querySelector(".reading"),
   }));
@@ -42,12 +44,15 @@
     if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
     drive.data = await answer.json();
     drive.steps = drive.data.steps;
+    // A gate's replay says of every step whether anybody is near; a recording may have nobody to say it.
+    drive.tells = (value) => Boolean(drive.data.outcome) || drive.steps.some((step) => !missing(step[value]));
   }
 
   function listen() {
     play.addEventListener("click", () => toggle());
     scrub.addEventListener("input", () => { pause(); seek(Number(scrub.value) * dt); });
     follow.addEventListener("change", draw);
+    toTrigger?.addEventListener("click", () => { pause(); seek(drives[0].data.triggered_t_s); });
     document.addEventListener("keydown", onKey);
     document.addEventListener("themed", draw);
     const resized = new ResizeObserver(() => { drawCurves(); draw(); });
@@ -62,7 +67,7 @@
   // Keys that mean something to what has the focus stay its own.
   function onKey(event) {
     const target = event.target;
-    if (event.altKey || event.ctrlKey || event.metaKey || target.closest(".scroll")) return;
+    if (event.altKey || event.ctrlKey || event.metaKey || target.closest(".scroll, dialog")) return;
     if (event.key === " " && !target.closest("button, a, summary, input[type=checkbox]")) toggle();
     else if (event.key === "ArrowLeft" || event.key === "ArrowRight") {
       pause();
@@ -109,9 +114,9 @@
     draw();
   }
 
-  function placeOf(drive) {
+  function placeOf(drive, time = now) {
     let place = 0;
-    while (place + 1 < drive.steps.length && drive.steps[place + 1].t_s <= now + 1e-6) place += 1;
+    while (place + 1 < drive.steps.length && drive.steps[place + 1].t_s <= time + 1e-6) place += 1;
     return place;
   }
 
@@ -143,6 +148,7 @@
     path(pen, drive, 0, place, pixel, false);
     drawLidar(pen, data.robot, step, pixel);
     drawMovers(pen, step, pixel);
+    if (!missing(data.triggered_t_s)) drawTrigger(pen, drive, pixel);
     drawRobot(pen, drive, step, place, pixel);
     tell(drive, step, place);
   }
@@ -216,6 +222,19 @@
     }
   }
 
+  // Where the robot was when what triggered the recording happened.
+  function drawTrigger(pen, drive, pixel) {
+    const at = drive.steps[placeOf(drive, drive.data.triggered_t_s)];
+    pen.save();
+    pen.strokeStyle = colour("bad");
+    pen.lineWidth = 1.6 * pixel;
+    pen.setLineDash([4 * pixel, 4 * pixel]);
+    pen.beginPath();
+    pen.arc(at.x_m, at.y_m, drive.data.robot.radius_m + 10 * pixel, 0, 2 * Math.PI);
+    pen.stroke();
+    pen.restore();
+  }
+
   function drawRobot(pen, drive, step, place, pixel) {
     const radius = drive.data.robot.radius_m;
     pen.fillStyle = colour(drive.series);
@@ -245,12 +264,14 @@
   }
 
   function tell(drive, step, place) {
-    const over = place === drive.steps.length - 1;
+    const over = place === drive.steps.length - 1, { outcome, triggered_t_s: triggered } = drive.data;
     const said = [`${step.t_s.toFixed(1)} s: drives ${step.speed_mps.toFixed(2)} m/s`];
     if (step.command) said.push(`asked for ${step.command[0].toFixed(2)} m/s and ${step.command[1].toFixed(2)} rad/s`);
-    said.push(missing(step.clearance_m) ? "nobody near" : `clearance ${step.clearance_m.toFixed(2)} m`);
-    said.push(missing(step.ttc_s) ? "on no course to collide" : `collision in ${step.ttc_s.toFixed(2)} s`);
-    drive.reading.textContent = said.join(" · ") + (over ? ` · over: ${drive.data.outcome.words}` : "");
+    if (drive.tells("clearance_m")) said.push(missing(step.clearance_m) ? "nobody near" : `clearance ${step.clearance_m.toFixed(2)} m`);
+    if (drive.tells("ttc_s")) said.push(missing(step.ttc_s) ? "on no course to collide" : `collision in ${step.ttc_s.toFixed(2)} s`);
+    if (!missing(triggered) && place === placeOf(drive, triggered)) said.push("the trigger");
+    if (over) said.push(outcome ? `over: ${outcome.words}` : "here the recording ends");
+    drive.reading.textContent = said.join(" · ");
   }
 
   function drawCurves() {
@@ -258,9 +279,9 @@
   }
 
   function drawCurve(curve) {
-    const { value, most } = curve.node.dataset, width = Math.max(curve.node.clientWidth, 160);
+    const { value, most, words } = curve.node.dataset, width = Math.max(curve.node.clientWidth, 160);
     const picture = element("svg", { viewBox: `0 0 ${width} ${CURVE_HEIGHT}`, class: "chart", role: "img" });
-    picture.append(element("title", {}, `${value === "ttc_s" ? "Time to collision" : "Clearance"} of both models over time`));
+    picture.append(element("title", {}, `${words}, over time${drives.length > 1 ? ", of both models" : ""}`));
     const x = (time) => MARGIN.left + (time / (length || 1)) * (width - MARGIN.left - MARGIN.right);
     const bottom = CURVE_HEIGHT - MARGIN.bottom;
     const y = (amount) => bottom - (Math.min(Math.max(amount, 0), Number(most)) / Number(most)) * (bottom - MARGIN.top);
@@ -268,7 +289,7 @@
       picture.append(element("line", { class: "grid", x1: x(0), x2: x(length), y1: y(level), y2: y(level) }));
       picture.append(element("text", { class: "tick", x: MARGIN.left - 5, y: y(level) + 4, "text-anchor": "end" }, `${level}`));
     }
-    const every = length > 20 ? 10 : length > 8 ? 5 : 1;
+    const every = [1, 5, 10, 30, 60, 300, 600, 3600].find((seconds) => length / seconds <= 8) ?? length / 8;
     for (let time = 0; time <= length; time += every) {
       picture.append(element("text", { class: "tick", x: x(time), y: CURVE_HEIGHT - 4, "text-anchor": "middle" }, `${time} s`));
     }
@@ -277,6 +298,10 @@
         const points = part.map((step) => `${x(step.t_s).toFixed(1)},${y(step[value]).toFixed(1)}`).join(" ");
         picture.append(element("polyline", { class: `curve ${drive.series}${drive.node.dataset.side === "champion" ? " dashed" : ""}`, points }));
       }
+    }
+    for (const { data } of drives.filter((drive) => !missing(drive.data.triggered_t_s))) {
+      const at = x(data.triggered_t_s);
+      picture.append(element("line", { class: "trigger", y1: MARGIN.top, y2: bottom, x1: at, x2: at }));
     }
     curve.cursor = element("line", { class: "cursor", y1: MARGIN.top, y2: bottom, x1: x(now), x2: x(now) });
     picture.append(curve.cursor);

@@ -19,7 +19,10 @@ import numpy as np
 
 from agents.sdk import ActiveModel, Event, NotEnrolledError, Recorder, Robot, SpoolError, Window
 from flows.workloads.kit.bundle import Policy
+from flows.workloads.kit.layouts import ENCODING, Topic
 from flows.workloads.kit.types import Json, WorkloadError
+
+Metadata = Mapping[str, Mapping[str, str]]
 
 SCAN_S = 1.0
 TRIAL_DECISIONS = 50  # after so many finite, timely answers the application vouches for a model
@@ -142,12 +145,12 @@ class _Exposure:
 class FieldRobot:
     """One simulated robot's dealings with its agent: which model to run, and telling what happened."""
 
-    def __init__(self, robot: Robot, topics: Mapping[str, str], encoding: str, settings: argparse.Namespace) -> None:
+    def __init__(self, robot: Robot, topics: Mapping[str, Topic], settings: argparse.Namespace) -> None:
         self.robot, self.missions, self.digest = robot, 0, ""
         self.policy: Policy | None = None
         self.recorder: Recorder = robot.recorder(pre_roll_s=8.0, post_roll_s=0.0)
-        for topic, schema in topics.items():
-            self.recorder.add_channel(topic, schema, encoding=encoding)
+        for name, topic in topics.items():
+            self.recorder.add_channel(name, topic.schema_name, encoding=ENCODING, schema=topic.layout)
         self._settings = settings
         self._path: Path | None = None  # of the bundle last looked at: the same bytes released again are a new trial
         self._exposure = _Exposure(datetime.now(UTC))
@@ -215,15 +218,18 @@ class FieldRobot:
             self.robot.report_health(self.digest, ok=True)
 
     def write(self, step: int, step_s: float, payloads: Mapping[str, bytes]) -> None:
-        log_ns = self._log_ns + round(step * step_s * 1e9)
         for topic, payload in payloads.items():
-            self.recorder.write(topic, log_ns, payload)
+            self.recorder.write(topic, self.log_time_ns(step, step_s), payload)
 
-    def event(self, kind: str, details: Json, scenario: Mapping[str, str]) -> None:
-        """Report an event with the recording that led to it."""
+    def log_time_ns(self, step: int, step_s: float) -> int:
+        """Return when a step of this mission was, on the clock of its recordings: nanoseconds since the epoch."""
+        return self._log_ns + round(step * step_s * 1e9)
+
+    def event(self, kind: str, details: Json, metadata: Metadata) -> None:
+        """Report an event with the recording that led to it; `metadata` are named records about where it was."""
         self._exposure.counts[kind] += 1
         event_id = f"{self.robot.device_id}.{time.time_ns():x}.{self.missions}"[-64:].lstrip("._:-")
-        digests = self.clip(kind, event_id, scenario)
+        digests = self.clip(kind, event_id, metadata)
         event = Event(
             kind,
             self.digest,
@@ -237,7 +243,7 @@ class FieldRobot:
         except (SpoolError, ValueError) as error:
             say(f"{self.robot.device_id}: event not stored: {error}")
 
-    def clip(self, kind: str, event_id: str | None, scenario: Mapping[str, str]) -> list[str]:
+    def clip(self, kind: str, event_id: str | None, metadata: Metadata) -> list[str]:
         """Put the last eight seconds into the outbox, unless this robot has recorded enough for now."""
         now, rate = time.monotonic(), self._settings.clips_per_minute
         self._clips = min(max(rate, 1.0), self._clips + (now - self._clips_at) * rate / 60)
@@ -245,8 +251,8 @@ class FieldRobot:
         if self._clips < 1:
             return []
         self._clips -= 1
-        metadata = {"trigger": {"kind": kind, "event_id": event_id or ""}, "scenario": dict(scenario)}
-        self.recorder.trigger(kind, event_id, self.digest, metadata)
+        trigger = {"kind": kind, "event_id": event_id or ""}
+        self.recorder.trigger(kind, event_id, self.digest, {"trigger": trigger, **metadata})
         return self.recorder.flush()
 
     def flush(self) -> None:

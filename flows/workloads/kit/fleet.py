@@ -10,6 +10,7 @@ import numpy as np
 
 from flows.workloads.kit import noise
 from flows.workloads.kit.field import FieldRobot, Homes, Models, Pace, Stop, options, say
+from flows.workloads.kit.layouts import Topic
 from flows.workloads.kit.types import Array
 
 IDLE_S = 0.05
@@ -150,8 +151,7 @@ class Trade:
 
     yard: Callable[[int, argparse.Namespace], Yard]
     sites: tuple[str, ...]
-    topics: Mapping[str, str]
-    encoding: str
+    topics: Mapping[str, Topic]
     step_s: float
 
 
@@ -163,7 +163,7 @@ def serve(trade: Trade, description: str) -> None:
     while not stop.asked:
         for robot in homes.fresh():
             if robot.site in trade.sites:
-                fleet.add(FieldRobot(robot, trade.topics, trade.encoding, settings))
+                fleet.add(FieldRobot(robot, trade.topics, settings))
             else:
                 say(f"{robot.device_id}: site {robot.site!r} is none of {sorted(trade.sites)}")
         if not fleet.step():

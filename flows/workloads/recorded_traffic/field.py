@@ -16,19 +16,18 @@ from flows.workloads.recorded_traffic.cases import in_groups
 from flows.workloads.recorded_traffic.groups import SITES
 from flows.workloads.recorded_traffic.judge import Judge
 from flows.workloads.recorded_traffic.recordings import (
-    ENCODING,
     OBSERVATION_TOPIC,
     SAMPLE,
     SEEN,
     STATE,
     STATE_TOPIC,
+    TOPICS,
     scenario_metadata,
 )
 from flows.workloads.recorded_traffic.relabel import every_start, vary
 from flows.workloads.recorded_traffic.tracks import STEP_S
 from flows.workloads.recorded_traffic.world import Scenario, Traffic
 
-TOPICS = {OBSERVATION_TOPIC: "recorded_traffic.Observation", STATE_TOPIC: "recorded_traffic.State"}
 AFTER_STEPS = 20  # a recording goes on this long after a near miss
 
 
@@ -85,13 +84,13 @@ class Road(Yard):
         if near and not mission.reported and step >= self._judge.near_step[slot] + AFTER_STEPS:
             self._report(slot, mission, "near_miss")
         elif step - self._begun[slot] == mission.sample_at and not near:
-            mission.robot.clip(SAMPLE, None, scenario_metadata(self._scenarios[slot]))
+            mission.robot.clip(SAMPLE, None, {"scenario": scenario_metadata(self._scenarios[slot])})
 
     def _report(self, slot: int, mission: Mission, kind: str) -> None:
         outcome, scenario = self._judge.outcome(slot), self._scenarios[slot]
         details = {"vehicle": scenario.case, "tags": scenario.tags, "min_ttc_s": round(outcome.min_ttc_s, 3)}
         mission.reported = kind
-        mission.robot.event(kind, details, scenario_metadata(scenario))
+        mission.robot.event(kind, details, {"scenario": scenario_metadata(scenario)})
 
     def finish(self, slot: int) -> FieldRobot:
         mission, outcome = self.missions[slot], self._judge.outcome(slot)
@@ -102,4 +101,4 @@ class Road(Yard):
 
 
 if __name__ == "__main__":
-    serve(Trade(Road, SITES, TOPICS, ENCODING, STEP_S), "Cars among recorded traffic, simulated.")
+    serve(Trade(Road, SITES, TOPICS, STEP_S), "Cars among recorded traffic, simulated.")

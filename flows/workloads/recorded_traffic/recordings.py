@@ -6,17 +6,23 @@ from pathlib import Path
 
 import numpy as np
 
+from flows.workloads.kit.layouts import Topic, layout_of
 from flows.workloads.kit.recordings import Recording, read_recording
 from flows.workloads.kit.types import Array, WorkloadError
 from flows.workloads.recorded_traffic.cases import library
 from flows.workloads.recorded_traffic.world import OBSERVATION, Scenario, from_json, to_json
 
 OBSERVATION_TOPIC, STATE_TOPIC = "/observation", "/state"
-ENCODING = "x-le-struct"
 SAMPLE = "sample"  # the trigger of a clip recorded at random
 
 SEEN = np.dtype([("obs", "<f4", (OBSERVATION,)), ("accel", "<f4")])
 STATE = np.dtype([("step", "<i4"), ("s", "<f4"), ("speed", "<f4")])
+
+# A car knows how far it is along its path, not where that is: nothing of this can be drawn from above.
+TOPICS = {
+    OBSERVATION_TOPIC: Topic("recorded_traffic.Observation", layout_of(SEEN, {"accel": "m/s^2"})),
+    STATE_TOPIC: Topic("recorded_traffic.State", layout_of(STATE, {"s": "m", "speed": "m/s"})),
+}
 
 
 def scenario_metadata(scenario: Scenario) -> dict[str, str]:

@@ -13,19 +13,19 @@ from flows.workloads.kit.fleet import Mission, Trade, Yard, serve
 from flows.workloads.kit.types import Array
 from flows.workloads.warehouse_amr.judge import Judge
 from flows.workloads.warehouse_amr.recordings import (
-    ENCODING,
     OBSERVATION_TOPIC,
     SAMPLE,
     STATE_TOPIC,
+    TOPICS,
     pack,
     scenario_metadata,
+    scene_of,
 )
 from flows.workloads.warehouse_amr.scenario import Scenario
 from flows.workloads.warehouse_amr.scenarios import SITES, draw
 from flows.workloads.warehouse_amr.simulation import Simulation
 from flows.workloads.warehouse_amr.world import CONTROL_S
 
-TOPICS = {OBSERVATION_TOPIC: "warehouse_amr.Observation", STATE_TOPIC: "warehouse_amr.State"}
 AFTER_STEPS = 20  # a recording goes on this long after a near miss
 
 
@@ -71,7 +71,7 @@ class Warehouse(Yard):
         if near and not mission.reported and step >= self._judge.near_step[slot] + AFTER_STEPS:
             self._report(slot, mission, "near_miss")
         elif step == mission.sample_at and not near:
-            mission.robot.clip(SAMPLE, None, scenario_metadata(self._scenarios[slot]))
+            mission.robot.clip(SAMPLE, None, _surroundings(self._scenarios[slot]))
 
     def _report(self, slot: int, mission: Mission, kind: str) -> None:
         outcome, scenario = self._judge.outcome(slot), self._scenarios[slot]
@@ -82,7 +82,10 @@ class Warehouse(Yard):
             "min_ttc_s": round(outcome.min_ttc_s, 3),
         }
         mission.reported = kind
-        mission.robot.event(kind, details, scenario_metadata(scenario))
+        # A near miss is reported once its two seconds have passed; the rest ends the mission.
+        step = self._judge.near_step[slot] if kind == "near_miss" else self._sim.steps[slot]
+        at_ns = mission.robot.log_time_ns(int(step), CONTROL_S)
+        mission.robot.event(kind, details, _surroundings(scenario, at_ns))
 
     def finish(self, slot: int) -> FieldRobot:
         mission, outcome = self.missions[slot], self._judge.outcome(slot)
@@ -92,7 +95,9 @@ class Warehouse(Yard):
         return self.home(slot, outcome.distance_m, outcome.duration_s)
 
 
+def _surroundings(scenario: Scenario, event_log_time_ns: int | None = None) -> dict[str, dict[str, str]]:
+    return {"scenario": scenario_metadata(scenario), "replay": scene_of(scenario, event_log_time_ns)}
+
+
 if __name__ == "__main__":
-    serve(
-        Trade(Warehouse, tuple(SITES), TOPICS, ENCODING, CONTROL_S), "The robots of the reference workload, simulated."
-    )
+    serve(Trade(Warehouse, tuple(SITES), TOPICS, CONTROL_S), "The robots of the reference workload, simulated.")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flows.workloads.kit.replays import World, numbers
 from flows.workloads.kit.types import Array
 from flows.workloads.warehouse_amr.scenario import OPENINGS, Scenario
 from flows.workloads.warehouse_amr.world import BOXES, FAR_M, MOVERS
@@ -49,6 +50,12 @@ class Layout:
             self.mover[name][slot] = _absent(name)
             values = [getattr(mover, name) for mover in scenario.movers]
             self.mover[name][slot, : len(values)] = values
+
+
+def world_of(scenario: Scenario) -> World:
+    """Draw what stands: racks, walls and pallets."""
+    boxes: Array = Layout.of([scenario]).boxes[0]
+    return World([numbers(box) for box in boxes if box[1] < FAR_M], [])
 
 
 def _absent(name: str) -> Array:

@@ -1,7 +1,8 @@
 """Owns what a robot's recording holds, written by the field and read by relabelling and regression suites.
 
 `/observation`: what the model saw and commanded. `/state`: the robot's pose and the movers around it, as tracked by the
-site. Both are fixed little-endian records. The metadata `scenario` stands for the site's map; `trigger` says why.
+site. Both are fixed little-endian records, whose layout the recording carries. The metadata `scenario` stands for the
+site's map, `replay` draws it for whoever knows nothing of us, `trigger` says why.
 """
 
 import json
@@ -10,21 +11,48 @@ from pathlib import Path
 
 import numpy as np
 
+from flows.workloads.kit.layouts import DrawnRobot, Shown, Topic, layout_of, scene_metadata
 from flows.workloads.kit.recordings import Recording, read_recording
 from flows.workloads.kit.types import Array, WorkloadError
+from flows.workloads.warehouse_amr.layout import world_of
 from flows.workloads.warehouse_amr.observation import SCANS, VECTOR
 from flows.workloads.warehouse_amr.scenario import Scenario, from_json, to_json
 from flows.workloads.warehouse_amr.simulation import Simulation, State
-from flows.workloads.warehouse_amr.world import MOVERS, RAYS
+from flows.workloads.warehouse_amr.world import MOVERS, RANGE_M, RAY_ANGLES_RAD, RAYS, ROBOT_RADIUS_M
 
 OBSERVATION_TOPIC, STATE_TOPIC = "/observation", "/state"
-ENCODING = "x-le-struct"
 SAMPLE = "sample"  # the trigger of a clip recorded at random
 
 OBSERVATION = np.dtype([("scan", "<f2", (SCANS, RAYS)), ("vec", "<f4", (VECTOR,)), ("cmd", "<f4", (2,))])
 _MOTION = ("x", "y", "yaw", "speed", "turn")
 _TRACKS = ("mover_x", "mover_y", "mover_vx", "mover_vy")
 STATE = np.dtype([(name, "<f4") for name in _MOTION] + [(name, "<f4", (MOVERS,)) for name in _TRACKS])
+
+TOPICS = {
+    OBSERVATION_TOPIC: Topic(
+        "warehouse_amr.Observation",
+        layout_of(
+            OBSERVATION,
+            {"scan": f"range / {RANGE_M:g} m", "cmd": "m/s, rad/s"},
+            {"ranges_m": Shown("scan", [0], RANGE_M), "command": Shown("cmd")},
+        ),
+    ),
+    STATE_TOPIC: Topic(
+        "warehouse_amr.State",
+        layout_of(
+            STATE,
+            {"turn": "rad/s", "mover_vx": "m/s", "mover_vy": "m/s"},
+            {
+                "x_m": Shown("x"),
+                "y_m": Shown("y"),
+                "yaw_rad": Shown("yaw"),
+                "speed_mps": Shown("speed"),
+                "movers_x_m": Shown("mover_x"),
+                "movers_y_m": Shown("mover_y"),
+            },
+        ),
+    ),
+}
 
 
 def pack(simulation: Simulation, state: State, command: Array) -> tuple[Array, Array]:
@@ -38,6 +66,13 @@ def pack(simulation: Simulation, state: State, command: Array) -> tuple[Array, A
 
 def scenario_metadata(scenario: Scenario) -> dict[str, str]:
     return {"json": json.dumps(to_json(scenario), separators=(",", ":"), allow_nan=False)}
+
+
+def scene_of(scenario: Scenario, event_log_time_ns: int | None = None) -> dict[str, str]:
+    """Draw what stands in a scenario, and say how large each mover is; 0 where there is none."""
+    radius = [mover.radius_m for mover in scenario.movers] + [0.0] * (MOVERS - len(scenario.movers))
+    span = (round(float(RAY_ANGLES_RAD[0]), 3), round(float(RAY_ANGLES_RAD[-1]), 3))
+    return scene_metadata(world_of(scenario), DrawnRobot(ROBOT_RADIUS_M, RANGE_M, span), radius, event_log_time_ns)
 
 
 @dataclass(frozen=True)

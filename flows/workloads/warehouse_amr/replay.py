@@ -6,11 +6,10 @@ import numpy as np
 
 from flows.workloads.kit.bundle import Policy
 from flows.workloads.kit.job import Job, progress, run
-from flows.workloads.kit.replays import Ending, Replay, Robot, Step, World, chosen, numbers
+from flows.workloads.kit.replays import Ending, Replay, Robot, Step, chosen, numbers
 from flows.workloads.kit.suites import read_suite
-from flows.workloads.kit.types import Array
 from flows.workloads.warehouse_amr.judge import GOAL, HIT_MOVER, HIT_RACK, STRUCK, STUCK, Outcome
-from flows.workloads.warehouse_amr.layout import Layout
+from flows.workloads.warehouse_amr.layout import world_of
 from flows.workloads.warehouse_amr.rollout import Moment, watched
 from flows.workloads.warehouse_amr.scenario import Scenario, from_json
 from flows.workloads.warehouse_amr.world import CONTROL_S, FAR_M, RANGE_M, RAY_ANGLES_RAD, ROBOT_RADIUS_M, SIMULATOR
@@ -69,11 +68,6 @@ def _near(value: float) -> float | None:
     return round(value, 4) if value < NOTHING else None
 
 
-def _world(scenario: Scenario) -> World:
-    boxes: Array = Layout.of([scenario]).boxes[0]
-    return World([numbers(box) for box in boxes if box[1] < FAR_M], [])
-
-
 def _ending(outcome: Outcome) -> Ending:
     words = f"{ENDINGS[outcome.status]} after {outcome.duration_s:.1f} s"
     if outcome.near_miss:
@@ -87,7 +81,7 @@ def replays(scenarios: Sequence[Scenario], policy: Policy) -> list[Replay]:
     outcomes = watched(scenarios, policy, recorder)
     robot = Robot(ROBOT_RADIUS_M, RANGE_M, numbers(RAY_ANGLES_RAD))
     return [
-        Replay(policy.sha256, CONTROL_S, _world(scenario), robot, steps, _ending(outcome))
+        Replay(policy.sha256, CONTROL_S, world_of(scenario), robot, steps, _ending(outcome))
         for scenario, steps, outcome in zip(scenarios, recorder.steps, outcomes, strict=True)
     ]
 

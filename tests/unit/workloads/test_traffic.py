@@ -15,7 +15,7 @@ from flows.workloads.kit.types import WorkloadError
 from flows.workloads.recorded_traffic import cases, field, relabel, scenarios, simulate, train
 from flows.workloads.recorded_traffic.cases import DATA_ENV, library
 from flows.workloads.recorded_traffic.policy import new_network, runtime, to_onnx
-from flows.workloads.recorded_traffic.recordings import ENCODING, clip
+from flows.workloads.recorded_traffic.recordings import clip
 from flows.workloads.recorded_traffic.rollout import by_human, by_planner, by_policy, drive
 from flows.workloads.recorded_traffic.tracks import read_tracks, smooth
 from flows.workloads.recorded_traffic.world import Scenario, from_json
@@ -201,7 +201,7 @@ def drive_fleet(tmp_path: Path) -> tuple[Fleet, list[Path]]:
     fleet = Fleet(lambda slots: field.Road(slots, SETTINGS), 2)
     for i in range(3):
         device = make_device(tmp_path / "fleet", f"car-{i}", bundle, "us101_dense_a")
-        fleet.add(FieldRobot(Robot(device), field.TOPICS, ENCODING, SETTINGS))
+        fleet.add(FieldRobot(Robot(device), field.TOPICS, SETTINGS))
     for _ in range(250):
         fleet.step()
     return fleet, sorted((tmp_path / "fleet").glob("*/outbox/*.mcap"))

@@ -10,16 +10,18 @@ import onnxruntime as ort
 import pytest
 from safetensors.numpy import load_file
 
-from agents.sdk import Robot
+from agents.sdk import Recorder, Robot
 from agents.sdk.spool import EVENT, WINDOW, Spool
+from control_plane.telemetry.domain import RecordingError, replay_of
 from flows.workloads.kit.field import FieldRobot
 from flows.workloads.kit.fleet import Fleet
 from flows.workloads.kit.frames import read_frames
+from flows.workloads.kit.recordings import read_recording
 from flows.workloads.kit.suites import evidence_sha256
 from flows.workloads.kit.types import WorkloadError
 from flows.workloads.warehouse_amr import field, relabel, scenarios, simulate, train
 from flows.workloads.warehouse_amr.policy import FRAME, new_network, to_onnx
-from flows.workloads.warehouse_amr.recordings import ENCODING, incident
+from flows.workloads.warehouse_amr.recordings import incident
 from flows.workloads.warehouse_amr.scenarios import SITES
 from tests.unit.workloads.conftest import TINY, make_device, make_job, make_parent
 
@@ -31,7 +33,7 @@ SETTINGS = argparse.Namespace(
 def drive_fleet(root: Path, steps: int) -> tuple[Fleet, list[Path]]:
     fleet = Fleet(lambda slots: field.Warehouse(slots, SETTINGS), 3)
     for device in sorted(root.iterdir()):
-        fleet.add(FieldRobot(Robot(device), field.TOPICS, ENCODING, SETTINGS))
+        fleet.add(FieldRobot(Robot(device), field.TOPICS, SETTINGS))
     for _ in range(steps):
         fleet.step()
     return fleet, sorted(root.glob("*/outbox/*.mcap"))
@@ -67,6 +69,48 @@ def test_robots_record_incidents_that_can_be_read_back(recorded: tuple[Path, lis
         assert clip.scenario.site in SITES
         assert 0 < len(clip.vec) == len(clip.state.x) <= 82
         assert clip.scan.shape[1:] == (3, 60)
+
+
+def as_before(path: Path, to: Path) -> Path:
+    """Write a recording again as robots did before theirs described themselves."""
+    recording, root = read_recording(path), to / "before"
+    recorder = Recorder(root, {}, pre_roll_s=60)
+    for topic in recording.messages:
+        recorder.add_channel(topic, topic, encoding="x-le-struct")
+    for topic, rows in recording.messages.items():
+        for log_time_ns, payload in rows:
+            recorder.write(topic, log_time_ns, payload)
+    known = {name: recording.meta(name) for name in ("trigger", "scenario")}
+    recorder.trigger(known["trigger"]["kind"], known["trigger"]["event_id"] or None, "ab" * 32, known)
+    [digest] = recorder.flush()
+    return root / f"{digest}.mcap"
+
+
+def test_a_recording_shows_what_relabelling_reads(recorded: tuple[Path, list[Path]]) -> None:
+    for path in recorded[1]:
+        clip, shown = incident(path), replay_of(path.read_bytes(), 64 << 20)
+        assert len(shown.steps) == len(clip.state.x)
+        for name, value in (("x_m", clip.state.x), ("y_m", clip.state.y), ("yaw_rad", clip.state.yaw)):
+            np.testing.assert_allclose([getattr(step, name) for step in shown.steps], value, atol=6e-4)
+        np.testing.assert_allclose([step.ranges_m for step in shown.steps], 8 * clip.scan[:, 0], atol=6e-3)
+        assert {len(step.movers) for step in shown.steps} == {len(clip.scenario.movers)}
+        assert len(shown.world.rectangles) >= 8
+        assert shown.triggered_t_s is not None
+        if clip.kind == "near_miss":
+            assert shown.triggered_t_s == pytest.approx(shown.steps[-1].t_s - 2.0, abs=0.15)
+        if clip.kind in ("collision", "stuck"):
+            assert shown.triggered_t_s == shown.steps[-1].t_s
+
+
+def test_recordings_from_before_are_read_and_were_little_smaller(
+    recorded: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
+    path = recorded[1][0]
+    before = as_before(path, tmp_path)
+    np.testing.assert_array_equal(incident(before).state.x, incident(path).state.x)
+    assert path.stat().st_size < 1.08 * before.stat().st_size
+    with pytest.raises(RecordingError, match="does not describe itself"):
+        replay_of(before.read_bytes(), 64 << 20)
 
 
 def test_recordings_lead_to_frames_a_model_and_results(
