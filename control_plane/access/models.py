@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import func, true
+from sqlalchemy import Column, DateTime, Index, String, Table, func, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from control_plane.kit.db import Base
@@ -33,3 +33,14 @@ class AccessSession(Base):
     name: Mapped[str] = mapped_column(index=True)
     made_at: Mapped[datetime]
     seen_at: Mapped[datetime] = mapped_column(index=True)
+
+
+attempt = Table(
+    "access_attempt",
+    Base.metadata,
+    Column("key", String, nullable=False),
+    Column("at", DateTime(timezone=True), server_default=func.now(), nullable=False, index=True),
+    Index("ix_access_attempt_key", "key", "at"),
+    prefixes=["UNLOGGED"],
+)
+"""Attempts to sign in; `key` is an address or a name. Unlogged: after a crash nobody has tried."""

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import delete, select, text, update
 
 from control_plane.access.models import AccessSession, Person
-from control_plane.kit.db import Session
+from control_plane.kit.db import Session, execute, rows
 
 
 async def lock_names(session: Session) -> None:
@@ -61,3 +61,38 @@ async def end_beyond(session: Session, name: str, most: int) -> None:
     kept = select(AccessSession.hash).where(AccessSession.name == name).order_by(AccessSession.made_at.desc())
     extra = kept.offset(most).subquery()
     await session.execute(delete(AccessSession).where(AccessSession.hash.in_(select(extra.c.hash))))
+
+
+async def attempt(session: Session, keys: Sequence[str], most: int, within_s: float) -> bool:
+    """Note an attempt of every key if none has had `most` within so many seconds; say whether it was noted.
+
+    The locks of the keys are taken in their order, so that attempts at the same time count one after the other.
+    """
+    for key in keys:
+        await execute(session, "select pg_advisory_xact_lock(hashtextextended('attempt:' || :key, 0))", key=key)
+    await execute(
+        session,
+        """delete from access_attempt where ctid in (
+             select ctid from access_attempt where at < now() - make_interval(secs => :within) limit 100)""",
+        within=within_s,
+    )
+    found = await rows(
+        session,
+        """select key from access_attempt where key = any(:keys) and at >= now() - make_interval(secs => :within)
+           group by key having count(*) >= :most""",
+        keys=list(keys),
+        within=within_s,
+        most=most,
+    )
+    if not found:
+        await execute(session, "insert into access_attempt (key) select unnest(cast(:keys as text[]))", keys=list(keys))
+    return not found
+
+
+async def take_back(session: Session, keys: Sequence[str]) -> None:
+    await execute(
+        session,
+        """delete from access_attempt where ctid in (
+             select distinct on (key) ctid from access_attempt where key = any(:keys) order by key, at desc)""",
+        keys=list(keys),
+    )

@@ -25,7 +25,7 @@ from control_plane.kit.roles import MAY, Role
 from control_plane.kit.signing import load_secret
 from control_plane.web.cached import Cache
 from control_plane.web.render import page
-from control_plane.web.session import COOKIE, Sealer, Throttle, cookie_name, is_ours, is_secure
+from control_plane.web.session import COOKIE, Sealer, cookie_name, is_ours, is_secure
 
 MAX_FORM_BYTES = 16 << 10
 MAX_FORM_FIELDS = 20
@@ -50,12 +50,11 @@ class LoginNeeded(Exception):  # noqa: N818 - not a failure: the way leads over 
 
 @dataclass(slots=True)
 class Desk:
-    """What this process keeps for its pages: the sealer, failed sign-ins, and figures that may be a few seconds old."""
+    """What this process keeps for its pages: the sealer, and figures that may be a few seconds old."""
 
     sealer: Sealer
     passwords: Passwords
     provider: Provider | None = None
-    throttle: Throttle = field(default_factory=Throttle)
     cache: Cache = field(default_factory=Cache)
 
 

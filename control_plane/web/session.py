@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections import OrderedDict
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
@@ -16,8 +15,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 COOKIE = "fleetloop_session"
 NOTE = "fleetloop_sign_in"
 MAX_NOTE = 4000
-MAX_FAILURES = 10
-MOST_ADDRESSES = 10_000
 _NONCE = 12
 
 
@@ -74,20 +71,3 @@ class Sealer:
 
     def is_form_token(self, cookie: str, given: str) -> bool:
         return hmac.compare_digest(self.form_token(cookie).encode(), given.encode())
-
-
-class Throttle:
-    """Counts failed sign-ins by address and by name; beyond a handful a minute they must wait."""
-
-    def __init__(self) -> None:
-        self._failures: OrderedDict[str, list[datetime]] = OrderedDict()
-
-    def may_try(self, key: str, now: datetime) -> bool:
-        recent = [at for at in self._failures.get(key, []) if now - at < timedelta(minutes=1)]
-        return len(recent) < MAX_FAILURES
-
-    def failed(self, key: str, now: datetime) -> None:
-        recent = [at for at in self._failures.pop(key, []) if now - at < timedelta(minutes=1)]
-        self._failures[key] = [*recent, now][-MAX_FAILURES:]
-        while len(self._failures) > MOST_ADDRESSES:
-            self._failures.popitem(last=False)

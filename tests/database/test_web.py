@@ -9,12 +9,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from control_plane.access.service import attempts
 from control_plane.kit.auth import revoke_token
 from control_plane.kit.roles import Role
 from control_plane.review import service as review
 from control_plane.rollout import service as rollout
 from control_plane.rollout.schemas import RolloutItem
-from control_plane.web.session import COOKIE, MAX_FAILURES
+from control_plane.web.session import COOKIE
 from tests.browser.seed import EVIL, MODEL, Seeded, seed
 from tests.support.server import Server, open_server
 
@@ -202,8 +203,8 @@ async def test_login_leads_nowhere_else(empty: Site, way: str) -> None:
 
 async def test_failed_logins_must_wait(empty: Site) -> None:
     http = empty.server.http
-    answers = [(await http.post("/login", data={"token": f"x{i}"})).status_code for i in range(MAX_FAILURES + 2)]
-    assert answers == [401] * MAX_FAILURES + [429] * 2
+    answers = [(await http.post("/login", data={"token": f"x{i}"})).status_code for i in range(attempts.MOST + 2)]
+    assert answers == [401] * attempts.MOST + [429] * 2
     assert (await http.post("/login", data={"token": empty.server.tokens[Role.VIEWER]})).status_code == 429
 
 

@@ -12,16 +12,16 @@ import pytest
 
 from control_plane.access import service as access
 from control_plane.access.domain import IDLE, LONGEST, Way, lasts, password_fault
-from control_plane.access.service import Passwords
+from control_plane.access.service import Passwords, attempts
 from control_plane.access.service.sessions import MOST_SESSIONS
 from control_plane.audit import service as audit
 from control_plane.kit import clock
-from control_plane.kit.db import execute, rows
+from control_plane.kit.db import Database, execute, rows
 from control_plane.kit.roles import Role
-from control_plane.web.session import MAX_FAILURES, Throttle
 from tests.support.browsing import browser, form_token, signed_in
 from tests.support.cli import fleetloop
 from tests.support.live import serve
+from tests.support.rows import run
 from tests.support.server import Server
 
 GOOD, BETTER = "a horse and a battery", "nine lamps in the cold store"
@@ -114,17 +114,26 @@ async def test_what_cannot_be(server: Server) -> None:
 
 async def test_wrong_passwords_must_wait_by_address_and_by_name(server: Server) -> None:
     await _add(server)
-    for i in range(MAX_FAILURES):
+    for i in range(attempts.MOST):
         assert (await browser(server).post("/login", data={"name": "ada", "password": f"no{i}"})).status_code == 401
     refused = await browser(server).post("/login", data={"name": "ada", "password": GOOD})
     assert refused.status_code == 429
     assert "Wait" in refused.text
-    throttle, now = Throttle(), clock.now()
-    for i in range(MAX_FAILURES):
-        throttle.failed("name ada", now + timedelta(seconds=i))
-    assert not throttle.may_try("name ada", now + timedelta(seconds=30))
-    assert throttle.may_try("name bo", now)
-    assert throttle.may_try("name ada", now + timedelta(seconds=120))
+    await run(server, "update access_attempt set at = at - interval '61 seconds'")
+    assert (await browser(server).post("/login", data={"name": "ada", "password": GOOD})).status_code == 303
+
+
+async def test_attempts_count_for_all_processes_together_and_at_once(server: Server) -> None:
+    databases = [Database(server.context.settings.database_url or "") for _ in range(2)]
+    tries = [attempts.may_try(databases[i % 2], ("10.0.0.1", f"name n{i}")) for i in range(3 * attempts.MOST)]
+    assert sum(await asyncio.gather(*tries)) == attempts.MOST
+    assert not await attempts.may_try(databases[0], ("10.0.0.1",))
+    assert await attempts.may_try(databases[0], ("10.0.0.2",))
+    async with databases[1].transaction() as session:
+        await attempts.succeeded(session, ("10.0.0.1",))
+    assert await attempts.may_try(databases[0], ("10.0.0.1",)), "who was let in does not count"
+    for database in databases:
+        await database.close()
 
 
 async def test_an_unknown_name_is_told_the_same_and_as_late(server: Server) -> None:

@@ -1,5 +1,6 @@
 """Tokens, people, sessions, and a provider's word."""
 
+from control_plane.access.service.attempts import may_try, succeeded
 from control_plane.access.service.oidc import Provider, ProviderSettings, Refusal
 from control_plane.access.service.passwords import Passwords
 from control_plane.access.service.people import (
@@ -30,8 +31,10 @@ __all__ = [
     "get_person",
     "list_people",
     "list_tokens",
+    "may_try",
     "patch_person",
     "revoke_token",
     "sign_in",
+    "succeeded",
     "vouched",
 ]

@@ -12,7 +12,7 @@ from control_plane.access.service import Provider, Refusal
 from control_plane.kit import clock
 from control_plane.kit.auth import principal_of
 from control_plane.kit.errors import Conflict, Forbidden, NotFound, Unauthenticated
-from control_plane.kit.http import Request, Response
+from control_plane.kit.http import Request, Response, context_of
 from control_plane.web.edge import (
     SEE_OTHER,
     FormCall,
@@ -75,28 +75,28 @@ def _address(request: Request) -> str:
 
 
 async def _by_token(request: Request, token: str, following: str) -> Response:
-    throttle, address = desk_of(request).throttle, _address(request)
-    if not throttle.may_try(address, clock.now()):
+    database, keys = context_of(request).database, (_address(request),)
+    if not await access.may_try(database, keys):
         return sign_in_form(request, WAIT, following, 429)
     try:
         principal = await principal_of(request.state.session, token)
     except Unauthenticated:
-        throttle.failed(address, clock.now())
         return sign_in_form(request, WRONG_TOKEN, following, 401)
+    await access.succeeded(request.state.session, keys)
     return await admit(request, Way.TOKEN, principal.name, following)
 
 
 async def _by_password(request: Request, name: str, password: str, following: str) -> Response:
     """Check a password; both the address and the name must wait after too many wrong ones."""
     desk, keys = desk_of(request), (_address(request), f"name {name.lower()}")
-    if desk.passwords.busy or not all(desk.throttle.may_try(key, clock.now()) for key in keys):
+    database = context_of(request).database
+    if desk.passwords.busy or not await access.may_try(database, keys):
         return sign_in_form(request, WAIT, following, 429)
     known = await access.sign_in(request.state.session, desk.passwords, name, password[:MAX_PASSWORD])
     if known is None:
         log.warning("wrong password for %r from %s", name, keys[0])
-        for key in keys:
-            desk.throttle.failed(key, clock.now())
         return sign_in_form(request, WRONG_PASSWORD, following, 401)
+    await access.succeeded(request.state.session, keys)
     return await admit(request, Way.PASSWORD, known, following)
 
 

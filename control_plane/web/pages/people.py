@@ -3,7 +3,6 @@
 from control_plane.access import service as access
 from control_plane.access.domain import IDLE, LONGEST, MIN_PASSWORD, Way
 from control_plane.access.schemas import PersonCreate, PersonPatch
-from control_plane.kit import clock
 from control_plane.kit.errors import Invalid, TooMany
 from control_plane.kit.http import Response
 from control_plane.kit.roles import Role
@@ -26,14 +25,11 @@ async def change_password(call: FormCall) -> Response:
     new, name, desk = call.form.get("new", ""), call.principal.name, call.desk
     if new != call.form.get("again", ""):
         raise Invalid("the new password was not written twice the same way")
-    key = f"name {name.lower()}"
-    if not desk.throttle.may_try(key, clock.now()):
+    database, keys = call.context.database, (f"name {name.lower()}",)
+    if not await access.may_try(database, keys):
         raise TooMany("too many wrong passwords; wait a minute", 60)
-    try:
-        await access.change_own_password(call.session, desk.passwords, name, call.form.get("old", ""), new)
-    except access.WrongPassword:
-        desk.throttle.failed(key, clock.now())
-        raise
+    await access.change_own_password(call.session, desk.passwords, name, call.form.get("old", ""), new)
+    await access.succeeded(call.session, keys)
     return await admit(call.request, Way.PASSWORD, name, "/settings")
 
 
