@@ -69,7 +69,7 @@ def _configure(server: Server, folder: Path, port: int) -> None:
     (folder / "server.crt").write_bytes(chain)
     (folder / "device-ca.crt").write_text(authority.pem)
     text = CONF.read_text().replace("/etc/fleetloop/", f"{folder}/").replace("listen 8443", f"listen 127.0.0.1:{port}")
-    text = text.replace("/run/fleetloop/devices.sock", f"{folder}/devices.sock")
+    text = text.replace("/run/fleetloop-devices/devices.sock", f"{folder}/devices.sock")
     text, changed = re.subn(r"client_header_timeout \d+s", "client_header_timeout 1s", text)
     assert changed == 1
     (folder / "devices.conf").write_text(text)
