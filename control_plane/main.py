@@ -42,10 +42,11 @@ from control_plane.kit.listen import listen
 from control_plane.kit.metrics import Counted, say_build
 from control_plane.kit.metrics_port import MetricsApp, add_metrics_port, beat, database_ready
 from control_plane.kit.object_routes import object_routes
-from control_plane.kit.objects import LocalStore, ObjectStore, S3Settings, S3Store
+from control_plane.kit.objects import LocalStore
+from control_plane.kit.objects.opened import open_objects
 from control_plane.kit.observability import RequestIds, log_to_stderr
 from control_plane.kit.settings import Settings
-from control_plane.kit.signing import BesideSigner, Keyring, load_secret, load_signer
+from control_plane.kit.signing import BesideSigner, Keyring, load_signer
 from control_plane.kit.tls import Shortcuts
 from control_plane.lineage.api import api as lineage_api
 from control_plane.pipelines.api import api as pipelines_api
@@ -98,15 +99,6 @@ PEOPLE_NICENESS = 5
 """Of a process for people alone: on a busy machine, devices are answered first."""
 GARBAGE = 10_000, 20, 50
 """After how many objects the collector looks: a request makes some, and they are gone when it is answered."""
-
-
-def open_objects(settings: Settings) -> ObjectStore:
-    """Return the configured object store."""
-    where = settings.object_store
-    if where is not None and where.startswith("s3://"):
-        return S3Store(S3Settings(bucket=where.removeprefix("s3://"), endpoint=settings.s3_endpoint))
-    folder = Path(where) if where else settings.home / "objects"
-    return LocalStore(folder, load_secret(settings.keys, "object-urls.secret"))
 
 
 def open_context(settings: Settings, *, pool_size: int = 10) -> Context:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from control_plane.cli import approvals, connection, output, simulate, verify
 from control_plane.cli.answers import Answer
+from control_plane.cli.backups import backup
 from control_plane.cli.command import ContextName, TokenFile, Url, Verb
 from control_plane.cli.connection import Where
 from control_plane.cli.home import default_home
@@ -65,6 +66,7 @@ NOUNS = {
     "exposure": field.exposure,
     "gates": gates,
     "jobs": places.jobs,
+    "backup": backup,
     "keys": keys,
     "lineage": lineage.lineage,
     "models": registry.models,

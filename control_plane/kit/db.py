@@ -48,6 +48,13 @@ def async_url(url: str) -> str:
     return make_url(url).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
 
 
+def libpq_of(url: str) -> tuple[str, dict[str, str]]:
+    """Return the URL as PostgreSQL's own programs take it, without its password, and the environment with it."""
+    parsed = make_url(url).set(drivername="postgresql")
+    secret = {"PGPASSWORD": str(parsed.password)} if parsed.password else {}
+    return parsed._replace(password=None).render_as_string(hide_password=False), secret
+
+
 class Database:
     """An engine and its sessions."""
 
