@@ -97,7 +97,7 @@ async def see_and_compare(visit: Visit) -> None:
     await page.wait_for_url("**/models")
     await page.click("main tbody a[href^='/models/']")
     await page.click("text=Compare the newest two")
-    await page.wait_for_selector("h2:text-is('In simulation')")
+    await page.wait_for_selector("h2:text('In simulation: nominal')")
 
 
 async def halt_what_is_live(visit: Visit, rollout: str) -> None:
