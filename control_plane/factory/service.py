@@ -5,7 +5,16 @@ from datetime import timedelta
 from typing import Literal
 
 from control_plane.factory import store
-from control_plane.factory.domain import JobCost, JobState, Outcome, Profile, after_attempt, cost_of, may_start
+from control_plane.factory.domain import (
+    JobCost,
+    JobState,
+    KindCost,
+    Outcome,
+    Profile,
+    after_attempt,
+    cost_of,
+    may_start,
+)
 from control_plane.factory.models import Job
 from control_plane.factory.schemas import (
     AttemptCreate,
@@ -139,6 +148,16 @@ async def costs(
 ) -> list[JobCost]:
     """Return what jobs cost: those with these keys or subjects, and those of these kinds in these runs."""
     return [JobCost(**line) for line in await store.costs(session, keys, subjects, runs, kinds)]
+
+
+async def readers(session: Session, made: Sequence[str], read_by: Sequence[str]) -> set[tuple[str, str]]:
+    """Return (key, subject): which jobs on `made` wrote a file that a job on a subject of `read_by` read."""
+    return {(line["key"], line["subject"]) for line in await store.readers(session, made, read_by)}
+
+
+async def spent(session: Session, but: Sequence[str]) -> list[KindCost]:
+    """Return by kind what all jobs cost but those with some keys, the dearest kind first."""
+    return [KindCost(**line) for line in await store.spent(session, but)]
 
 
 async def _job(session: Session, key: str, *, lock: bool = False) -> Job:

@@ -265,6 +265,12 @@ class CostItem(Schema):
     energy_is_estimate: bool
 
 
+class OtherCost(CostItem):
+    """What is on no version's bill, such as the making of suites, which all versions share; the dearest kind first."""
+
+    kinds: list[str] = Field(default_factory=list)
+
+
 class PreventedItem(Schema):
     """Incidents that did not happen since a promotion, with a 95 % interval; below zero: that happened on top.
 
@@ -280,11 +286,12 @@ class PreventedItem(Schema):
 
 
 class VersionBill(Schema):
-    """What one version cost. `data` is shared by all versions that learned from it; `total` counts each job once.
+    """What one version cost. `data` is what its training read, which it may share; `total` counts each job once.
 
-    `gate`: the other versions' episodes that its gates weighed, and replays for people. `until_promoted` adds the
-    versions that were tried in vain since the promotion before. `per_prevented` is there only where the version has
-    certainly prevented incidents.
+    `gate`: the other versions' episodes that its gates weighed (of a job the share that was), and replays for people;
+    episodes that several gates weighed are in each of them. `until_promoted` is what it took until then and for its own
+    sake, and that of versions tried in vain since the promotion before. `per_prevented` is there only where the version
+    has certainly prevented incidents.
     """
 
     model: str
@@ -317,7 +324,11 @@ class ModelBill(Schema):
 
 
 class VersionLedger(Schema):
-    """Newest versions first; a model's 200 newest are counted."""
+    """Newest versions first; a model's 200 newest are counted.
+
+    `of_no_version`: all other jobs; with the models' totals it is the ledger's. None where one model was asked for.
+    """
 
     models: list[ModelBill]
     versions: list[VersionBill]
+    of_no_version: OtherCost | None = None

@@ -12,7 +12,7 @@ from control_plane.rollout.domain.assign import (
     stage_of,
     thresholds,
 )
-from control_plane.rollout.domain.bills import Bill, Sum, summed, way_of
+from control_plane.rollout.domain.bills import Bill, Sum, summed, way_of, whole
 from control_plane.rollout.domain.decide import decide
 from control_plane.rollout.domain.evidence import Evidence, SequentialTest, safe_ratios, weigh
 from control_plane.rollout.domain.explain import Reached, Told, explain_place, explain_rollout
@@ -143,6 +143,7 @@ __all__ = [
     "unit_of",
     "way_of",
     "weigh",
+    "whole",
     "window_closed",
     "without_override",
 ]
