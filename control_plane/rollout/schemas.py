@@ -113,17 +113,51 @@ class RolloutCreate(Schema):
 
 
 class RolloutPlan(Schema):
-    """Ask what a plan needs on these devices before it is started."""
+    """Ask what a plan needs on these devices before it is started, and of a `release` what speaks against it."""
 
     model: str
     device_classes: list[str] = Field(min_length=1, max_length=64)
     plan: PlanBody
     sites: list[str] | None = None
     power: float = Field(default=0.8, ge=0.5, le=0.99)
+    release: Sha256 | None = None
+
+
+class DoubtItem(Schema):
+    """A sentence about what speaks against a release; `rollout_id` where it is about an earlier rollout."""
+
+    words: str
+    rollout_id: str | None = None
+
+
+class DoubtsItem(Schema):
+    """A release and the chosen devices, before it goes out.
+
+    `refusing`: how many devices take no counter as low as `counter`; at least so many unless `all_counted`. `running`:
+    how many run its content already. `items` says it in words, with earlier rollouts of its content that were halted.
+    """
+
+    counter: int
+    devices: int
+    refusing: int
+    all_counted: bool
+    running: int
+    items: list[DoubtItem]
+
+
+class AmountItem(Schema):
+    """Canary exposure and how long it takes; None: no amount of driving is enough."""
+
+    exposure: float | None
+    days: float | None
 
 
 class StageNeedItem(Schema):
-    """What one stage needs to see a release with `ratio` times the events; None: no amount of driving is enough."""
+    """What one stage needs to decide on a release that is equal, or has `ratio` times the events; None: never enough.
+
+    `to_see` is for halting one with so many events. `to_prove` is for showing that an equal one is no worse, which is
+    the same for every ratio, and null where the stage need not. Both are null in forecasts kept from before.
+    """
 
     stage: int
     fraction: float
@@ -134,10 +168,15 @@ class StageNeedItem(Schema):
     days_needed: float | None
     can_decide: bool
     because: str
+    to_see: AmountItem | None = None
+    to_prove: AmountItem | None = None
 
 
 class ForecastItem(Schema):
-    """`known` is false where the fleet has no history to plan by; `frailty` is the variance between its devices."""
+    """`known` is false where the fleet has no history to plan by; `frailty` is the variance between its devices.
+
+    `doubts` is there if a release was asked about.
+    """
 
     known: bool
     can_decide: bool
@@ -147,6 +186,7 @@ class ForecastItem(Schema):
     events_per_exposure: float | None
     frailty: float
     needs: list[StageNeedItem]
+    doubts: DoubtsItem | None = None
 
 
 class RolloutWish(Schema):

@@ -301,3 +301,16 @@ async def promotions(session: Session, contents: Sequence[str]) -> Sequence[Roll
     """Return the rollouts by which contents became what devices run, oldest first."""
     query = select(RolloutRow).where(RolloutRow.phase == "done", RolloutRow.content_digest.in_(contents))
     return (await session.scalars(query.order_by(RolloutRow.finished_at, RolloutRow.id))).all()
+
+
+async def halted(session: Session, content: str) -> Sequence[Row]:
+    """Return (id, release, at, because) of rollouts of a content that had begun and were halted, the newest first."""
+    return await rows(
+        session,
+        """select r.id, r.release, d.at, d.because from rollout r
+           cross join lateral (select at, because from rollout_decision where rollout_id = r.id and phase = 'halting'
+                               order by number limit 1) d
+           where r.content_digest = :content and r.phase in ('halting', 'halted') and r.started_at is not null
+           order by r.id desc limit 5""",
+        content=content,
+    )

@@ -192,6 +192,43 @@ async def plan(session: Session, wanted: Filter, troubles: Sequence[str], sites:
     )
 
 
+async def running(
+    session: Session, content: str, device_classes: Sequence[str], sites: Sequence[str] | None, out: Sequence[str]
+) -> int:
+    """Count devices of a selection that run a content, without those of some healths."""
+    found = await row(
+        session,
+        """select coalesce(sum(devices), 0) as n from fleet_facet
+           where content = :content and device_class = any(cast(:classes as text[]))
+             and health <> all(cast(:out as text[]))
+             and (cast(:sites as text[]) is null or site = any(cast(:sites as text[])))""",
+        content=content,
+        classes=list(device_classes),
+        sites=None if sites is None else list(sites),
+        out=list(out),
+    )
+    return int(found["n"]) if found else 0
+
+
+async def floors_above(
+    session: Session, counter: int, device_classes: Sequence[str], sites: Sequence[str] | None
+) -> int:
+    """Count active devices of a selection that take no counter as low as this one; one more than the most is told."""
+    # Named only where it is asked for: a condition that may be none keeps the index from being used.
+    place = "" if sites is None else "and site = any(cast(:sites as text[]))"
+    found = await row(
+        session,
+        f"""select count(*) as n from (
+               select 1 from fleet_device where state = 'active' and counter_floor > :counter
+                  and device_class = any(cast(:classes as text[])) {place} limit :most) as above""",
+        counter=counter,
+        classes=list(device_classes),
+        most=COUNTED_MOST + 1,
+        **({} if sites is None else {"sites": list(sites)}),
+    )
+    return int(found["n"]) if found else 0
+
+
 async def serials(session: Session, device_ids: Collection[str]) -> dict[str, str]:
     query = "select id, serial from fleet_device where id = any(cast(:ids as text[]))"
     return {found["id"]: found["serial"] for found in await rows(session, query, ids=list(device_ids))}

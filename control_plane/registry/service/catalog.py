@@ -1,7 +1,7 @@
 """Register models and versions, cut releases, hand out artifacts."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -256,6 +256,11 @@ async def later_releases(session: Session, digest: str) -> list[ReleaseFacts]:
     if not found:
         raise NotFound(f"there is no release {digest}")
     return [ReleaseFacts(r.digest, len(r.manifest), r.counter, r.content_digest) for r in found]
+
+
+async def highest_counter(session: Session, device_classes: Sequence[str]) -> int:
+    """Return the highest counter of any release for any of these classes; 0 if there is none."""
+    return await store.highest_counter(session, device_classes)
 
 
 async def list_releases(session: Session, model: str | None = None) -> list[ReleaseItem]:

@@ -14,9 +14,11 @@ from control_plane.rollout.domain.assign import (
 )
 from control_plane.rollout.domain.bills import Bill, Sum, summed, way_of, whole
 from control_plane.rollout.domain.decide import decide
+from control_plane.rollout.domain.doubts import Chosen, Doubt, Halted, doubts_of
 from control_plane.rollout.domain.evidence import Evidence, SequentialTest, safe_ratios, weigh
 from control_plane.rollout.domain.explain import Reached, Told, explain_place, explain_rollout
 from control_plane.rollout.domain.ledger import Ledger
+from control_plane.rollout.domain.needs import NEED_NOTE, NeedLine, need_lines
 from control_plane.rollout.domain.orders import Live, Order, ReleaseRef, order_for
 from control_plane.rollout.domain.planner import FleetStratum, Forecast, StageNeed, plan_exposure
 from control_plane.rollout.domain.prevented import Compared, Driven, Prevented, prevented
@@ -67,6 +69,7 @@ __all__ = [
     "EVERYONE",
     "HARM_RATIOS",
     "HOLDING",
+    "NEED_NOTE",
     "NEXT",
     "OPEN",
     "SMALL_STRATUM",
@@ -75,20 +78,24 @@ __all__ = [
     "Arms",
     "AskPerson",
     "Bill",
+    "Chosen",
     "Compared",
     "Complete",
     "Control",
     "Decision",
     "Deployments",
+    "Doubt",
     "Driven",
     "Evidence",
     "FleetStratum",
     "Forecast",
     "Gravest",
+    "Halted",
     "History",
     "Increment",
     "Ledger",
     "Live",
+    "NeedLine",
     "Offer",
     "Order",
     "Phase",
@@ -118,6 +125,7 @@ __all__ = [
     "counted_in",
     "decide",
     "deployments_of",
+    "doubts_of",
     "due_back",
     "evidence_of",
     "explain_place",
@@ -125,6 +133,7 @@ __all__ = [
     "histories_of",
     "holding_of",
     "is_retry",
+    "need_lines",
     "order_for",
     "plan_exposure",
     "prevented",
