@@ -269,6 +269,12 @@ class DecisionItem(Schema):
 
 
 class DeploymentItem(Schema):
+    """One device's way through one rollout, as far as it is or was when the rollout ended.
+
+    `offered_content` is what the rollout brings, and what `qualification` was measured with; `active_content` is what
+    the device ran when it was last seen by the rollout, which after a way back is another.
+    """
+
     rollout_id: str
     device_id: str
     site: str
@@ -283,6 +289,7 @@ class DeploymentItem(Schema):
     standing: Standing
     attempts: int
     cell: str | None
+    offered_content: str | None = None
 
 
 class BaselineItem(Schema):

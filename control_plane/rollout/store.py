@@ -195,9 +195,15 @@ async def deployments(
     return (await session.scalars(query.order_by(Deployment.device_id).limit(limit))).all()
 
 
-async def device_history(session: Session, device_id: str, limit: int) -> Sequence[Deployment]:
-    query = select(Deployment).where(Deployment.device_id == device_id).order_by(Deployment.rollout_id.desc())
-    return (await session.scalars(query.limit(limit))).all()
+async def device_history(session: Session, device_id: str, limit: int) -> Sequence[tuple[Deployment, str]]:
+    """Return a device's newest deployments, each with the content that its rollout brings."""
+    query = (
+        select(Deployment, RolloutRow.content_digest)
+        .join(RolloutRow, RolloutRow.id == Deployment.rollout_id)
+        .where(Deployment.device_id == device_id)
+        .order_by(Deployment.rollout_id.desc())
+    )
+    return [(row[0], row[1]) for row in (await session.execute(query.limit(limit))).all()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,3 +320,9 @@ async def halted(session: Session, content: str) -> Sequence[Row]:
            order by r.id desc limit 5""",
         content=content,
     )
+
+
+async def taken_back(session: Session, release: str) -> str | None:
+    """Return the rollout that a release is the way back from, if it is one."""
+    found = await session.scalar(select(RolloutRow.id).where(RolloutRow.restore_release == release).limit(1))
+    return str(found) if found else None

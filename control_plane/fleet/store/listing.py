@@ -20,8 +20,9 @@ _COLUMNS = "device_id, serial, site, device_class, content, health, waiting"
 _FACETS = ", ".join(facet.value for facet in Facet)
 _SAME = 'd.id = found.device_id collate "default"'
 """The listing compares byte by byte and the device's row does not: its index is found only with its own order."""
-_SHOWN = """d.state, d.last_seen_at, d.enrolled_at, d.agent_version, d.deployment ->> 'phase' as phase,
-    d.deployment ->> 'reason' as reason, left(d.deployment ->> 'detail', 500) as detail"""
+_SHOWN = """d.state, d.active_counter, d.last_seen_at, d.enrolled_at, d.agent_version,
+    d.deployment ->> 'phase' as phase, d.deployment ->> 'reason' as reason,
+    left(d.deployment ->> 'detail', 500) as detail"""
 
 
 def where(wanted: Filter, *, counts: bool = False) -> tuple[str, dict[str, Any]]:
