@@ -36,7 +36,7 @@ def tell_forecast(found: ForecastItem) -> None:
     # With nobody left to compare with, nothing is to be seen.
     lines = need_lines([need.model_dump() for need in found.needs])
     longest = max((line.days or 0.0 for line in lines), default=0.0) or 1.0
-    header = ["stage", "devices", "control", "to", f"{unit} needed", "days", "", "decides"]
+    header = ["stage", "devices", "control", "to", f"{unit} needed", "days", "", "in time"]
     _print([_row(line, scale, longest) for line in lines], header)
     per_day, rate = found.exposure_per_day / scale, (found.events_per_exposure or 0.0) * scale
     say(f"this fleet drives {per_day:.4g} {unit} a day with {rate:.3g} incidents per {unit}; {found.because}")
@@ -66,7 +66,7 @@ def _row(line: NeedLine, scale: float, longest: float) -> list[str]:
         "∞" if exposure is None else f"{exposure / scale:.3g}",
         "∞" if days is None else f"{days:.2g}",
         bar,
-        "" if line.decides is None else "yes" if line.decides else "no",
+        "yes" if line.in_time else "no",
     ]
 
 

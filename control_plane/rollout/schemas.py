@@ -146,10 +146,11 @@ class DoubtsItem(Schema):
 
 
 class AmountItem(Schema):
-    """Canary exposure and how long it takes; None: no amount of driving is enough."""
+    """Canary exposure and how long it takes; None: no amount is enough. `in_time`: within the cap and the deadline."""
 
     exposure: float | None
     days: float | None
+    in_time: bool
 
 
 class StageNeedItem(Schema):

@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from control_plane.rollout.domain import NeedLine, amount_of, need_lines, time_of, unit_of
+from control_plane.rollout.domain import PROVES, NeedLine, amount_of, need_lines, time_of, unit_of
 from control_plane.web.charts import HALF, Whisker, whiskers
 
 DAY_S = 86_400.0
@@ -29,7 +29,7 @@ def needs_picture(forecast: Mapping[str, Any], stages: Sequence[Mapping[str, Any
             days / size,
             days / size,
             days / size,
-            "s0" if need.decides is None else "s2",
+            "s2" if need.words == PROVES else "s0",
             time_of(days),
             note=f"{need.canary_devices} canary devices",
         )

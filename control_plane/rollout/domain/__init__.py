@@ -18,7 +18,7 @@ from control_plane.rollout.domain.doubts import Chosen, Doubt, Halted, doubts_of
 from control_plane.rollout.domain.evidence import Evidence, SequentialTest, safe_ratios, weigh
 from control_plane.rollout.domain.explain import Reached, Told, explain_place, explain_rollout
 from control_plane.rollout.domain.ledger import Ledger
-from control_plane.rollout.domain.needs import NEED_NOTE, NeedLine, need_lines
+from control_plane.rollout.domain.needs import NEED_NOTE, PROVES, NeedLine, need_lines
 from control_plane.rollout.domain.orders import Live, Order, ReleaseRef, order_for
 from control_plane.rollout.domain.planner import FleetStratum, Forecast, StageNeed, plan_exposure
 from control_plane.rollout.domain.prevented import Compared, Driven, Prevented, prevented
@@ -72,6 +72,7 @@ __all__ = [
     "NEED_NOTE",
     "NEXT",
     "OPEN",
+    "PROVES",
     "SMALL_STRATUM",
     "Action",
     "ArmSpread",

@@ -142,8 +142,8 @@ def _item(
                 days_needed=_finite(need.days_needed),
                 can_decide=need.can_decide,
                 because=need.because,
-                to_see=_amount(need, need.to_see),
-                to_prove=None if need.to_prove is None else _amount(need, need.to_prove),
+                to_see=_amount(plan, need, need.to_see),
+                to_prove=None if need.to_prove is None else _amount(plan, need, need.to_prove),
             )
             for ratio, each in found.items()
             for need in each.stages
@@ -151,8 +151,10 @@ def _item(
     )
 
 
-def _amount(need: StageNeed, exposure: float) -> AmountItem:
-    return AmountItem(exposure=_finite(exposure), days=_finite(need.days(exposure)))
+def _amount(plan: Plan, need: StageNeed, exposure: float) -> AmountItem:
+    stage, days = plan.stages[need.stage], need.days(exposure)
+    in_time = exposure <= stage.max_exposure and days * DAY.total_seconds() <= stage.deadline_s
+    return AmountItem(exposure=_finite(exposure), days=_finite(days), in_time=in_time)
 
 
 def _finite(number: float) -> float | None:

@@ -33,20 +33,24 @@ def item(stage: int, ratio: float, **more: object) -> dict[str, object]:
 
 
 def test_the_stage_comes_first_and_then_each_effect() -> None:
-    proof = {"exposure": 18.0, "days": 2.0}
-    needs = [item(0, ratio, to_see={"exposure": 9 / ratio, "days": 1.0}, to_prove=proof) for ratio in (3.0, 1.5)]
-    later = item(1, 2.0, to_see={"exposure": None, "days": None}, to_prove=None, can_decide=False)
-    last = item(2, 2.0, control_devices=0, to_see={"exposure": None, "days": None}, to_prove=None)
+    proof = {"exposure": 18.0, "days": 2.0, "in_time": True}
+    never = {"exposure": None, "days": None, "in_time": False}
+    needs = [
+        item(0, ratio, to_see={"exposure": 9 / ratio, "days": 1.0, "in_time": ratio > 2}, to_prove=proof)
+        for ratio in (3.0, 1.5)
+    ]
+    later = item(1, 2.0, to_see=never, to_prove=None)
+    last = item(2, 2.0, control_devices=0, to_see=never, to_prove=None)
     lines = need_lines([*needs, later, last])
-    assert [(line.words, line.exposure, line.decides) for line in lines] == [
-        ("be shown no worse", 18.0, True),
-        ("see 1.5 times", 6.0, None),
-        ("see 3 times", 3.0, None),
-        ("drive its least", 18.0, False),
-        ("see 2 times", None, None),
+    assert [(line.words, line.exposure, line.in_time) for line in lines] == [
+        ("show no worse", 18.0, True),
+        ("see 1.5 times", 6.0, False),
+        ("see 3 times", 3.0, True),
+        ("drive its least", 18.0, True),
+        ("see 2 times", None, False),
     ]
 
 
 def test_a_forecast_kept_from_before_says_that_its_number_is_for_both() -> None:
     [line] = need_lines([item(0, 2.0)])
-    assert (line.words, line.exposure, line.decides) == ("decide on 2 times", 18.0, True)
+    assert (line.words, line.exposure, line.in_time) == ("decide on 2 times", 18.0, True)
