@@ -1,5 +1,6 @@
 """What a plan needs, drawn and told: how long its stages take to see harm, and to show that there is none."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ from control_plane.rollout.domain import PROVES, NeedLine, amount_of, need_lines
 from control_plane.web.charts import HALF, Whisker, whiskers
 
 DAY_S = 86_400.0
+SHORT = re.compile("^(show|drive|decide on) ")
+"""What a label has no room for."""
 
 
 def needs_of(forecast: Mapping[str, Any]) -> list[NeedLine]:
@@ -25,7 +28,7 @@ def needs_picture(forecast: Mapping[str, Any], stages: Sequence[Mapping[str, Any
     size, unit = unit_of(max([*deadlines, *(days for _, days in needs)]))
     items = [
         Whisker(
-            f"stage {need.stage + 1}, {need.words}",
+            f"stage {need.stage + 1}, {SHORT.sub('', need.words)}",
             days / size,
             days / size,
             days / size,
