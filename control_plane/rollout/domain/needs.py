@@ -7,8 +7,8 @@ from typing import Any
 PROVES, DRIVES, SEES, DECIDES = "show no worse", "drive its least", "see {:g} times", "decide on {:g} times"
 NEED_NOTE = (
     "To show an equal release no worse takes the same whatever effect one asks about, and is usually what a stage "
-    "waits for. A release that is worse is halted once the evidence is there: about when its line says, by chance or for "
-    "a larger effect much earlier."
+    "waits for. A release that is worse is halted once the evidence is there: about when its line says, by chance or "
+    "for a larger effect much earlier."
 )
 
 
