@@ -6,7 +6,8 @@ from rich.text import Text
 from typer import BadParameter
 
 from control_plane.cli.output import console, plain, printable, say
-from control_plane.rollout.schemas import ForecastItem, StageNeedItem, WindowBody, read_window
+from control_plane.rollout.domain import NEED_NOTE, NeedLine, need_lines
+from control_plane.rollout.schemas import ForecastItem, WindowBody, read_window
 
 UNITS = {"distance_m": (1000.0, "km"), "duration_s": (3600.0, "h")}
 WIDTH = 12
@@ -25,18 +26,21 @@ def read_fractions(text: str) -> list[float]:
 
 
 def tell_forecast(found: ForecastItem) -> None:
-    """Print a forecast: a line for each stage and effect, with a bar for the days it takes."""
+    """Print what speaks against a release, and a forecast: lines for each stage, with bars for the days."""
+    for doubt in found.doubts.items if found.doubts else ():
+        say(f"warning: {doubt.words}{f' ({doubt.rollout_id})' if doubt.rollout_id else ''}")
     if not found.known:
         say(found.because)
         return
     scale, unit = UNITS[found.unit]
-    longest = max((need.days_needed or 0.0 for need in found.needs), default=0.0) or 1.0
     # With nobody left to compare with, nothing is to be seen.
-    needs = sorted((need for need in found.needs if need.control_devices), key=lambda need: (need.stage, need.ratio))
-    header = ["stage", "devices", "control", "to see", f"{unit} needed", "days", "", "decides"]
-    _print([_row(need, scale, longest) for need in needs], header)
+    lines = need_lines([need.model_dump() for need in found.needs])
+    longest = max((line.days or 0.0 for line in lines), default=0.0) or 1.0
+    header = ["stage", "devices", "control", "to", f"{unit} needed", "days", "", "in time"]
+    _print([_row(line, scale, longest) for line in lines], header)
     per_day, rate = found.exposure_per_day / scale, (found.events_per_exposure or 0.0) * scale
     say(f"this fleet drives {per_day:.4g} {unit} a day with {rate:.3g} incidents per {unit}; {found.because}")
+    say(NEED_NOTE)
 
 
 def _print(rows: list[list[str]], header: list[str]) -> None:
@@ -51,18 +55,18 @@ def _print(rows: list[list[str]], header: list[str]) -> None:
     console.print(table)
 
 
-def _row(need: StageNeedItem, scale: float, longest: float) -> list[str]:
-    days, exposure = need.days_needed, need.exposure_needed
+def _row(line: NeedLine, scale: float, longest: float) -> list[str]:
+    days, exposure = line.days, line.exposure
     bar = "never" if days is None else "█" * round(WIDTH * days / longest) or "▏"
     return [
-        f"{need.stage + 1} ({need.fraction:.0%})",
-        str(need.canary_devices),
-        str(need.control_devices),
-        f"{need.ratio:g}x",
+        f"{line.stage + 1} ({line.fraction:.0%})",
+        str(line.canary_devices),
+        str(line.control_devices),
+        line.words,
         "∞" if exposure is None else f"{exposure / scale:.3g}",
         "∞" if days is None else f"{days:.2g}",
         bar,
-        "yes" if need.can_decide else "no",
+        "yes" if line.in_time else "no",
     ]
 
 

@@ -210,6 +210,8 @@ class FlipItem(Schema):
 class GateItem(Schema):
     """`attempt` counts versions of this model that were put before the gate, `looks` candidates by suite digest.
 
+    A look is a gate that named the suite; one that was decided early may have had no result there (`evidence.results`).
+
     `evidence_sha256` names the file in the object store that holds all that decided; "" for gates from before.
     """
 

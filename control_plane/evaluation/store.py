@@ -224,27 +224,40 @@ async def newest_suites(session: Session, model: str) -> Sequence[Suite]:
     return (await session.scalars(query.ext(distinct_on(Suite.name)))).all()
 
 
-async def simulated(session: Session, contents: Sequence[str], evaluations: Sequence[str]) -> Sequence[Row]:
-    """Return (evaluation_id, content_digest, run_id, job_key, episodes) of contents, and of evaluations by id."""
+async def simulated(session: Session, contents: Sequence[str]) -> Sequence[Row]:
+    """Return (evaluation_id, content_digest, run_id, job_key, episodes) of what was simulated with some contents."""
     return await rows(
         session,
         """select e.id as evaluation_id, e.content_digest, e.run_id, c.job_key, count(*) as episodes
            from evaluation e join evaluation_case c on c.evaluation_id = e.id
-           where e.content_digest = any(cast(:contents as text[])) or e.id = any(cast(:evaluations as text[]))
-           group by 1, 2, 3, 4 order by 1, 4""",
+           where e.content_digest = any(cast(:contents as text[])) group by 1, 2, 3, 4 order by 1, 4""",
         contents=list(contents),
-        evaluations=list(evaluations),
     )
 
 
 async def weighed(session: Session, candidates: Sequence[str]) -> Sequence[Row]:
-    """Return (candidate, evaluation_id) of what the gates of candidates weighed."""
+    """Return what other versions' simulations gates of candidates weighed, by job.
+
+    Lines are (candidate, evaluation_id, content_digest, run_id, job_key, episodes, used). `used` are the episodes whose
+    scenario has a result of the candidate too: a gate compares pairs.
+    """
     return await rows(
         session,
-        """select distinct g.candidate, used.id as evaluation_id
-           from evaluation_gate g cross join lateral jsonb_array_elements_text(
-               case when jsonb_typeof(g.evidence -> 'evaluations') = 'array' then g.evidence -> 'evaluations'
-                    else '[]' end) as used (id)
-           where g.candidate = any(cast(:candidates as text[])) order by 1, 2""",
+        """with read as (
+               select distinct g.candidate, used.id
+               from evaluation_gate g cross join lateral jsonb_array_elements_text(
+                   case when jsonb_typeof(g.evidence -> 'evaluations') = 'array' then g.evidence -> 'evaluations'
+                        else '[]' end) as used (id)
+               where g.candidate = any(cast(:candidates as text[]))),
+           own as (
+               select distinct read.candidate, e.suite, c.scenario
+               from read join evaluation e on e.id = read.id and e.content_digest = read.candidate
+                         join evaluation_case c on c.evaluation_id = e.id)
+           select read.candidate, e.id as evaluation_id, e.content_digest, e.run_id, c.job_key,
+                  count(*) as episodes, count(own.scenario) as used
+           from read join evaluation e on e.id = read.id and e.content_digest <> read.candidate
+                     join evaluation_case c on c.evaluation_id = e.id
+                left join own on own.candidate = read.candidate and own.suite = e.suite and own.scenario = c.scenario
+           group by 1, 2, 3, 4, 5 order by 1, 2, 5""",
         candidates=list(candidates),
     )

@@ -105,11 +105,38 @@ async def costs(
     """Return the costs of jobs by their keys, by their subjects, and of some kinds by their runs."""
     return await rows(
         session,
-        """select key, kind, run_id, subject, usd, energy_j, energy_is_estimate from factory_job
+        """select key, kind, run_id, subject, usd, energy_j, energy_is_estimate, created_at as asked_at from factory_job
            where key = any(cast(:keys as text[])) or subject = any(cast(:subjects as text[]))
               or (run_id = any(cast(:runs as text[])) and kind = any(cast(:kinds as text[])))""",
         keys=list(keys),
         subjects=list(subjects),
         runs=list(runs),
         kinds=list(kinds),
+    )
+
+
+async def readers(session: Session, made: Sequence[str], read_by: Sequence[str]) -> Sequence[Row]:
+    """Return (key, subject): jobs on `made` of which a job on the subject, one of `read_by`, read a file."""
+    return await rows(
+        session,
+        """select distinct m.key, r.subject
+           from factory_job r cross join lateral jsonb_each(r.spec -> 'inputs') as took (path, file)
+           join (select j.key, gave.file ->> 'sha256' as sha256
+                 from factory_job j cross join lateral jsonb_each(
+                     case when jsonb_typeof(j.outputs) = 'object' then j.outputs else '{}' end) as gave (path, file)
+                 where j.subject = any(cast(:made as text[]))) m on m.sha256 = took.file ->> 'sha256'
+           where r.subject = any(cast(:read_by as text[])) order by 1, 2""",
+        made=list(made),
+        read_by=list(read_by),
+    )
+
+
+async def spent(session: Session, but: Sequence[str]) -> Sequence[Row]:
+    """Return what all jobs cost but those with some keys, by kind, the dearest first."""
+    return await rows(
+        session,
+        """select kind, count(*) as jobs, sum(usd) as usd, sum(energy_j) as energy_j,
+                  bool_or(energy_is_estimate) as energy_is_estimate
+           from factory_job where key <> all(cast(:but as text[])) group by kind order by sum(usd) desc, kind""",
+        but=list(but),
     )

@@ -34,7 +34,12 @@ class EnrolmentToken(Base):
 
 class Device(Base):
     __tablename__ = "fleet_device"
-    __table_args__ = (Index("ix_fleet_device_stratum", "device_class", "site"),)
+    __table_args__ = (
+        Index("ix_fleet_device_stratum", "device_class", "site"),
+        Index(
+            "ix_fleet_device_floor", "device_class", "site", "counter_floor", postgresql_where=text("state = 'active'")
+        ),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     serial: Mapped[str] = mapped_column(unique=True)

@@ -152,6 +152,7 @@ class ListedDevice(Schema):
     phase: str | None
     reason: str | None
     detail: str | None
+    active_counter: int | None = None
 
 
 class ListPage(Schema):

@@ -86,6 +86,12 @@ class ReleaseCreate(Schema):
 
 
 class ReleaseItem(Schema):
+    """`signed_by`: whose keys have approved it, which is what devices count; `waits_for` says what they still miss.
+
+    `approved_by` are the answers to the question of `review_state`, which is asked of no way back: whoever signs for a
+    release signs for its way back with it.
+    """
+
     digest: str
     model: str
     version: int
@@ -97,6 +103,7 @@ class ReleaseItem(Schema):
     approvals_needed: int
     approved_by: list[str]
     review_state: str | None
+    signed_by: list[str] = Field(default_factory=list)
     way_back_of: str | None = None
     published_revision: int | None = None
     waits_for: str = ""

@@ -113,17 +113,52 @@ class RolloutCreate(Schema):
 
 
 class RolloutPlan(Schema):
-    """Ask what a plan needs on these devices before it is started."""
+    """Ask what a plan needs on these devices before it is started, and of a `release` what speaks against it."""
 
     model: str
     device_classes: list[str] = Field(min_length=1, max_length=64)
     plan: PlanBody
     sites: list[str] | None = None
     power: float = Field(default=0.8, ge=0.5, le=0.99)
+    release: Sha256 | None = None
+
+
+class DoubtItem(Schema):
+    """A sentence about what speaks against a release; `rollout_id` where it is about an earlier rollout."""
+
+    words: str
+    rollout_id: str | None = None
+
+
+class DoubtsItem(Schema):
+    """A release and the chosen devices, before it goes out.
+
+    `refusing`: how many devices take no counter as low as `counter`; at least so many unless `all_counted`. `running`:
+    how many run its content already. `items` says it in words, with earlier rollouts of its content that were halted.
+    """
+
+    counter: int
+    devices: int
+    refusing: int
+    all_counted: bool
+    running: int
+    items: list[DoubtItem]
+
+
+class AmountItem(Schema):
+    """Canary exposure and how long it takes; None: no amount is enough. `in_time`: within the cap and the deadline."""
+
+    exposure: float | None
+    days: float | None
+    in_time: bool
 
 
 class StageNeedItem(Schema):
-    """What one stage needs to see a release with `ratio` times the events; None: no amount of driving is enough."""
+    """What one stage needs to decide on a release that is equal, or has `ratio` times the events; None: never enough.
+
+    `to_see` is for halting one with so many events. `to_prove` is for showing that an equal one is no worse, which is
+    the same for every ratio, and null where the stage need not. Both are null in forecasts kept from before.
+    """
 
     stage: int
     fraction: float
@@ -134,10 +169,15 @@ class StageNeedItem(Schema):
     days_needed: float | None
     can_decide: bool
     because: str
+    to_see: AmountItem | None = None
+    to_prove: AmountItem | None = None
 
 
 class ForecastItem(Schema):
-    """`known` is false where the fleet has no history to plan by; `frailty` is the variance between its devices."""
+    """`known` is false where the fleet has no history to plan by; `frailty` is the variance between its devices.
+
+    `doubts` is there if a release was asked about.
+    """
 
     known: bool
     can_decide: bool
@@ -147,6 +187,7 @@ class ForecastItem(Schema):
     events_per_exposure: float | None
     frailty: float
     needs: list[StageNeedItem]
+    doubts: DoubtsItem | None = None
 
 
 class RolloutWish(Schema):
@@ -229,6 +270,12 @@ class DecisionItem(Schema):
 
 
 class DeploymentItem(Schema):
+    """One device's way through one rollout, as far as it is or was when the rollout ended.
+
+    `offered_content` is what the rollout brings, and what `qualification` was measured with; `active_content` is what
+    the device ran when it was last seen by the rollout, which after a way back is another.
+    """
+
     rollout_id: str
     device_id: str
     site: str
@@ -243,6 +290,7 @@ class DeploymentItem(Schema):
     standing: Standing
     attempts: int
     cell: str | None
+    offered_content: str | None = None
 
 
 class BaselineItem(Schema):
@@ -265,6 +313,12 @@ class CostItem(Schema):
     energy_is_estimate: bool
 
 
+class OtherCost(CostItem):
+    """What is on no version's bill, such as the making of suites, which all versions share; the dearest kind first."""
+
+    kinds: list[str] = Field(default_factory=list)
+
+
 class PreventedItem(Schema):
     """Incidents that did not happen since a promotion, with a 95 % interval; below zero: that happened on top.
 
@@ -280,11 +334,12 @@ class PreventedItem(Schema):
 
 
 class VersionBill(Schema):
-    """What one version cost. `data` is shared by all versions that learned from it; `total` counts each job once.
+    """What one version cost. `data` is what its training read, which it may share; `total` counts each job once.
 
-    `gate`: the other versions' episodes that its gates weighed, and replays for people. `until_promoted` adds the
-    versions that were tried in vain since the promotion before. `per_prevented` is there only where the version has
-    certainly prevented incidents.
+    `gate`: the other versions' episodes that its gates weighed (of a job the share that was), and replays for people;
+    episodes that several gates weighed are in each of them. `until_promoted` is what it took until then and for its own
+    sake, and that of versions tried in vain since the promotion before. `per_prevented` is there only where the version
+    has certainly prevented incidents.
     """
 
     model: str
@@ -317,7 +372,11 @@ class ModelBill(Schema):
 
 
 class VersionLedger(Schema):
-    """Newest versions first; a model's 200 newest are counted."""
+    """Newest versions first; a model's 200 newest are counted.
+
+    `of_no_version`: all other jobs; with the models' totals it is the ledger's. None where one model was asked for.
+    """
 
     models: list[ModelBill]
     versions: list[VersionBill]
+    of_no_version: OtherCost | None = None

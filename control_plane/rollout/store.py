@@ -195,9 +195,15 @@ async def deployments(
     return (await session.scalars(query.order_by(Deployment.device_id).limit(limit))).all()
 
 
-async def device_history(session: Session, device_id: str, limit: int) -> Sequence[Deployment]:
-    query = select(Deployment).where(Deployment.device_id == device_id).order_by(Deployment.rollout_id.desc())
-    return (await session.scalars(query.limit(limit))).all()
+async def device_history(session: Session, device_id: str, limit: int) -> Sequence[tuple[Deployment, str]]:
+    """Return a device's newest deployments, each with the content that its rollout brings."""
+    query = (
+        select(Deployment, RolloutRow.content_digest)
+        .join(RolloutRow, RolloutRow.id == Deployment.rollout_id)
+        .where(Deployment.device_id == device_id)
+        .order_by(Deployment.rollout_id.desc())
+    )
+    return [(row[0], row[1]) for row in (await session.execute(query.limit(limit))).all()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,3 +307,22 @@ async def promotions(session: Session, contents: Sequence[str]) -> Sequence[Roll
     """Return the rollouts by which contents became what devices run, oldest first."""
     query = select(RolloutRow).where(RolloutRow.phase == "done", RolloutRow.content_digest.in_(contents))
     return (await session.scalars(query.order_by(RolloutRow.finished_at, RolloutRow.id))).all()
+
+
+async def halted(session: Session, content: str) -> Sequence[Row]:
+    """Return (id, release, at, because) of rollouts of a content that had begun and were halted, the newest first."""
+    return await rows(
+        session,
+        """select r.id, r.release, d.at, d.because from rollout r
+           cross join lateral (select at, because from rollout_decision where rollout_id = r.id and phase = 'halting'
+                               order by number limit 1) d
+           where r.content_digest = :content and r.phase in ('halting', 'halted') and r.started_at is not null
+           order by r.id desc limit 5""",
+        content=content,
+    )
+
+
+async def taken_back(session: Session, release: str) -> str | None:
+    """Return the rollout that a release is the way back from, if it is one."""
+    found = await session.scalar(select(RolloutRow.id).where(RolloutRow.restore_release == release).limit(1))
+    return str(found) if found else None

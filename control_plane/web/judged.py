@@ -37,6 +37,17 @@ def levels(needed: Mapping[str, float]) -> list[dict[str, Any]]:
     return [{"y": value, "words": f"{', '.join(names)}: {value:.3g} decides"} for value, names in sorted(whose.items())]
 
 
+def looked(candidates: int, results: Sequence[int] | None) -> str:
+    """Say how many candidates' gates had a suite before them; `results`: how many this candidate and its champion had.
+
+    A gate that is decided early has named suites of which it saw nothing.
+    """
+    number = "1 candidate" if candidates == 1 else f"{candidates:,} candidates"
+    if results and not results[0]:
+        return f"named in the gates of {number}, this one included, which was decided without a result of its own there"
+    return f"{number}, this one included"
+
+
 def unit_of(figure: str) -> str:
     """Return what a figure of a part counts, "" where it is no count."""
     return "independent situations" if figure.endswith("_decided_after") else UNITS.get(figure, "")

@@ -1,5 +1,6 @@
 """What versions cost and prevented, over a seeded installation whose figures are made round, and worked out by hand."""
 
+import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -25,8 +26,9 @@ async def job(session: Session, key: str, kind: str, usd: float, subject: str = 
     await execute(
         session,
         """insert into factory_job (key, kind, cluster, run_id, subject, spec, state, attempt, progress, note,
-               wall_s, cpu_s, gpu_s, usd, energy_j, energy_is_estimate)
-           values (:key, :kind, 'local', :run, :subject, '{}', 'done', 1, 1, '', 1, 1, 0, :usd, :joules, false)""",
+               wall_s, cpu_s, gpu_s, usd, energy_j, energy_is_estimate, created_at)
+           values (:key, :kind, 'local', :run, :subject, '{}', 'done', 1, 1, '', 1, 1, 0, :usd, :joules, false,
+               now() - interval '2 hours')""",
         key=key, kind=kind, subject=subject, run=run, usd=usd, joules=usd * 1000,
     )  # fmt: skip
 
@@ -110,6 +112,72 @@ async def test_costs_and_prevented_incidents_by_hand(site: tuple[Server, Seeded]
     assert model["per_promoted"]["usd"] == pytest.approx(model["total"]["usd"] / len(first))
     assert (await server.ok("GET", f"/ledger/versions?model={MODEL}"))["models"] == [model]
     assert (await server.call("GET", "/ledger/versions?model=none")).status_code == 404
+
+
+def files(**shas: str) -> str:
+    return json.dumps({path: {"sha256": sha, "size_bytes": 1} for path, sha in shas.items()})
+
+
+async def test_a_version_pays_for_what_was_spent_on_it_and_for_no_later_run(site: tuple[Server, Seeded]) -> None:
+    """v3 learned from what relabel-3 wrote; a later run relabelled the same dataset and drove v3 as champion."""
+    server, made = site
+    await make_round(server, made, (4, 4))
+    v3 = made.versions[2]
+    async with server.context.database.transaction() as session:
+        await execute(
+            session,
+            "update factory_job set spec = jsonb_build_object('inputs', cast(:i as jsonb)), run_id = 'run-3' "
+            "where key = 'train-3'",
+            i=files(frames="aa"),
+        )
+        await job(session, "relabel-3", "relabel", 100.0, v3.dataset or "")
+        await execute(session, "update factory_job set outputs = :o where key = 'relabel-3'", o=files(out="aa"))
+        await job(session, "relabel-later", "relabel", 1000.0, v3.dataset or "", "run-later")
+        await job(session, "sim-later", "simulate", 7.0, "", "run-later")
+        await job(session, "suites", "scenarios", 0.5)
+        await execute(
+            session,
+            "update evaluation_case set job_key = 'sim-later' where scenario = (select min(scenario) from "
+            "evaluation_case) and evaluation_id in (select id from evaluation where content_digest = :v3)",
+            v3=v3.content_digest,
+        )
+        await execute(session, "update factory_job set created_at = now() where run_id = 'run-later'")
+    found = await server.ok("GET", "/ledger/versions")
+    [third] = [line for line in found["versions"] if line["version"] == 3]
+    assert third["data"]["usd"] == 100.0
+    until, total = third["until_promoted"]["usd"], third["total"]["usd"]
+    assert total == pytest.approx(100 + 20 + third["simulation"]["usd"] + third["gate"]["usd"])
+    second = next(line for line in found["versions"] if line["version"] == 2)
+    in_vain = 0.0 if second["promoted_at"] else 10.0 + second["simulation"]["usd"]
+    assert until == pytest.approx(total - 7.0 + in_vain)
+    # The ledger is the models' totals and what served no single version.
+    whole = sum(line["usd"] for line in (await server.ok("GET", "/ledger"))["lines"])
+    rest = found["of_no_version"]
+    assert rest["usd"] == pytest.approx(1000.5)
+    assert rest["kinds"] == ["relabel", "scenarios"]
+    assert sum(model["total"]["usd"] for model in found["models"]) + rest["usd"] == pytest.approx(whole)
+    assert (await server.ok("GET", f"/ledger/versions?model={MODEL}"))["of_no_version"] is None
+    page = (await (await Site(server, made).browser(Role.VIEWER)).get("/ledger")).text
+    assert "of no version: relabel, scenarios" in page
+
+
+async def test_a_gate_is_charged_the_share_of_the_episodes_it_paired(site: tuple[Server, Seeded]) -> None:
+    """v3's gate read 300 + 60 episodes of v1; with results of v3 in a third of the scenarios it used a third."""
+    server, made = site
+    await make_round(server, made, (4, 4))
+    v3 = made.versions[2].content_digest
+    async with server.context.database.transaction() as session:
+        await execute(
+            session,
+            """delete from evaluation_case c using evaluation e where c.evaluation_id = e.id and e.content_digest = :v3
+               and c.scenario not in (select scenario from (select scenario, row_number() over (partition by
+                   evaluation_id order by scenario) as n from evaluation_case) s where n % 3 = 0)""",
+            v3=v3,
+        )
+    lines = {line["version"]: line for line in (await server.ok("GET", "/ledger/versions"))["versions"]}
+    assert lines[3]["gate"]["jobs"] == 2
+    assert lines[3]["gate"]["usd"] == pytest.approx(2 / 3)
+    assert lines[2]["gate"]["usd"] == pytest.approx(2.0)
 
 
 async def test_what_is_not_told_apart_from_none_is_an_interval_and_no_number(site: tuple[Server, Seeded]) -> None:

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import BaseModel
 
-from control_plane.rollout.schemas import CostItem, ModelBill, PreventedItem, VersionBill
+from control_plane.rollout.schemas import CostItem, ModelBill, OtherCost, PreventedItem, VersionBill, VersionLedger
 
 
 class BillLine(BaseModel):
@@ -67,6 +67,26 @@ class ModelBillLine(BaseModel):
             usd_per_1000_episodes=_usd(bill.per_1000_episodes),
             usd_per_promoted=_usd(bill.per_promoted),
         )
+
+    @classmethod
+    def rest(cls, other: OtherCost) -> Self:
+        """Return the line of what is on no version's bill."""
+        return cls(
+            model="(of no version)",
+            versions=0,
+            promoted=0,
+            episodes=0,
+            usd=other.usd,
+            energy_j=other.energy_j,
+            usd_per_1000_episodes=None,
+            usd_per_promoted=None,
+        )
+
+
+def model_lines(found: VersionLedger) -> list[ModelBillLine]:
+    """Return a line for each model, and one for what is on no version's bill, so that they add up to the ledger."""
+    rest = found.of_no_version
+    return [*map(ModelBillLine.of, found.models), *([ModelBillLine.rest(rest)] if rest and rest.jobs else [])]
 
 
 def in_words(prevented: PreventedItem | None) -> str:

@@ -126,13 +126,16 @@ def plan_rollout(
     days: Annotated[float, typer.Option(help="deadline of each stage, in days")] = 7,
     margin: Annotated[float, typer.Option(help="the rate may be at most 1 + margin times control's")] = 1.0,
     power: Annotated[float, typer.Option(min=0.5, max=0.99, help="how sure to be")] = 0.8,
+    release: Annotated[
+        str | None, typer.Option(help="warn of what speaks against this release", autocompletion=completion.releases)
+    ] = None,
 ) -> Answer:
     """Say what a plan needs on this fleet, by its own rates, to see 1.5, 2 and 3 times the events.
 
     For example: fleetloop rollouts plan warehouse-amr-drive --device-class sim-amr --stages 0.25,1.0
     """
     body = PlanBody(stages=stage_bodies(read_fractions(stages), max_exposure, days), margin=margin)
-    asked = RolloutPlan(model=model, device_classes=device_class, plan=body, sites=site, power=power)
+    asked = RolloutPlan(model=model, device_classes=device_class, plan=body, sites=site, power=power, release=release)
     found = client("viewer").plan_rollout(asked)
     return Report([found], lambda: tell_forecast(found))
 
@@ -183,7 +186,13 @@ def create_rollout(
 def _forecast(body: RolloutCreate) -> Report:
     c = client("viewer")
     release = c.get_release(body.release)
-    asked = RolloutPlan(model=release.model, device_classes=release.device_classes, plan=body.plan, sites=body.sites)
+    asked = RolloutPlan(
+        model=release.model,
+        device_classes=release.device_classes,
+        plan=body.plan,
+        sites=body.sites,
+        release=release.digest,
+    )
     found = c.plan_rollout(asked)
     return Report([found], lambda: tell_forecast(found))
 

@@ -10,7 +10,7 @@ from control_plane.cli.answers import Answer, Change, Items, One
 from control_plane.cli.command import Noun, Verb
 from control_plane.cli.connection import client
 from control_plane.cli.nouns import views
-from control_plane.cli.nouns.bills import BillLine, ModelBillLine
+from control_plane.cli.nouns.bills import BillLine, model_lines
 from control_plane.cli.output import for_people
 from control_plane.cli.progress_log import Follow, follow, job_lines, run_lines
 from control_plane.client import Calls
@@ -155,7 +155,8 @@ def ledger(
     """Add up cost and energy; figures that were not measured are marked as estimates.
 
     By version: its training, its simulated episodes and its gate, what a thousand episodes and its promotion cost, and
-    incidents prevented since, with an interval; the number itself only where it is told apart from none. For example:
+    incidents prevented since, with an interval; the number itself only where it is told apart from none. A gate is
+    charged its share of the other version's episodes, and a promotion only what was spent until then. For example:
     fleetloop ledger --by version
     """
     if by not in ("version", "model"):
@@ -163,4 +164,4 @@ def ledger(
     found = client("viewer").version_ledger(model)
     if by == "version":
         return Items(map(BillLine.of, found.versions) if for_people() else found.versions, views.BILL)
-    return Items(map(ModelBillLine.of, found.models) if for_people() else found.models, views.MODEL_BILL)
+    return Items(model_lines(found) if for_people() else found.models, views.MODEL_BILL)

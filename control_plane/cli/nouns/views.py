@@ -16,7 +16,9 @@ DATASET = View("digest", ("digest", "name", "clips", "holdout", "created_at"), (
 DECISION = View("number", ("number", "at", "phase", "stage", "because"))
 DELIVERY = View("id", ("id", "topic", "state", "attempts", "status", "note", "created_at"), ("elapsed_ms", "next_at"))
 DEPLOYMENT = View(
-    "device_id", ("device_id", "site", "device_class", "phase", "standing", "reason"), ("detail", "seen_at", "attempts")
+    "device_id",
+    ("device_id", "site", "device_class", "phase", "standing", "reason"),
+    ("offered_content", "active_content", "detail", "seen_at", "attempts"),
 )
 DEVICE = View(
     "id",
@@ -63,8 +65,8 @@ RECORDING = View(
 )
 RELEASE = View(
     "digest",
-    ("digest", "model", "version", "counter", "device_classes", "approved_by", "created_at"),
-    ("content_digest", "reason", "waits_for", "way_back_of"),
+    ("digest", "model", "version", "counter", "device_classes", "signed_by", "created_at"),
+    ("content_digest", "reason", "waits_for", "way_back_of", "approved_by"),
 )
 REVIEW = View("id", ("id", "kind", "state", "question", "needed", "asked_at"), ("subject", "asked_by"))
 ROLLOUT = View(

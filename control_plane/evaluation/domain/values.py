@@ -168,7 +168,10 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """The episodes of one version that one job simulated, and for which candidate's sake."""
+    """The episodes of one version that one job simulated, and for which candidate's sake.
+
+    `used`: how many of them that candidate's gates weighed; of its own episodes all.
+    """
 
     candidate: str
     evaluation_id: str
@@ -176,3 +179,4 @@ class Effort:
     run_id: str | None
     job_key: str
     episodes: int
+    used: int

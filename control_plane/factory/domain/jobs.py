@@ -58,6 +58,17 @@ class JobCost(NamedTuple):
     usd: float
     energy_j: float
     energy_is_estimate: bool
+    asked_at: datetime
+
+
+class KindCost(NamedTuple):
+    """What jobs of one kind cost together."""
+
+    kind: str
+    jobs: int
+    usd: float
+    energy_j: float
+    energy_is_estimate: bool
 
 
 def may_start(state: JobState, lease_until: datetime | None, now: datetime) -> bool:

@@ -12,7 +12,7 @@ from control_plane.factory.service.jobs import (
     start_attempt,
     submit_job,
 )
-from control_plane.factory.service.ledger import By, costs, ledger
+from control_plane.factory.service.ledger import By, costs, ledger, readers, spent
 
 __all__ = [
     "By",
@@ -26,7 +26,9 @@ __all__ = [
     "list_clusters",
     "list_jobs",
     "put_cluster",
+    "readers",
     "renew_attempt",
+    "spent",
     "start_attempt",
     "submit_job",
 ]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from control_plane.factory import store
-from control_plane.factory.domain import JobCost
+from control_plane.factory.domain import JobCost, KindCost
 from control_plane.factory.schemas import Ledger, LedgerLine
 from control_plane.kit.db import Session
 
@@ -25,3 +25,13 @@ async def costs(
 ) -> list[JobCost]:
     """Return what jobs cost: those with these keys or subjects, and those of these kinds in these runs."""
     return [JobCost(**line) for line in await store.costs(session, keys, subjects, runs, kinds)]
+
+
+async def readers(session: Session, made: Sequence[str], read_by: Sequence[str]) -> set[tuple[str, str]]:
+    """Return (key, subject): which jobs on `made` wrote a file that a job on a subject of `read_by` read."""
+    return {(line["key"], line["subject"]) for line in await store.readers(session, made, read_by)}
+
+
+async def spent(session: Session, but: Sequence[str]) -> list[KindCost]:
+    """Return by kind what all jobs cost but those with some keys, the dearest kind first."""
+    return [KindCost(**line) for line in await store.spent(session, but)]

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from control_plane.audit import service as audit
 from control_plane.fleet import store
-from control_plane.fleet.domain import TOLD_QUARANTINED, DeviceState, Health, Member, StratumSize
+from control_plane.fleet.domain import OUT_OF_USE, TOLD_QUARANTINED, DeviceState, Health, Member, StratumSize
 from control_plane.fleet.models import Device
 from control_plane.fleet.schemas import DeviceItem, DevicePatch, FleetLine
 from control_plane.fleet.service.enrolment import forget_boots
@@ -89,6 +89,19 @@ async def label(session: Session, device_id: str, name: str) -> str | None:
 async def serials(session: Session, device_ids: Collection[str]) -> dict[str, str]:
     """Return the serials of these devices, as far as they are known."""
     return await listing.serials(session, device_ids)
+
+
+async def running(session: Session, content: str, device_classes: Sequence[str], sites: Sequence[str] | None) -> int:
+    """Count the devices in use of a selection that run a content; it costs the number of strata."""
+    return await listing.running(session, content, device_classes, sites, [health.value for health in OUT_OF_USE])
+
+
+async def floors_above(
+    session: Session, counter: int, device_classes: Sequence[str], sites: Sequence[str] | None
+) -> tuple[int, bool]:
+    """Count the active devices of a selection that would refuse a counter, and say whether all of them were counted."""
+    found = await listing.floors_above(session, counter, device_classes, sites)
+    return min(found, listing.COUNTED_MOST), found <= listing.COUNTED_MOST
 
 
 async def summary(session: Session) -> list[FleetLine]:

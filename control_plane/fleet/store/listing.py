@@ -20,8 +20,9 @@ _COLUMNS = "device_id, serial, site, device_class, content, health, waiting"
 _FACETS = ", ".join(facet.value for facet in Facet)
 _SAME = 'd.id = found.device_id collate "default"'
 """The listing compares byte by byte and the device's row does not: its index is found only with its own order."""
-_SHOWN = """d.state, d.last_seen_at, d.enrolled_at, d.agent_version, d.deployment ->> 'phase' as phase,
-    d.deployment ->> 'reason' as reason, left(d.deployment ->> 'detail', 500) as detail"""
+_SHOWN = """d.state, d.active_counter, d.last_seen_at, d.enrolled_at, d.agent_version,
+    d.deployment ->> 'phase' as phase, d.deployment ->> 'reason' as reason,
+    left(d.deployment ->> 'detail', 500) as detail"""
 
 
 def where(wanted: Filter, *, counts: bool = False) -> tuple[str, dict[str, Any]]:
@@ -190,6 +191,43 @@ async def plan(session: Session, wanted: Filter, troubles: Sequence[str], sites:
         sites=sites,
         **values,
     )
+
+
+async def running(
+    session: Session, content: str, device_classes: Sequence[str], sites: Sequence[str] | None, out: Sequence[str]
+) -> int:
+    """Count devices of a selection that run a content, without those of some healths."""
+    found = await row(
+        session,
+        """select coalesce(sum(devices), 0) as n from fleet_facet
+           where content = :content and device_class = any(cast(:classes as text[]))
+             and health <> all(cast(:out as text[]))
+             and (cast(:sites as text[]) is null or site = any(cast(:sites as text[])))""",
+        content=content,
+        classes=list(device_classes),
+        sites=None if sites is None else list(sites),
+        out=list(out),
+    )
+    return int(found["n"]) if found else 0
+
+
+async def floors_above(
+    session: Session, counter: int, device_classes: Sequence[str], sites: Sequence[str] | None
+) -> int:
+    """Count active devices of a selection that take no counter as low as this one; one more than the most is told."""
+    # Named only where it is asked for: a condition that may be none keeps the index from being used.
+    place = "" if sites is None else "and site = any(cast(:sites as text[]))"
+    found = await row(
+        session,
+        f"""select count(*) as n from (
+               select 1 from fleet_device where state = 'active' and counter_floor > :counter
+                  and device_class = any(cast(:classes as text[])) {place} limit :most) as above""",
+        counter=counter,
+        classes=list(device_classes),
+        most=COUNTED_MOST + 1,
+        **({} if sites is None else {"sites": list(sites)}),
+    )
+    return int(found["n"]) if found else 0
 
 
 async def serials(session: Session, device_ids: Collection[str]) -> dict[str, str]:

@@ -1,11 +1,12 @@
 """Register models and versions, cut releases, hand out artifacts."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from agents.protocol.v1 import ContentManifest
+from agents.protocol.v1.statement import APPROVAL
 from control_plane.audit import service as audit
 from control_plane.kit import outbox
 from control_plane.kit.db import Session
@@ -32,6 +33,7 @@ from control_plane.registry.schemas import (
     VersionCreate,
     VersionItem,
 )
+from control_plane.registry.store import attestations
 from control_plane.review import service as review
 from control_plane.telemetry import service as telemetry
 from control_plane.telemetry.schemas import Rate
@@ -258,11 +260,23 @@ async def later_releases(session: Session, digest: str) -> list[ReleaseFacts]:
     return [ReleaseFacts(r.digest, len(r.manifest), r.counter, r.content_digest) for r in found]
 
 
+async def highest_counter(session: Session, device_classes: Sequence[str]) -> int:
+    """Return the highest counter of any release for any of these classes; 0 if there is none."""
+    return await store.highest_counter(session, device_classes)
+
+
 async def list_releases(session: Session, model: str | None = None) -> list[ReleaseItem]:
-    return [await release_item(session, release) for release in await store.list_releases(session, model)]
+    found = await store.list_releases(session, model)
+    signed = await attestations.owners(session, [release.digest for release in found], APPROVAL)
+    return [await _release(session, release, signed.get(release.digest, [])) for release in found]
 
 
 async def release_item(session: Session, release: Release) -> ReleaseItem:
+    signed = await attestations.owners(session, [release.digest], APPROVAL)
+    return await _release(session, release, signed.get(release.digest, []))
+
+
+async def _release(session: Session, release: Release, signed_by: list[str]) -> ReleaseItem:
     state, people = await review.state(session, APPROVE, release.digest)
     return ReleaseItem(
         digest=release.digest,
@@ -276,6 +290,7 @@ async def release_item(session: Session, release: Release) -> ReleaseItem:
         approvals_needed=release.approvals_needed,
         approved_by=people,
         review_state=state,
+        signed_by=signed_by,
         way_back_of=release.way_back_of,
         published_revision=release.published_revision,
         waits_for=release.waits_for,

@@ -22,6 +22,17 @@ async def about(session: Session, subjects: Collection[str]) -> Sequence[Attesta
     return (await session.scalars(query.order_by(Attestation.received_at, Attestation.envelope_sha256))).all()
 
 
+async def owners(session: Session, subjects: Collection[str], predicate: str) -> dict[str, list[str]]:
+    """Return by digest whose keys have signed statements of one kind about it."""
+    query = select(Attestation.subject_sha256, Attestation.owners).where(
+        Attestation.subject_sha256.in_(list(subjects)), Attestation.predicate_type == predicate
+    )
+    found: dict[str, set[str]] = {}
+    for subject, names in (await session.execute(query)).all():
+        found.setdefault(subject, set()).update(names)
+    return {subject: sorted(names) for subject, names in found.items()}
+
+
 async def count_about(session: Session, subject: str) -> int:
     query = select(func.count()).select_from(Attestation).where(Attestation.subject_sha256 == subject)
     return int(await session.scalar(query) or 0)

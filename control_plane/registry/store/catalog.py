@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Text, cast, func, select
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from control_plane.kit.db import Session, execute
 from control_plane.registry.models import Artifact, Model, ModelVersion, Release
@@ -58,6 +58,12 @@ async def find_artifact(session: Session, sha256: str) -> Artifact | None:
 async def next_counter(session: Session, model: str) -> int:
     query = select(func.coalesce(func.max(Release.counter), 0)).where(Release.model == model)
     return int(await session.scalar(query) or 0) + 1
+
+
+async def highest_counter(session: Session, device_classes: Sequence[str]) -> int:
+    classes = cast(list(device_classes), ARRAY(Text))
+    query = select(func.max(Release.counter)).where(func.jsonb_exists_any(Release.device_classes, classes))
+    return int(await session.scalar(query) or 0)
 
 
 async def find_release(session: Session, digest: str) -> Release | None:

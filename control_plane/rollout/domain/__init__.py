@@ -12,11 +12,13 @@ from control_plane.rollout.domain.assign import (
     stage_of,
     thresholds,
 )
-from control_plane.rollout.domain.bills import Bill, Sum, summed, way_of
+from control_plane.rollout.domain.bills import Bill, Sum, summed, way_of, whole
 from control_plane.rollout.domain.decide import decide
+from control_plane.rollout.domain.doubts import Chosen, Doubt, Halted, doubts_of
 from control_plane.rollout.domain.evidence import Evidence, SequentialTest, safe_ratios, weigh
 from control_plane.rollout.domain.explain import Reached, Told, explain_place, explain_rollout
 from control_plane.rollout.domain.ledger import Ledger
+from control_plane.rollout.domain.needs import NEED_NOTE, PROVES, NeedLine, need_lines
 from control_plane.rollout.domain.orders import Live, Order, ReleaseRef, order_for
 from control_plane.rollout.domain.planner import FleetStratum, Forecast, StageNeed, plan_exposure
 from control_plane.rollout.domain.prevented import Compared, Driven, Prevented, prevented
@@ -67,28 +69,34 @@ __all__ = [
     "EVERYONE",
     "HARM_RATIOS",
     "HOLDING",
+    "NEED_NOTE",
     "NEXT",
     "OPEN",
+    "PROVES",
     "SMALL_STRATUM",
     "Action",
     "ArmSpread",
     "Arms",
     "AskPerson",
     "Bill",
+    "Chosen",
     "Compared",
     "Complete",
     "Control",
     "Decision",
     "Deployments",
+    "Doubt",
     "Driven",
     "Evidence",
     "FleetStratum",
     "Forecast",
     "Gravest",
+    "Halted",
     "History",
     "Increment",
     "Ledger",
     "Live",
+    "NeedLine",
     "Offer",
     "Order",
     "Phase",
@@ -118,6 +126,7 @@ __all__ = [
     "counted_in",
     "decide",
     "deployments_of",
+    "doubts_of",
     "due_back",
     "evidence_of",
     "explain_place",
@@ -125,6 +134,7 @@ __all__ = [
     "histories_of",
     "holding_of",
     "is_retry",
+    "need_lines",
     "order_for",
     "plan_exposure",
     "prevented",
@@ -143,6 +153,7 @@ __all__ = [
     "unit_of",
     "way_of",
     "weigh",
+    "whole",
     "window_closed",
     "without_override",
 ]

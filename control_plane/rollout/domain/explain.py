@@ -131,7 +131,7 @@ def _next(told: Told) -> Iterator[str]:
         if need["exposure_needed"]:
             yield (
                 f"By this fleet's own rates the stage needs about {need['exposure_needed']:.0f} {unit} of canary "
-                f"driving, {need['days_needed']:.2g} days, to see a doubling."
+                f"driving, {need['days_needed']:.2g} days, to decide: to halt a doubling, or show that it is safe."
             )
 
 

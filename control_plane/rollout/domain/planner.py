@@ -25,7 +25,11 @@ class FleetStratum:
 
 @dataclass(frozen=True, slots=True)
 class StageNeed:
-    """`exposure_needed` and `days_needed` are infinite where no amount decides."""
+    """`exposure_needed` and `days_needed` are for both answers, and infinite where no amount decides.
+
+    `to_see` is canary exposure after which more events, as asked about, have halted it; `to_prove` that after which an
+    equal release is shown to be no worse, whatever effect is asked about, and None where it need not be.
+    """
 
     stage: int
     canary_devices: int
@@ -34,6 +38,13 @@ class StageNeed:
     days_needed: float
     can_decide: bool
     because: str
+    to_see: float
+    to_prove: float | None
+    exposure_per_day: float
+
+    def days(self, exposure: float) -> float:
+        """Return how long the stage's canaries take for an exposure."""
+        return _days(exposure, self.exposure_per_day)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +85,8 @@ def plan_exposure(
     for number, stage in enumerate(plan.stages):
         reach = _reach(fleet, stage.fraction)
         to_prove = stage.must_prove and stage.fraction < 1 and not proved
-        proof = _exposure_to_decide(plan, reach, detect_ratio, power, frailty) - carried if to_prove else 0.0
-        needs.append(_need(plan, number, unit, reach, max(stage.min_exposure if stage.fraction < 1 else 0.0, proof)))
+        wanted = _wanted(plan, reach, detect_ratio, power, frailty).after(carried)
+        needs.append(_need(plan, number, unit, reach, wanted, to_prove=to_prove))
         proved = proved or to_prove
         carried += stage.min_exposure
     refused = [need for need in needs if not need.can_decide]
@@ -100,26 +111,58 @@ def _reach(fleet: Sequence[FleetStratum], fraction: float) -> Reach:
     return Reach(canaries, controls, exposure, events, events / total if total > 0 else 0.0)
 
 
-def _exposure_to_decide(plan: Plan, reach: Reach, detect_ratio: float, power: float, frailty: float) -> float:
-    """Canary exposure after which both questions are answered with the wanted power."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Canary exposure for each of the two questions, and for both."""
+
+    harm: float
+    safe: float
+    both: float
+
+    def after(self, driven: float) -> "Wanted":
+        return Wanted(max(self.harm - driven, 0.0), max(self.safe - driven, 0.0), max(self.both - driven, 0.0))
+
+
+def _wanted(plan: Plan, reach: Reach, detect_ratio: float, power: float, frailty: float) -> Wanted:
+    """Say after how much canary exposure the questions are answered with the wanted power."""
     if not 0 < reach.share < 1:
-        return math.inf
+        return Wanted(math.inf, math.inf, math.inf)
     alpha = plan.alpha * (1 - plan.gravest_share) if plan.gravest is Gravest.EXCESS else plan.alpha
     null = 1 + plan.margin
     safe = events_needed(null, 1.0, safe_ratios(plan.margin), share=reach.share, alpha=plan.alpha, power=power)
     harm = events_needed(1.0, detect_ratio, plan.harm_ratios, share=reach.share, alpha=alpha, power=power)
-    events = max(safe, harm)
+    return Wanted(*(_driven(events, reach, frailty) for events in (harm, safe, max(safe, harm))))
+
+
+def _driven(events: float, reach: Reach, frailty: float) -> float:
+    """Return the canary exposure in which as many events happen, and as count for more where devices differ."""
     room = 1 - frailty * events / reach.canaries  # events/canaries more per device inflate the variance by as much
     return events / room * reach.exposure / reach.events if room > 0 else math.inf
 
 
-def _need(plan: Plan, number: int, unit: str, reach: Reach, exposure: float) -> StageNeed:
+def _days(exposure: float, per_day: float) -> float:
+    return exposure / per_day if per_day > 0 else (math.inf if exposure > 0 else 0.0)
+
+
+def _need(plan: Plan, number: int, unit: str, reach: Reach, wanted: Wanted, *, to_prove: bool) -> StageNeed:
     stage = plan.stages[number]
-    days = exposure / reach.exposure if reach.exposure > 0 else (math.inf if exposure > 0 else 0.0)
+    exposure = max(stage.min_exposure if stage.fraction < 1 else 0.0, wanted.both if to_prove else 0.0)
+    days = _days(exposure, reach.exposure)
     problem = _problem(reach, exposure, days, unit, cap=stage.max_exposure, deadline_days=stage.deadline_s / DAY_S)
     said = f"stage {number + 1} ({stage.fraction:.0%}, {reach.canaries} canaries, {reach.controls} controls)"
     because = f"{said} {problem}" if problem else f"{said} needs {amount_of(exposure, unit)}, about {time_of(days)}"
-    return StageNeed(number, reach.canaries, reach.controls, exposure, days, not problem, because)
+    return StageNeed(
+        number,
+        reach.canaries,
+        reach.controls,
+        exposure,
+        days,
+        not problem,
+        because,
+        wanted.harm,
+        wanted.safe if to_prove else None,
+        reach.exposure,
+    )
 
 
 def _problem(reach: Reach, exposure: float, days: float, unit: str, *, cap: float, deadline_days: float) -> str | None:

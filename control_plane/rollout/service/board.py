@@ -141,6 +141,10 @@ class Board:
         """Return the highest counter under which a device may have the fleet's own release, if there is one."""
         return max((release.counter for release in self._baseline(who)), default=None)
 
+    def own_counter(self, who: Identity) -> int | None:
+        """Return the counter of the release that became the fleet's own for a device, if there is one."""
+        return min((release.counter for release in self._baseline(who)), default=None)
+
     def _reaches(self, rollout_id: str, site: str) -> bool:
         sites = self.sites.get(rollout_id)
         return sites is None or site in sites

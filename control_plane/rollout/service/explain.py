@@ -12,6 +12,7 @@ from control_plane.kit.errors import NotFound
 from control_plane.registry import service as registry
 from control_plane.rollout import store
 from control_plane.rollout.domain import (
+    Order,
     Phase,
     Reached,
     Replayed,
@@ -76,15 +77,28 @@ async def explain_device(session: Session, board: Board, device_id: str) -> Expl
     if order is None:
         lines.append(_nothing(board, who, device.counter_floor))
     else:
-        source = f"rollout {order.rollout_id}" if order.rollout_id else "the fleet's own release"
-        same = order.release.content_digest == device.active_content
-        ordered = "that is what" if same else await _version(session, order.release.content_digest)
-        lines.append(f"It is ordered by {source}: {ordered}{' it is to run' if same else ''}.")
+        source = await _source(session, board, who, order)
+        wanted = order.release.content_digest
+        same = wanted == device.active_content
+        runs = "it runs what it is to run" if same else f"it is to run {await _version(session, wanted)}"
+        lines.append(f"It is ordered by {source}: {runs}.")
     if device.id in board.apart:
         lines.append("It did not come back from a rollout and is set apart: no rollout reaches it until it has.")
     for row in await store.reaching(session, device.device_class, device.site):
         lines += await _reached(session, row, device, order.rollout_id if order else None)
     return Explanation(subject=device_id, lines=lines)
+
+
+async def _source(session: Session, board: Board, who: Identity, order: Order) -> str:
+    """Say by what a device is ordered; a release with old content may be the way back from a rollout."""
+    if order.rollout_id:
+        return f"rollout {order.rollout_id}"
+    counter, own = order.release.counter, board.own_counter(who)
+    left = await store.taken_back(session, order.release.digest)
+    if left is None:
+        return f"the fleet's own release (counter {counter})"
+    again = "" if own in (None, counter) else f", with the content of the fleet's own release (counter {own})"
+    return f"the way back from rollout {left} (counter {counter}){again}"
 
 
 def _nothing(board: Board, who: Identity, floor: int) -> str:

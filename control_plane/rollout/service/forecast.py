@@ -12,8 +12,18 @@ from control_plane.kit.statistics import frailty
 from control_plane.registry import service as registry
 from control_plane.registry.schemas import ModelItem
 from control_plane.rollout import store
-from control_plane.rollout.domain import Arms, FleetStratum, Forecast, Plan, Stratum, plan_exposure, spreads_of
-from control_plane.rollout.schemas import ForecastItem, RolloutPlan, StageNeedItem
+from control_plane.rollout.domain import (
+    Arms,
+    FleetStratum,
+    Forecast,
+    Plan,
+    StageNeed,
+    Stratum,
+    plan_exposure,
+    spreads_of,
+)
+from control_plane.rollout.schemas import AmountItem, ForecastItem, RolloutPlan, StageNeedItem
+from control_plane.rollout.service.doubts import doubts
 from control_plane.telemetry import service as telemetry
 
 RATIOS = (1.5, 2.0, 3.0)
@@ -26,12 +36,23 @@ UNKNOWN = "this fleet has not driven with this model yet, so nothing can be said
 
 
 async def plan_rollout(session: Session, body: RolloutPlan) -> ForecastItem:
-    """Say what a plan needs, without making anything."""
+    """Say what a plan needs and what speaks against its release, without making anything.
+
+    Raises:
+        Invalid: the plan is none, or the release is another model's.
+        NotFound: there is no such model or release.
+    """
     try:
         plan = body.plan.to_plan(0)
     except ValueError as error:
         raise Invalid(str(error), code="bad_plan") from error
-    return await forecast(session, body.model, body.device_classes, body.sites, plan, body.power)
+    found = await forecast(session, body.model, body.device_classes, body.sites, plan, body.power)
+    if body.release is None:
+        return found
+    release = await registry.get_release(session, body.release)
+    if release.model != body.model:
+        raise Invalid(f"that release is of {release.model}, not of {body.model}", code="bad_plan")
+    return found.model_copy(update={"doubts": await doubts(session, release, body.device_classes, body.sites)})
 
 
 async def forecast(
@@ -121,11 +142,19 @@ def _item(
                 days_needed=_finite(need.days_needed),
                 can_decide=need.can_decide,
                 because=need.because,
+                to_see=_amount(plan, need, need.to_see),
+                to_prove=None if need.to_prove is None else _amount(plan, need, need.to_prove),
             )
             for ratio, each in found.items()
             for need in each.stages
         ],
     )
+
+
+def _amount(plan: Plan, need: StageNeed, exposure: float) -> AmountItem:
+    stage, days = plan.stages[need.stage], need.days(exposure)
+    in_time = exposure <= stage.max_exposure and days * DAY.total_seconds() <= stage.deadline_s
+    return AmountItem(exposure=_finite(exposure), days=_finite(days), in_time=in_time)
 
 
 def _finite(number: float) -> float | None:

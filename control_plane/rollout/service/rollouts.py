@@ -18,7 +18,7 @@ from control_plane.registry import service as registry
 from control_plane.registry.schemas import ReleaseCreate, ReleaseItem
 from control_plane.rollout import store
 from control_plane.rollout.domain import ENDS, Phase, Plan, Wishes
-from control_plane.rollout.models import RolloutRow
+from control_plane.rollout.models import Deployment, RolloutRow
 from control_plane.rollout.schemas import (
     BaselineItem,
     DecisionItem,
@@ -204,15 +204,19 @@ async def list_deployments(
     session: Session, rollout_id: str, *, standing: str | None = None, after: str = "", limit: int = 500
 ) -> list[DeploymentItem]:
     """List devices by id, from behind `after`."""
-    await _row(session, rollout_id)
+    row = await _row(session, rollout_id)
     found = await store.deployments(session, rollout_id, standing, after, limit)
-    return [DeploymentItem.model_validate(d, from_attributes=True) for d in found]
+    return [_deployment(deployment, row.content_digest) for deployment in found]
 
 
 async def device_history(session: Session, device_id: str, limit: int) -> list[DeploymentItem]:
     """Return a device's ways through the newest rollouts that reached it."""
-    found = await store.device_history(session, device_id, limit)
-    return [DeploymentItem.model_validate(d, from_attributes=True) for d in found]
+    return [_deployment(*found) for found in await store.device_history(session, device_id, limit)]
+
+
+def _deployment(deployment: Deployment, offered: str) -> DeploymentItem:
+    item = DeploymentItem.model_validate(deployment, from_attributes=True)
+    return item.model_copy(update={"offered_content": offered})
 
 
 async def list_baselines(session: Session) -> list[BaselineItem]:

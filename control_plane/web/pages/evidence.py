@@ -58,6 +58,7 @@ async def show_gate(gate_id: str, call: SeeCall) -> Response:
         clusters=await _clusters(call, [flip.cluster for flip in flips]),
         suites=await service.suite_names(call.session, gate.evidence.get("suites", [])),
         unit_of=judged.unit_of,
+        looked=judged.looked,
         broke=sum(flip.broke for flip in gate.flips),
     )
 

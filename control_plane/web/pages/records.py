@@ -26,6 +26,7 @@ async def show_ledger(call: SeeCall) -> Response:
         names=await load_names(call),
         bills=found.versions[:SHOWN_LINES],
         models=found.models,
+        other=found.of_no_version,
         kinds=kinds,
         runs=runs[:SHOWN_LINES],
         more_runs=max(len(runs) - SHOWN_LINES, 0),

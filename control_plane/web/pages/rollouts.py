@@ -16,7 +16,7 @@ from control_plane.registry import service as registry
 from control_plane.review import service as review
 from control_plane.review.domain import ReviewState
 from control_plane.rollout import service
-from control_plane.rollout.domain import ENDS, Phase, time_of
+from control_plane.rollout.domain import ENDS, NEED_NOTE, Phase, time_of
 from control_plane.rollout.schemas import DecisionItem, RolloutItem, RolloutWish, TallyItem
 from control_plane.web.charts import HALF, Whisker, whiskers
 from control_plane.web.edge import FormCall, PageCall, SeeCall, pages
@@ -66,6 +66,7 @@ async def show_rollout(rollout_id: str, call: SeeCall) -> Response:
         explanation=(await service.explain(call.session, rollout_id)).lines[1:],
         needs=needs_of(item.forecast),
         needs_picture=needs_picture(item.forecast, item.plan["stages"]),
+        need_note=NEED_NOTE,
         time_of=time_of,
         exposure_words=exposure_words,
         unit=names.models[item.model].exposure,

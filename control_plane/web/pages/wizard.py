@@ -11,7 +11,7 @@ from control_plane.kit.roles import Role
 from control_plane.registry import service as registry
 from control_plane.registry.schemas import ModelItem, ReleaseItem
 from control_plane.rollout import service
-from control_plane.rollout.domain import time_of
+from control_plane.rollout.domain import NEED_NOTE, time_of
 from control_plane.rollout.schemas import PlanBody, RolloutCreate, RolloutPlan
 from control_plane.web.edge import FormCall, PageCall, SeeCall, pages
 from control_plane.web.names import SCALE, load_names
@@ -68,7 +68,9 @@ async def _preview(
     except Invalid as error:
         return nothing | {"problem": error.detail}
     sizes = [size for size in there if sites is None or size.site in sites]
-    asked = RolloutPlan(model=model.name, device_classes=release.device_classes, plan=plan, sites=sites)
+    asked = RolloutPlan(
+        model=model.name, device_classes=release.device_classes, plan=plan, sites=sites, release=release.digest
+    )
     forecast = (await service.plan_rollout(call.session, asked)).model_dump(mode="json")
     stages = plan.model_dump(mode="json")["stages"]
     reach = reach_of(sizes, plan)
@@ -81,6 +83,7 @@ async def _preview(
         "forecast": forecast,
         "needs": needs_of(forecast),
         "picture": needs_picture(forecast, stages),
+        "need_note": NEED_NOTE,
         "time_of": time_of,
         "exposure_words": exposure_words,
     }

@@ -6,7 +6,17 @@ from control_plane.evaluation.domain import Verdict
 from control_plane.evaluation.schemas import FlipItem, GateItem, PathItem
 from control_plane.evaluation.service.dossiers import _path
 from control_plane.web.charts import Share, SharedBar, shared_bars
-from control_plane.web.judged import cluster_words, device_of, in_turn, judged_by, levels, plot_of, progress, unit_of
+from control_plane.web.judged import (
+    cluster_words,
+    device_of,
+    in_turn,
+    judged_by,
+    levels,
+    looked,
+    plot_of,
+    progress,
+    unit_of,
+)
 from control_plane.web.render import after_verdict, counted, money
 
 CLUSTER = "dev_01m8dmvr9q194edjd0meqbbamr.18ebcd2d068b869b.13"
@@ -106,3 +116,11 @@ def test_a_path_ends_with_the_last_scenario_that_was_driven() -> None:
     path = _path("nominal", "improves", "incident", points)
     assert (path.seen, path.e_values) == ([60, 90], {"harm": [1.0, 2.0]})
     assert _path("nominal", "improves", "incident", points[:1]).seen == [60]
+
+
+def test_looks_say_when_the_candidate_had_no_result_there() -> None:
+    assert looked(1, [45, 45]) == "1 candidate, this one included"
+    assert looked(3, None) == "3 candidates, this one included"
+    assert looked(2, [0, 45]) == (
+        "named in the gates of 2 candidates, this one included, which was decided without a result of its own there"
+    )

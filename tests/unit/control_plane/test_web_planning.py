@@ -11,6 +11,7 @@ from control_plane.kit.errors import Invalid
 from control_plane.registry.schemas import Contract, ModelItem, Tolerance
 from control_plane.rollout.domain import Control
 from control_plane.web.charts.whiskers import log_marks
+from control_plane.web.needs import needs_picture
 from control_plane.web.planning import days_of, filled, known_sites, plan_of, reach_of, sites_of
 
 TENSOR = TensorSpec(name="scan", dtype="float32", shape=("N", 8), unit="m")
@@ -109,3 +110,12 @@ def test_a_logarithmic_axis_holds_what_is_drawn() -> None:
         assert marks[-1] >= max(values) * (1 - 1e-9), values
         assert 2 <= len(marks) <= 9, values
         assert marks == sorted(set(marks))
+
+
+def test_the_picture_of_needs_has_room_for_its_labels() -> None:
+    amount = {"exposure": 18.0, "days": 2.0, "in_time": True}
+    need = {"stage": 0, "ratio": 2.0, "fraction": 0.25, "canary_devices": 9, "control_devices": 27}
+    picture = needs_picture({"needs": [need | {"to_see": amount, "to_prove": amount}]}, [{"deadline_s": 86_400.0}])
+    assert picture is not None
+    assert "stage 1, no worse" in picture
+    assert "stage 1, see 2 times" in picture

@@ -1,13 +1,16 @@
 """Incidents prevented and what versions cost, worked out by hand."""
 
 import math
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
 from control_plane.factory.domain import JobCost
 from control_plane.kit.statistics import rate_interval
-from control_plane.rollout.domain import Bill, Compared, Driven, Sum, prevented, summed, way_of
+from control_plane.rollout.domain import Bill, Compared, Driven, Sum, prevented, summed, way_of, whole
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def test_an_example_by_hand() -> None:
@@ -68,18 +71,44 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     assert rate_interval([6], [2.0], 0.95).estimate == 3.0
 
 
-def cost(key: str, usd: float, *, measured: bool = True) -> JobCost:
-    return JobCost(key, "simulate", None, "", usd, usd * 100, not measured)
+def cost(key: str, usd: float, *, measured: bool = True, run: str | None = None, at: int = 0) -> JobCost:
+    return JobCost(key, "simulate", run, "", usd, usd * 100, not measured, START + timedelta(hours=at))
 
 
-def test_each_job_is_paid_for_once() -> None:
+def test_each_job_is_paid_for_once_and_in_part_where_part_of_it_was_used() -> None:
     costs = {each.key: each for each in (cost("a", 1.0), cost("b", 2.0, measured=False))}
-    assert summed(["a", "a", "unknown"], costs) == Sum(1, 1.0, 100.0, energy_is_estimate=False)
-    assert summed(["b", "a"], costs) == Sum(2, 3.0, 300.0, energy_is_estimate=True)
+    assert summed({"a": 1.0, "unknown": 1.0}, costs) == Sum(1, 1.0, 100.0, energy_is_estimate=False)
+    assert summed(whole(["b", "a", "a"]), costs) == Sum(2, 3.0, 300.0, energy_is_estimate=True)
+    assert summed({"a": 1.0, "b": 0.25}, costs) == Sum(2, 1.5, 150.0, energy_is_estimate=True)
+    assert Bill(simulation=frozenset({"a"}), gate={"a": 0.5, "b": 0.5}).shares == {"a": 1.0, "b": 0.5}
     assert Sum(4, 3.0, 300.0).per(2.5) == Sum(4, 1.2, 120.0)
 
 
 def test_a_promotion_pays_for_what_was_tried_in_vain_before_it() -> None:
     bills = {n: Bill(training=frozenset({f"t{n}"}), simulation=frozenset({"shared"})) for n in range(1, 6)}
-    assert way_of(1, bills, [1, 4]) == {"t1", "shared"}
-    assert way_of(4, bills, [1, 4]) == {"t2", "t3", "t4", "shared"}
+    costs = {key: cost(key, 1.0) for key in ("shared", "t1", "t2", "t3", "t4", "t5")}
+    assert set(way_of(1, START, bills, [1, 4], costs)) == {"t1", "shared"}
+    assert set(way_of(4, START, bills, [1, 4], costs)) == {"t2", "t3", "t4", "shared"}
+
+
+def test_a_promotion_pays_for_nothing_that_came_later_or_was_for_another_version() -> None:
+    costs = {
+        each.key: each
+        for each in (
+            cost("train-1", 1.0, run="one"),
+            cost("own", 1.0, run="one"),
+            cost("as-champion", 1.0, run="two"),
+            cost("by-hand", 1.0),
+            cost("later", 1.0, run="one", at=2),
+            cost("champion-of-mine", 1.0, run="zero"),
+        )
+    }
+    first = Bill(
+        training=frozenset({"train-1"}),
+        simulation=frozenset({"own", "as-champion", "by-hand", "later"}),
+        gate={"champion-of-mine": 0.5},
+        runs=frozenset({"one"}),
+    )
+    second = Bill(runs=frozenset({"two"}))
+    way = way_of(1, START + timedelta(hours=1), {1: first, 2: second}, [1], costs)
+    assert way == {"train-1": 1.0, "own": 1.0, "by-hand": 1.0, "champion-of-mine": 0.5}
