@@ -32,6 +32,7 @@ PROOFS: dict[str, Callable[[], Iterator[Line]]] = {
     "device": lambda: modules("device"),
     "evidence": lambda: modules("evidence"),
     "console": lambda: modules("console"),
+    "beyond": lambda: modules("beyond"),
 }
 
 
