@@ -93,7 +93,11 @@ async def test_devices_go_back_in_waves_and_those_that_do_not_are_set_apart(serv
         return_score(rollout["id"], device.id) for device in holders
     )  # a fleet so small may lie on one side
     share = (places[1] + places[2]) / 2 / EVERYONE
-    await run(server, "update rollout set plan = jsonb_set(plan, '{returns,0}', to_jsonb(:share))", share=share)
+    await run(
+        server,
+        "update rollout set plan = jsonb_set(plan, '{returns,0}', to_jsonb(cast(:share as float8)))",
+        share=share,
+    )
     await server.ok("POST", f"/rollouts/{rollout['id']}/wishes", json={"action": "halt", "reason": "a test"})
     await fleet.tick()
     orders = {id(d): (await d.check_in()).order for d in holders}
