@@ -156,3 +156,11 @@ async def test_the_stream_is_for_those_who_have_logged_in(site: Site) -> None:
         assert (await stranger.get("/live")).status_code == 303
     site.server.app.state.pulse.closing = True
     assert (await (await site.browser(Role.VIEWER)).get("/live")).status_code == 503
+
+
+async def test_the_picture_of_events_counts_the_kind_that_is_chosen(site: Site) -> None:
+    browser = await site.browser(Role.VIEWER)
+    every, stuck = (await browser.get("/events")).text, (await browser.get("/events?kind=stuck")).text
+    assert re.search(r"<title>[^<]*: \d+ collision</title>|<title>[^<]*: \d+ near miss</title>", every)
+    assert re.search(r"<title>[^<]*: \d+ stuck</title>", stuck)
+    assert not re.search(r"<title>[^<]*: \d+ (?:collision|near miss|hard brake)</title>", stuck)

@@ -31,6 +31,7 @@ async def show_events(call: SeeCall, kind: str | None = None, after: Cursor = No
     found = await service.list_events(call.session, kind=kind or None, after=after, limit=50)
     recent = await _recent(call)
     kinds = sorted({k for model in names.models.values() for k in model.events} | {e.kind for e in recent})
+    charted = [event for event in recent if kind in (None, "", event.kind)]
     return call.show(
         "events.html",
         names=names,
@@ -38,9 +39,9 @@ async def show_events(call: SeeCall, kind: str | None = None, after: Cursor = No
         kind=kind or "",
         kinds=kinds,
         serials=await fleet.serials(call.session, {event.device_id for event in found.items}),
-        picture=_picture(recent, kinds),
+        picture=_picture(charted, kinds),
         colours=[(k.replace("_", " "), _series(kinds, k)) for k in kinds],
-        charted=len(recent),
+        charted=len(charted),
         incidents=incident_kinds(names),
     )
 
