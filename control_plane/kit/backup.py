@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from control_plane.kit.errors import Conflict, Invalid, NotFound, Unavailable
 from control_plane.kit.objects import ObjectStore
 from control_plane.kit.observability import our_version
 
-MANIFEST, DUMP = ".json", ".dump"
+MANIFEST, DUMP, LISTED = ".json", ".dump", ".objects"
 DUMP_S = 6 * 3600.0
 Tell = Callable[[str, int], None]
 """Hears of progress: what is done, and how many of it by now."""
@@ -30,7 +30,7 @@ Tell = Callable[[str, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """What a manifest says."""
+    """What a manifest says; `objects_sha256` is of the list of its objects beside it, one digest a line."""
 
     name: str
     made_at: str
@@ -40,6 +40,7 @@ class Backup:
     dump_bytes: int
     objects: int
     names: int
+    objects_sha256: str
 
 
 def silent(_what: str, _number: int) -> None:
@@ -70,21 +71,24 @@ async def back_up(database_url: str, objects: ObjectStore, folder: Path, tell: T
     finally:
         await objects.close()
     size, digest = dump.stat().st_size, await asyncio.to_thread(_digest, dump)
-    made = Backup(name, now.isoformat(), our_version(), revision, digest, size, copied, names)
+    listed = "".join(f"{each}\n" for each in copied).encode()
+    _write(folder / f"{name}{LISTED}", listed)
+    said = hashlib.sha256(listed).hexdigest()
+    made = Backup(name, now.isoformat(), our_version(), revision, digest, size, len(copied), names, said)
     _write(folder / f"{name}{MANIFEST}", json.dumps(asdict(made), indent=1).encode())
     return made
 
 
-async def _copy_objects(objects: ObjectStore, folder: Path, tell: Tell) -> int:
-    number = 0
+async def _copy_objects(objects: ObjectStore, folder: Path, tell: Tell) -> list[str]:
+    copied = list[str]()
     async for each in objects.list_objects():
         target = folder / each.sha256[:2] / each.sha256
         if not target.exists() or target.stat().st_size != each.size:
             target.parent.mkdir(exist_ok=True)
             await _write_stream(target, objects.open(each.sha256))
-        number += 1
-        tell("objects", number)
-    return number
+        copied.append(each.sha256)
+        tell("objects", len(copied))
+    return copied
 
 
 async def _copy_names(objects: ObjectStore, folder: Path, tell: Tell) -> int:
@@ -119,15 +123,27 @@ def find_backup(folder: Path, name: str | None) -> Backup:
 
 def check(folder: Path, backup: Backup, tell: Tell = silent) -> list[str]:
     """Read all of a backup again; return what is wrong with it."""
-    wrong = [] if _digest(folder / f"{backup.name}{DUMP}") == backup.dump_sha256 else ["the dump was changed"]
-    number = 0
-    for number, path in enumerate(_files(folder / "objects"), 1):
-        if _digest(path) != path.name:
+    dump = folder / f"{backup.name}{DUMP}"
+    wrong = [] if dump.exists() and _digest(dump) == backup.dump_sha256 else ["the dump was changed or is missing"]
+    for number, path in enumerate(_listed(folder, backup), 1):
+        if not path.exists():
+            wrong.append(f"object {path.name} is missing")
+        elif _digest(path) != path.name:
             wrong.append(f"object {path.name} was changed")
         tell("objects", number)
-    if number < backup.objects:
-        wrong.append(f"{backup.objects - number} objects are missing")
     return wrong
+
+
+def _listed(folder: Path, backup: Backup) -> list[Path]:
+    """Return where the objects of a backup should be; the folder may hold those of others too.
+
+    Raises:
+        Invalid: the list was changed.
+    """
+    listed = folder / f"{backup.name}{LISTED}"
+    if not listed.exists() or _digest(listed) != backup.objects_sha256:
+        raise Invalid(f"{listed} is not what its manifest says", code="backup_changed")
+    return [folder / "objects" / sha256[:2] / sha256 for sha256 in listed.read_text().splitlines()]
 
 
 async def restore(folder: Path, backup: Backup, database_url: str, objects: ObjectStore, tell: Tell = silent) -> None:
@@ -139,12 +155,15 @@ async def restore(folder: Path, backup: Backup, database_url: str, objects: Obje
         Unavailable: pg_restore is not there or fails.
     """
     dump = folder / f"{backup.name}{DUMP}"
-    if await asyncio.to_thread(_digest, dump) != backup.dump_sha256:
+    if not dump.exists() or await asyncio.to_thread(_digest, dump) != backup.dump_sha256:
         raise Invalid(f"{dump} is not what its manifest says", code="backup_changed")
+    there = _listed(folder, backup)
+    if missing := [path.name for path in there if not path.exists()]:
+        raise Invalid(f"{len(missing)} objects are missing, the first is {missing[0]}", code="backup_changed")
     await _must_be_empty(database_url)
     await objects.start()
     try:
-        await _put_back(folder, objects, tell)
+        await _put_back(folder, there, objects, tell)
     finally:
         await objects.close()
     tell("database", 0)
@@ -152,8 +171,8 @@ async def restore(folder: Path, backup: Backup, database_url: str, objects: Obje
     await _run("pg_restore", database_url, *options)
 
 
-async def _put_back(folder: Path, objects: ObjectStore, tell: Tell) -> None:
-    for number, path in enumerate(_files(folder / "objects"), 1):
+async def _put_back(folder: Path, there: Sequence[Path], objects: ObjectStore, tell: Tell) -> None:
+    for number, path in enumerate(there, 1):
         await objects.put_file(path, path.name)
         tell("objects", number)
     for number, path in enumerate(_files(folder / "names"), 1):

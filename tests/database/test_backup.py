@@ -66,7 +66,9 @@ async def test_all_is_lost_and_restored_and_devices_go_on(database_url: str, emp
         assert await publish(context, {OTHER: b"again"}) == newest + 2
 
 
-async def test_a_second_backup_copies_what_is_new_and_a_broken_one_is_none(database_url: str, tmp_path: Path) -> None:
+async def test_a_second_backup_copies_what_is_new_and_a_broken_one_is_none(
+    database_url: str, empty_url: str, tmp_path: Path
+) -> None:
     objects, folder = open_objects(Settings(home=tmp_path / "home")), tmp_path / "backups"
     await objects.start()
     first = await objects.put_bytes(b"one")
@@ -84,6 +86,14 @@ async def test_a_second_backup_copies_what_is_new_and_a_broken_one_is_none(datab
     copied.write_bytes(b"0ne")
     (folder / "objects" / "00").mkdir(exist_ok=True)
     assert kept.check(folder, two) == [f"object {first.sha256} was changed"]
+    copied.unlink()
+    assert kept.check(folder, one) == [f"object {first.sha256} is missing"], "although another's object is there"
+    with pytest.raises(Invalid, match="1 objects are missing"):
+        await kept.restore(folder, one, empty_url, objects)
+    assert [each.name for each in kept.list_backups(folder)] == [one.name, two.name]
+    (folder / f"{one.name}.objects").write_text("")
+    with pytest.raises(Invalid, match="not what its manifest says"):
+        kept.check(folder, one)
     with pytest.raises(NotFound):
         kept.find_backup(folder, "20010101T000000Z")
 
