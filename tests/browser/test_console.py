@@ -89,7 +89,7 @@ async def see_and_compare(visit: Visit) -> None:
         await page.wait_for_selector(f"svg text:text-is('{station}') >> visible=true")
     await visit.go("/events")
     await page.click("main tbody tr:first-child a[href^='/events/']")
-    await page.wait_for_selector("h1")
+    await page.wait_for_url("**/events/*")
     await page.keyboard.press("Control+k")
     await page.fill("#palette input", "models")
     await page.wait_for_selector("#found a.chosen >> text=Models")

@@ -49,12 +49,12 @@ async def test_a_person_filters_ticks_and_quarantines(live: Live, browser_page: 
         assert await page.is_checked(f"#t-{first}")
         await page.select_option("#act-what", "quarantine")
         await page.click("button[value=ticked]")
-        assert await page.text_content("#count") == "1"
+        await page.wait_for_selector("#count:text-is('1')")
         await page.fill("#why", "a drill")
         await page.click("form.bulk button")
-        assert "Asked a second time" in await page.text_content("main")
+        await page.wait_for_selector("main:has-text('Asked a second time')")
         await page.click("#do")
-        assert "1 of 1 devices were changed" in await page.text_content("main")
+        await page.wait_for_selector("main:has-text('1 of 1 devices were changed')")
         await page.goto(f"{live.url}/fleet?health=quarantined")
         assert await page.locator("tbody tr").count() == 1
         assert complaints == []
