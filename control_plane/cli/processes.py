@@ -85,6 +85,9 @@ class Supervisor:
             return None
         return next(iter(_children(process.pid)), None)
 
+    def knows(self, name: str) -> bool:
+        return name in self._programs
+
     def starts(self, name: str) -> int:
         return self._programs[name].starts
 

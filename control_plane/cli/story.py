@@ -34,7 +34,10 @@ class StoryError(RuntimeError):
 
 @dataclass
 class Story:
-    """What happened so far. `clients` are one per role: nobody acts with another's rights."""
+    """What happened so far. `clients` are one per role: nobody acts with another's rights.
+
+    `patience` multiplies how long anything may take: a run is slower on clusters and through outages.
+    """
 
     stack: Stack
     workload: str
@@ -48,6 +51,7 @@ class Story:
     rollouts: dict[str, RolloutItem] = field(default_factory=dict)
     versions: dict[str, VersionItem] = field(default_factory=dict)
     returned: int | None = None
+    patience: float = 1.0
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -98,7 +102,7 @@ class Story:
 
     def wait_triggered(self) -> RunItem:
         known = {run.id for run in self.runs.values()}
-        give_up = time.monotonic() + RUN_S
+        give_up = time.monotonic() + RUN_S * self.patience
         while time.monotonic() < give_up:
             fresh = [r for r in self.clients["viewer"].list_runs(pipeline=self.spec["name"]) if r.id not in known]
             if fresh:
@@ -163,7 +167,7 @@ class Story:
 
     def wait_running(self, name: str) -> int:
         content, total = self.versions[name].content_digest, len(list(self.clients["viewer"].list_devices()))
-        give_up = time.monotonic() + ROLLOUT_S
+        give_up = time.monotonic() + ROLLOUT_S * self.patience
         while (count := running(self.clients["viewer"], content)) < total and time.monotonic() < give_up:
             self.say(f"{count} of {total} robots run {name}", count / total)
             time.sleep(POLL_S)
@@ -171,7 +175,7 @@ class Story:
 
     def finish_run(self, name: str, run: RunItem) -> None:
         """Wait for a run's end, telling its steps."""
-        give_up = time.monotonic() + RUN_S
+        give_up = time.monotonic() + RUN_S * self.patience
         while run.state not in ("done", "failed", "cancelled"):
             if time.monotonic() > give_up:
                 raise StoryError(f"run {run.id} does not end; {self.stack.supervisor.tail('runner')}")
@@ -197,7 +201,7 @@ class Story:
         rollout = self.clients["viewer"].get_rollout(rollout_id)
         while rollout.phase not in ENDS:
             most_s = BEGIN_S if rollout.phase is Phase.WAITING_APPROVAL else ROLLOUT_S
-            if rollout.phase is Phase.HELD or time.monotonic() - begun > most_s:
+            if rollout.phase is Phase.HELD or time.monotonic() - begun > most_s * self.patience:
                 raise StoryError(f"rollout of {name} is {rollout.phase}: {rollout.because}")
             time.sleep(POLL_S)
             rollout = self.clients["viewer"].get_rollout(rollout_id)

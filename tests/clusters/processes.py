@@ -4,14 +4,18 @@ import contextlib
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
 
+Daemon = subprocess.Popen[bytes]
+Start = Callable[[str, list[str], Mapping[str, str]], Daemon | None]
+"""Starts a daemon: name, command, environment. Without an answer somebody else keeps it running."""
+
 
 @contextmanager
-def daemon(command: list[str], log: Path, env: Mapping[str, str] | None = None) -> Iterator["subprocess.Popen[bytes]"]:
+def daemon(command: list[str], log: Path, env: Mapping[str, str] | None = None) -> Iterator[Daemon]:
     with log.open("ab") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env)
     try:
@@ -19,6 +23,15 @@ def daemon(command: list[str], log: Path, env: Mapping[str, str] | None = None) 
     finally:
         kill_tree(process.pid)
         process.wait(10)
+
+
+def starting(running: ExitStack, folder: Path) -> Start:
+    """Return what starts daemons that end with `running`; what they say goes to FOLDER/NAME.out."""
+
+    def start(name: str, command: list[str], env: Mapping[str, str]) -> Daemon:
+        return running.enter_context(daemon(command, folder / f"{name}.out", env))
+
+    return start
 
 
 def kill_tree(pid: int) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from tests.clusters.processes import daemon, kill_tree, until
+from tests.clusters.processes import Daemon, Start, kill_tree, starting, until
 
 ONE_NODE = ["--num-cpus", "1", "--object-store-memory", "100000000", "--disable-usage-stats", "--block"]
 SOON = {
@@ -50,10 +50,11 @@ class Ray:
     address: str
     token_file: Path
     join: list[str]
-    running: ExitStack
+    start: Start
     folder: Path
     env: dict[str, str]
-    nodes: list[int] = field(default_factory=list)
+    nodes: list[Daemon | None] = field(default_factory=list)
+    started: int = 0
 
     def alive(self) -> int:
         headers = {"Authorization": f"Bearer {self.token_file.read_text()}"}
@@ -73,20 +74,26 @@ class Ray:
             raise
 
     def start_node(self) -> None:
-        log = self.folder / f"node-{len(self.nodes)}.out"
         command = [*self.join, f"--dashboard-agent-listen-port={quiet_port()}"]  # nodes of one machine share its ports
-        self.nodes.append(self.running.enter_context(daemon(command, log, self.env)).pid)
+        self.started += 1
+        self.nodes.append(self.start(f"ray-node-{self.started}", command, self.env))
 
     def lose_node(self, pid: int) -> None:
         """Take the power from the node on which a process runs."""
         above = {each.pid for each in psutil.Process(pid).parents()}
-        [node] = [each for each in self.nodes if each in above]
+        [node] = [each for each in self.nodes if each is not None and each.pid in above]
         self.nodes.remove(node)
-        kill_tree(node)
+        kill_tree(node.pid)
 
 
 @contextmanager
 def ray_cluster(folder: Path) -> Iterator[Ray]:
+    with ExitStack() as running:
+        yield make_ray(folder, starting(running, folder))
+
+
+def make_ray(folder: Path, start: Start) -> Ray:
+    """Make and start a Ray; return once both nodes have joined."""
     ray, port, dashboard = program() or "ray", quiet_port(), quiet_port()
     token_file = folder / "ray-token"
     token_file.write_text(secrets.token_hex(32))
@@ -100,11 +107,10 @@ def ray_cluster(folder: Path) -> Iterator[Ray]:
     ]  # fmt: skip
     head[head.index("--num-cpus") + 1] = "0"
     join = [ray, "start", "--address", f"127.0.0.1:{port}", "--node-ip-address", "127.0.0.1", *ONE_NODE]
-    with ExitStack() as running:
-        running.enter_context(daemon(head, folder / "head.out", environment))
-        made = Ray(f"http://127.0.0.1:{dashboard}", token_file, join, running, folder, environment)
-        until(lambda: made.alive() == 1, 90, "Ray's head answers")
-        for _ in range(2):
-            made.start_node()
-        made.whole()
-        yield made
+    start("ray-head", head, environment)
+    made = Ray(f"http://127.0.0.1:{dashboard}", token_file, join, start, folder, environment)
+    until(lambda: made.alive() == 1, 90, "Ray's head answers")
+    for _ in range(2):
+        made.start_node()
+    made.whole()
+    return made

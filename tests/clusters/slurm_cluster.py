@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.clusters.processes import daemon, kill_tree, until
+from tests.clusters.processes import Start, kill_tree, starting, until
 from tests.kit.objects.servers import free_port
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol")
@@ -34,7 +34,7 @@ def search_path() -> str:
 class Slurm:
     conf: Path
     nodes: dict[str, list[str]]
-    running: ExitStack
+    start: Start
     env: dict[str, str] = field(default_factory=dict)
 
     def call(self, *command: str) -> str:
@@ -49,8 +49,13 @@ class Slurm:
         return done.stdout.count(" idle") == len(self.nodes)
 
     def start_node(self, name: str) -> None:
-        process = self.running.enter_context(daemon(self.nodes[name], self.conf.with_name(f"{name}.out"), self.env))
-        assert process.poll() is None
+        self.start(name, self.nodes[name], self.env)
+
+    def stop_jobs(self) -> None:
+        """End every job: steps are nobody's children and would outlive their daemons."""
+        self.call("scancel", "--user=root", "--signal=KILL", "--full")
+        self.call("scancel", "--user=root")
+        until(lambda: not self.call("squeue", "-h"), 30, "Slurm's queue is empty")
 
     def node_of(self, pid: int) -> str:
         """Return the node on which a process runs."""
@@ -89,6 +94,16 @@ class Slurm:
 
 @contextmanager
 def slurm_cluster(folder: Path) -> Iterator[Slurm]:
+    with ExitStack() as running:
+        slurm = make_slurm(folder, starting(running, folder))
+        try:
+            yield slurm
+        finally:
+            slurm.stop_jobs()
+
+
+def make_slurm(folder: Path, start: Start) -> Slurm:
+    """Make and start a Slurm; return once its nodes are idle."""
     conf, host = folder / "slurm.conf", socket.gethostname()
     ports = {f"n{number}": free_port() for number in (1, 2)}
     nodes = "\n".join(NODE.format(name=name, host=host, port=port) for name, port in ports.items())
@@ -98,29 +113,23 @@ def slurm_cluster(folder: Path) -> Iterator[Slurm]:
     key.write_bytes(secrets.token_bytes(1024))
     key.chmod(0o400)
     environment = os.environ | {"SLURM_CONF": str(conf), "PATH": search_path()}
-    with ExitStack() as running:
-        socket_file = folder / "munge.socket"
-        munge = [
-            "munged", "--foreground", "--force", f"--key-file={key}", f"--socket={socket_file}",
-            f"--pid-file={folder}/munged.pid", f"--log-file={folder}/munged.log", f"--seed-file={folder}/munged.seed",
-        ]  # fmt: skip
-        running.enter_context(daemon(munge, folder / "munged.out", environment))
-        until(socket_file.exists, 10, "munged answers")
-        running.enter_context(daemon(["slurmctld", "-D", "-i", "-f", str(conf)], folder / "ctld.out", environment))
-        commands = {name: ["slurmd", "-D", "-N", name, "-f", str(conf)] for name in ports}
-        slurm = Slurm(conf, commands, running, environment)
-        for name in ports:
-            slurm.start_node(name)
-        until(slurm.idle, 60, "both nodes of Slurm are idle")
-        try:
-            yield slurm
-        finally:  # steps are nobody's children and would outlive their daemons
-            slurm.call("scancel", "--user=root", "--signal=KILL", "--full")
-            slurm.call("scancel", "--user=root")
-            until(lambda: not slurm.call("squeue", "-h"), 30, "Slurm's queue is empty")
+    socket_file = folder / "munge.socket"
+    munge = [
+        "munged", "--foreground", "--force", f"--key-file={key}", f"--socket={socket_file}",
+        f"--pid-file={folder}/munged.pid", f"--log-file={folder}/munged.log", f"--seed-file={folder}/munged.seed",
+    ]  # fmt: skip
+    start("munged", munge, environment)
+    until(socket_file.exists, 10, "munged answers")
+    start("slurmctld", ["slurmctld", "-D", "-i", "-f", str(conf)], environment)
+    commands = {name: ["slurmd", "-D", "-N", name, "-f", str(conf)] for name in ports}
+    slurm = Slurm(conf, commands, start, environment)
+    for name in ports:
+        slurm.start_node(name)
+    until(slurm.idle, 60, "both nodes of Slurm are idle")
+    return slurm
 
 
-NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=1 RealMemory=2000"
+NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=1 RealMemory=4096"
 CONF = """ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={port}

@@ -1,23 +1,18 @@
 """kill -9 of every process in mid-loop: the loop goes on, nothing acknowledged is lost or counted twice, no finished
 shard is run again.
 
-Telemetry is checked against the devices' own spools: a spool numbers its rows without gaps and forgets what was
-acknowledged, so the server must hold every number up to the mark exactly once, and the spool the rest.
+Telemetry is checked against the devices' own spools (tests/support/spools.py).
 """
 
-import asyncio
 import os
 import signal
-import sqlite3
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import psutil
 
 from control_plane.cli.fleet_host import FieldOptions, FleetHost
@@ -26,6 +21,7 @@ from control_plane.cli.story import Story
 from control_plane.cli.workloads import read_workload
 from control_plane.client import Client
 from control_plane.factory.schemas import JobItem
+from tests.support.spools import Spooled, lost, read_spools, read_streams, twice
 
 WORKLOAD = "warehouse_amr"
 ROLES = ("admin", "operator", "approver", "pipeline", "viewer")
@@ -34,16 +30,6 @@ WAIT_S = 240.0
 
 def say(text: str, _: float | None = None) -> None:
     print(text[:160], file=sys.stderr)
-
-
-@dataclass(frozen=True, slots=True)
-class Spooled:
-    """One device's spool: the highest number given out, rows it still holds, rows it merged or dropped."""
-
-    stream: str
-    highest: int
-    rows: int
-    given_up: int
 
 
 class Crash:
@@ -154,36 +140,13 @@ class Crash:
         time.sleep(2)
 
     def spools(self) -> list[Spooled]:
-        return [read_spool(path) for path in sorted((self.stack.home / "devices").glob("*/spool.db"))]
+        return read_spools(self.stack.home / "devices")
 
     def server_streams(self) -> list[dict[str, Any]]:
-        return asyncio.run(_streams(self.stack.database_url or ""))
+        return read_streams(self.stack.database_url or "")
 
     def stop(self) -> None:
         self.stack.stop()
-
-
-def read_spool(path: Path) -> Spooled:
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10) as spool:
-        stream = spool.execute("select value from facts where name = 'stream_id'").fetchone()[0]
-        highest = spool.execute("select coalesce(max(seq), 0) from sqlite_sequence where name = 'items'").fetchone()[0]
-        rows = spool.execute("select count(*) from items").fetchone()[0]
-        given_up = spool.execute(
-            "select sum(value) from counts where name in ('merged_windows', 'dropped_windows', 'dropped_events')"
-        ).fetchone()[0]
-    return Spooled(str(stream), int(highest), int(rows), int(given_up or 0))
-
-
-async def _streams(url: str) -> list[dict[str, Any]]:
-    connection = await asyncpg.connect(url)
-    found = await connection.fetch("""
-        with seen as (select device_id, stream_id, seq from telemetry_window
-                      union all select device_id, stream_id, seq from telemetry_event)
-        select s.device_id, s.stream_id, s.acknowledged_seq, count(seen.seq) as rows,
-               count(distinct seen.seq) as numbers, min(seen.seq) as lowest, max(seen.seq) as highest
-        from telemetry_stream s left join seen using (device_id, stream_id) group by 1, 2, 3""")
-    await connection.close()
-    return [dict(row) for row in found]
 
 
 def prove() -> Iterator[dict[str, Any]]:
@@ -212,10 +175,7 @@ def lines(
     def line(what: str, figure: object, unit: str, bound: str, *, ok: bool) -> dict[str, Any]:
         return {"proof": f"crash: {what}", "figure": figure, "unit": unit, "bound": bound, "ok": ok, "seconds": seconds}
 
-    twice = sum(stream["rows"] - stream["numbers"] for stream in streams)
-    held = {stream["stream_id"]: stream for stream in streams}
-    # Every number a spool ever gave out must be with the server: nothing was merged or dropped, nothing is left.
-    lost = sum(spool.highest - held[spool.stream]["numbers"] + spool.given_up for spool in spools if spool.highest)
+    doubled, missing = twice(streams), lost(streams, spools)
     repeated = [
         key
         for key, job in told["before"].items()
@@ -228,11 +188,11 @@ def lines(
     )
     yield line(
         "acknowledged telemetry counted twice",
-        twice,
+        doubled,
         f"of {sum(s['rows'] for s in streams)} rows",
         "0",
-        ok=twice == 0 and bool(streams),
+        ok=doubled == 0 and bool(streams),
     )
-    yield line("acknowledged telemetry lost", lost, "rows", "0", ok=lost == 0)
+    yield line("acknowledged telemetry lost", missing, "rows", "0", ok=missing == 0)
     yield line("finished jobs run again", len(repeated), f"of {len(told['before'])}", "0", ok=not repeated)
     yield line("audit chain intact", "yes" if intact else "no", "", "yes", ok=intact)

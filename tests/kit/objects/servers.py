@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,26 +54,32 @@ def moto() -> Iterator[Server]:
 @contextmanager
 def ceph(folder: Path) -> Iterator[Server]:
     """One monitor, one OSD in memory, one gateway, all on loopback; about 3 s on an idle machine."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as running, (folder / "out").open("wb") as log:
+        yield make_ceph(folder, lambda _, command: running.enter_context(child(command, log)), IN_MEMORY)
+
+
+def make_ceph(folder: Path, start: Callable[[str, list[str]], object], store: str) -> Server:
+    """Make the store of IN_MEMORY or ON_DISK (which bears SIGKILL); `start` gets a name and a command, and returns."""
     port, monitor, fsid = free_port(), free_port(), str(uuid.uuid4())
     for name in ("mon", "osd", "run", "log", "rgw"):
         (folder / name).mkdir(parents=True)
     conf = folder / "ceph.conf"
-    conf.write_text(CONF.format(d=folder, fsid=fsid, port=port, monitor=monitor))
+    conf.write_text(CONF.format(d=folder, fsid=fsid, port=port, monitor=monitor, store=store))
     address, common = f"[v2:127.0.0.1:{monitor}/0]", ["-c", str(conf)]
     tool("monmaptool", "--create", "--clobber", "--fsid", fsid, "--addv", "a", address, str(folder / "monmap"))
     tool("ceph-mon", *common, "-i", "a", "--mkfs", "--monmap", str(folder / "monmap"))
-    with ExitStack() as running, (folder / "log" / "out").open("wb") as log:
-        running.enter_context(child(["ceph-mon", *common, "-i", "a", "--foreground"], log))
-        osd = str(uuid.uuid4())
-        tool("ceph", *common, "osd", "new", osd)
-        tool("ceph-osd", *common, "-i", "0", "--mkfs", "--osd-uuid", osd)
-        tool("ceph", *common, "osd", "crush", "add", "osd.0", "1.0", "root=default", "host=localhost")
-        running.enter_context(child(["ceph-osd", *common, "-i", "0", "--foreground"], log))
-        running.enter_context(child(["radosgw", *common, "-n", "client.rgw", "--foreground"], log))
-        user = ["user", "create", "--uid=t", "--display-name=t", f"--access-key={ACCESS}", f"--secret-key={SECRET}"]
-        tool("radosgw-admin", *common, "-n", "client.rgw", *user)
-        wait_http(port, 60)
-        yield Server("radosgw", f"http://127.0.0.1:{port}", ACCESS, SECRET, checks_signatures=True)
+    start("ceph-mon", ["ceph-mon", *common, "-i", "a", "--foreground"])
+    osd = str(uuid.uuid4())
+    tool("ceph", *common, "osd", "new", osd)
+    tool("ceph-osd", *common, "-i", "0", "--mkfs", "--osd-uuid", osd)
+    tool("ceph", *common, "osd", "crush", "add", "osd.0", "1.0", "root=default", "host=localhost")
+    start("ceph-osd", ["ceph-osd", *common, "-i", "0", "--foreground"])
+    start("radosgw", ["radosgw", *common, "-n", "client.rgw", "--foreground"])
+    user = ["user", "create", "--uid=t", "--display-name=t", f"--access-key={ACCESS}", f"--secret-key={SECRET}"]
+    tool("radosgw-admin", *common, "-n", "client.rgw", *user)
+    wait_http(port, 60)
+    return Server("radosgw", f"http://127.0.0.1:{port}", ACCESS, SECRET, checks_signatures=True)
 
 
 def tool(*command: str) -> None:
@@ -118,6 +124,12 @@ def wait_http(port: int, limit_s: float) -> None:
     raise TimeoutError(f"nothing answers on port {port}")
 
 
+IN_MEMORY = "osd_objectstore=memstore\nmemstore_device_bytes=1073741824"
+ON_DISK = """osd_objectstore=bluestore
+bluestore_block_size=8589934592
+bluestore_cache_autotune=false
+bluestore_cache_size=67108864"""
+
 CONF = """[global]
 fsid={fsid}
 auth_cluster_required=none
@@ -136,8 +148,7 @@ osd_pool_default_pg_autoscale_mode=off
 mon_allow_pool_size_one=true
 mon_max_pg_per_osd=1000
 osd_crush_chooseleaf_type=0
-osd_objectstore=memstore
-memstore_device_bytes=1073741824
+{store}
 run_dir={d}/run
 admin_socket={d}/run/$name.asok
 log_file={d}/log/$name.log

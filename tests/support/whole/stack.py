@@ -1,0 +1,81 @@
+"""`fleetloop up` as a company runs it: other people's PostgreSQL, S3, Slurm and Ray, nginx in front, two of our own.
+
+What is ours is started as `Stack` does it; what is not comes from the system's packages. Everything binds loopback and
+ends with this process. Paths of sockets bound the folder: it must be short.
+"""
+
+import sys
+from pathlib import Path
+
+from control_plane.cli.processes import Program, free_port
+from control_plane.cli.stack import Stack, StackOptions
+from control_plane.client import Client
+from tests.bench.nginx import PROGRAM as NGINX
+from tests.kit.objects.servers import ON_DISK, Server, make_ceph
+from tests.support.whole.clusters import Clusters
+from tests.support.whole.database import Postgres
+from tests.support.whole.proxy import configure
+
+REPLICAS = (1, 2)
+OURS = tuple(f"{program}-{number}" for program in ("people", "devices", "worker") for number in REPLICAS)
+
+
+class Whole(Stack):
+    def __init__(self, home: Path, *, check_in_s: float = 1.5, tick_s: float = 0.5, evidence_cell_s: int = 5) -> None:
+        options = StackOptions(home=home, check_in_s=check_in_s, tick_s=tick_s, evidence_cell_s=evidence_cell_s)
+        super().__init__(options)
+        self.metrics_ports = {name: free_port() for name in OURS}
+        self.database = Postgres(self.home / "postgres")
+        self.clusters = Clusters(self.home / "clusters", self.url, self.home / "tokens" / "pipeline.token")
+        self.store: Server | None = None
+
+    def start(self) -> None:
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.database.start(self.supervisor)
+        self.database_url = self.database.url
+        self.store = make_ceph(self.home / "ceph", self._start_part, ON_DISK)
+        self.clusters.start(self.supervisor, sys.executable)
+        super().start()
+        self.clusters.state(Client(self.url, self.tokens["admin"]))
+
+    def _start_part(self, name: str, command: list[str]) -> None:
+        self.supervisor.start(Program(name, command, {}))
+
+    def environment(self) -> dict[str, str]:
+        store = self.store
+        assert store is not None, "the object store is started first"
+        return super().environment() | {
+            "FLEETLOOP_OBJECT_STORE": "s3://fleetloop",
+            "FLEETLOOP_S3_ENDPOINT": store.endpoint,
+            "FLEETLOOP_DEVICE_AUTH": "mtls",
+            "AWS_ACCESS_KEY_ID": store.access_key,
+            "AWS_SECRET_ACCESS_KEY": store.secret_key,
+        }
+
+    def flow_environment(self) -> dict[str, str]:
+        return super().flow_environment() | {"FLEETLOOP_CLUSTERS": str(self.clusters.file)}
+
+    def _prefect_environment(self) -> dict[str, str]:
+        return super()._prefect_environment() | {
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": self.database.prefect_url,
+        }
+
+    def _start_server(self) -> None:
+        ports = [free_port() for _ in REPLICAS]
+        sockets = [self.home / f"devices-{number}.sock" for number in REPLICAS]
+        for number, port, socket in zip(REPLICAS, ports, sockets, strict=True):
+            self._start_ours(f"people-{number}", "main", "--serve", "people", "--port", str(port))
+            self._start_ours(f"devices-{number}", "main", "--serve", "devices", "--proxied-socket", str(socket))
+            self._start_ours(f"worker-{number}", "worker")
+        devices, people = (self.device_port, sockets), (self.port, ports)
+        conf = configure(self.home / "nginx", self.home / "keys" / "device-ca.pem", devices, people)
+        self._start_part("nginx", [NGINX or "nginx", "-p", str(conf.parent), "-c", str(conf)])
+
+    def _start_ours(self, name: str, module: str, *arguments: str) -> None:
+        metrics = ["--metrics-port", str(self.metrics_ports[name])]
+        command = [sys.executable, "-m", f"control_plane.{module}", *arguments, *metrics]
+        self.supervisor.start(Program(name, command, self.environment()))
+
+    def stop(self) -> None:
+        self.clusters.stop()
+        super().stop()
