@@ -43,7 +43,7 @@ from control_plane.kit.metrics import Counted, say_build
 from control_plane.kit.metrics_port import MetricsApp, add_metrics_port, beat, database_ready
 from control_plane.kit.object_routes import object_routes
 from control_plane.kit.objects import LocalStore
-from control_plane.kit.objects.opened import open_objects
+from control_plane.kit.objects.opened import open_objects, unreachable_by_devices
 from control_plane.kit.observability import RequestIds, log_to_stderr
 from control_plane.kit.settings import Settings
 from control_plane.kit.signing import BesideSigner, Keyring, load_signer
@@ -194,6 +194,7 @@ async def _ready(request: Request) -> Response:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     context: Context = app.state.context
+    _warn(context.settings)
     await context.objects.start()
     async with context.database.transaction() as session:
         await telemetry.ensure_partitions(session, clock.now())
@@ -207,6 +208,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await asyncio.gather(*running, return_exceptions=True)
     await context.objects.close()
     await context.database.close()
+
+
+def _warn(settings: Settings) -> None:
+    reason = unreachable_by_devices(settings)
+    if reason is not None:
+        log.warning("recordings will not come in: %s", reason)
 
 
 async def _adopt_signed(context: Context) -> None:

@@ -80,7 +80,7 @@ class Agent:
         self._trusting = TrustKeeper(parts.trust, self._update, self._check_ins.hurry.set)
         port = configuration.status.port
         self._page = LoopbackPage(port, lambda: status(state), self._gauges) if port else None
-        self._status_error: str | None = None
+        self._status_errors: dict[str, str | None] = {}
         self._status_at_s = float("-inf")
 
     def _checking_in(self, anchor: Anchor) -> CheckIns:
@@ -149,10 +149,10 @@ class Agent:
 
     async def _checked_in(self) -> float:
         wait_s = await self._check_ins.once()
-        # For `doctor`; a file a minute is enough while all is well.
-        changed = self._check_ins.last_error != self._status_error
-        if changed or time.monotonic() - self._status_at_s > _STATUS_S:
-            self._status_error, self._status_at_s = self._check_ins.last_error, time.monotonic()
+        # For `doctor`; a file a minute is enough while nothing changes.
+        errors = self._errors()
+        if errors != self._status_errors or time.monotonic() - self._status_at_s > _STATUS_S:
+            self._status_errors, self._status_at_s = errors, time.monotonic()
             write_whole(self._state.private / "status.json", canonical_json(self._status()), durable=False)
         return wait_s
 

@@ -17,6 +17,11 @@ class Settings(BaseSettings):
         default=None, description="s3://BUCKET for S3 (endpoint and keys below), else a folder; HOME/objects if unset"
     )
     s3_endpoint: str | None = Field(default=None, description="S3 endpoint; AWS's own if unset")
+    s3_public_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s\"'<>]+$",
+        description="S3 endpoint as devices, people and jobs reach it, if it is another; devices need https",
+    )
     public_url: str = Field(default="http://127.0.0.1:8080", description="where devices and flows reach the API")
     prefect_api_url: str | None = Field(default=None, description="Prefect's API; runs wait in the ledger if unset")
     prefect_ui_url: str | None = Field(

@@ -15,7 +15,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,9 @@ PLAN = {
     "silence_s": 120,
     "returns": [0.5, 1.0],
 }
+
+
+Disturb = Callable[[Plant, asyncio.Event], Awaitable[None]]
 
 
 @dataclass
@@ -114,7 +117,12 @@ class Fleet:
         await self.until_ended("bad", await self.roll(bad), bad)
 
 
-async def play(folder: Path, seconds: float, *, kill: bool) -> dict[str, Any]:
+async def kill(plant: Plant, stop: asyncio.Event) -> None:
+    await plant.kill_at_random(EVERY_S, stop)
+
+
+async def play(folder: Path, seconds: float, disturb: Disturb | None = None) -> dict[str, Any]:
+    """Go round with good and harmful releases for so long while `disturb` does what it does; return what came out."""
     async with open_plant(folder, seed=5) as plant:
         robots = [await enrol_robot(plant, number) for number in range(DEVICES)]
         fleet, stop = Fleet(plant, robots, random.Random(9)), asyncio.Event()
@@ -122,14 +130,14 @@ async def play(folder: Path, seconds: float, *, kill: bool) -> dict[str, Any]:
         everyone = {"stages": [{"fraction": 1.0, "must_prove": False}]}
         await fleet.until_ended("first", await fleet.roll(first, **everyone), first)
         begun = time.monotonic()
-        killer = asyncio.create_task(plant.kill_at_random(EVERY_S, stop)) if kill else None
+        disturbed = asyncio.create_task(disturb(plant, stop)) if disturb else None
         rounds = 0
         while rounds < CALM_ROUNDS or time.monotonic() - begun < seconds:
             await fleet.round()
             rounds += 1
         stop.set()
-        if killer is not None:
-            await killer
+        if disturbed is not None:
+            await disturbed
         lived = time.monotonic() - begun
         return {
             "rounds": rounds,
@@ -184,10 +192,23 @@ select count(*) from (
 
 def run(seconds: float = SECONDS) -> Iterator[dict[str, Any]]:
     found = {}
-    for name, kill in (("undisturbed", False), ("killed", True)):
+    for name, disturb in (("undisturbed", None), ("killed", kill)):
         with tempfile.TemporaryDirectory(prefix="fl-chaos-") as folder:
-            found[name] = asyncio.run(play(Path(folder), seconds if kill else 0.0, kill=kill))
+            found[name] = asyncio.run(play(Path(folder), seconds if disturb else 0.0, disturb))
     yield from lines(found["undisturbed"], found["killed"])
+
+
+def otherwise(calm: dict[str, Any], wild: dict[str, Any]) -> list[str]:
+    """Say which rollouts ended otherwise than undisturbed, and why."""
+    expected = calm["outcome"][:1] + calm["outcome"][1:3] * wild["rounds"]
+    ends = zip(wild["outcome"], expected, wild["because"], strict=True)
+    return [f"{what[0]}: {because}" for what, wanted, because in ends if what != wanted]
+
+
+def all_told(plant: dict[str, Any]) -> bool:
+    """Say whether every sum that is kept is what devices told, in metres and in events."""
+    told = plant["told"]
+    return all(abs(float(s["m"]) - told["m"]) < 0.01 and s["events"] == told["events"] for s in plant["sums"].values())
 
 
 def lines(calm: dict[str, Any], wild: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -199,18 +220,12 @@ def lines(calm: dict[str, Any], wild: dict[str, Any]) -> Iterator[dict[str, Any]
     yield line(
         "processes killed", "each of four", len(wild["killed"]) == 4, kills=kills, seconds=seconds, rounds=rounds
     )
-    expected = calm["outcome"][:1] + calm["outcome"][1:3] * rounds
-    ends = zip(wild["outcome"], expected, wild["because"], strict=True)
-    others = [f"{what[0]}: {because}" for what, wanted, because in ends if what != wanted]
-    figures = {"rollouts": len(expected), "otherwise": others}
+    others = otherwise(calm, wild)
+    figures = {"rollouts": len(wild["outcome"]), "otherwise": others}
     yield line("every rollout ends as it does undisturbed", "equal", not others, **figures)
     plant = wild["plant"]
     told = plant["told"]
-    same = {
-        name: abs(float(s["m"]) - told["m"]) < 0.01 and s["events"] == told["events"]
-        for name, s in plant["sums"].items()
-    }
-    yield line("acknowledged telemetry in windows, cells, totals, device sums", "equal", all(same.values()), **told)
+    yield line("acknowledged telemetry in windows, cells, totals, device sums", "equal", all_told(plant), **told)
     yield line("tallies that differ from a count", "0", plant["strays"] == 0, differ=plant["strays"])
     yield line("audit chain intact", "yes", plant["audit"], entries=plant["entries"])
     both = {"decisions": plant["decisions"], "different": plant["different"]}

@@ -31,16 +31,16 @@ from tests.support.device import CLASS, Device, enrol_body, new_key, new_token, 
 from tests.support.identity import csr
 from tests.support.server import Server
 
-SECRET = "a-secret-between-proxy-and-server"
 PATIENCE_S = 60.0
 PAUSE_S = 0.1
+PROGRAMS = ("api-1", "api-2", "worker-1", "worker-2")
 
 
 class Either:
     """An HTTP client that asks one server or the other until one of them answers for good."""
 
-    def __init__(self, urls: list[str], rng: random.Random) -> None:
-        self._clients = [httpx.AsyncClient(base_url=url, timeout=10) for url in urls]
+    def __init__(self, clients: list[httpx.AsyncClient], rng: random.Random) -> None:
+        self._clients = clients
         self._rng = rng
         self.troubles = 0
 
@@ -81,11 +81,31 @@ class Plant:
     devices_http: Either
     rng: random.Random
     killed: dict[str, int] = field(default_factory=dict)
+    """How often each was killed or restarted."""
+
+    async def restart_in_turn(self, pause_s: float, stop: asyncio.Event) -> None:
+        """End one of the four as an operator does, see it back, go on with the next; whole turns only."""
+        while not stop.is_set():
+            for name in PROGRAMS:
+                await asyncio.sleep(pause_s)
+                await self._restart(name)
+
+    async def _restart(self, name: str) -> None:
+        pid, starts = self.supervisor.pid(name), self.supervisor.starts(name)
+        if pid is None:
+            raise RuntimeError(f"{name} does not run")
+        os.kill(pid, signal.SIGTERM)
+        give_up = time.monotonic() + PATIENCE_S
+        while self.supervisor.starts(name) == starts or self.supervisor.pid(name) is None:
+            if time.monotonic() > give_up:
+                raise TimeoutError(f"{name} does not come back")
+            await asyncio.sleep(PAUSE_S)
+        self.killed[name] = self.killed.get(name, 0) + 1
 
     async def kill_at_random(self, every_s: tuple[float, float], stop: asyncio.Event) -> None:
         """Kill -9 one of the four, again and again; its supervisor starts it anew."""
         while not stop.is_set():
-            name = self.rng.choice(("api-1", "api-2", "worker-1", "worker-2"))
+            name = self.rng.choice(PROGRAMS)
             pid = self.supervisor.pid(name)
             if pid is not None:
                 os.kill(pid, signal.SIGKILL)
@@ -119,7 +139,7 @@ async def open_plant(home: Path, seed: int) -> AsyncIterator[Plant]:
         postgres.stop()
 
 
-def _start(supervisor: Supervisor, home: Path, url: str) -> tuple[list[str], list[str]]:
+def _start(supervisor: Supervisor, home: Path, url: str) -> tuple[list[httpx.AsyncClient], list[httpx.AsyncClient]]:
     environment = {
         "FLEETLOOP_HOME": str(home),
         "FLEETLOOP_DATABASE_URL": url,
@@ -127,19 +147,24 @@ def _start(supervisor: Supervisor, home: Path, url: str) -> tuple[list[str], lis
         "FLEETLOOP_CHECK_IN_S": "1",
         "FLEETLOOP_TICK_S": "0.5",
         "FLEETLOOP_EVIDENCE_CELL_S": "5",
-        "FLEETLOOP_PROXY_SECRET": SECRET,
         "FLEETLOOP_APPROVALS_NEEDED": "1",
     }
     people, proxied = [], []
     for number in (1, 2):
-        port, device_port = free_port(), free_port()
+        port, socket = free_port(), home / f"{number}.sock"
         here = environment | {"FLEETLOOP_PUBLIC_URL": f"http://127.0.0.1:{port}"}
-        ports = ["--port", str(port), "--proxied-port", str(device_port)]
+        ports = [
+            "--port",
+            str(port),
+            "--proxied-socket",
+            str(home / f"{number}.sock"),
+        ]
         command = [sys.executable, "-m", "control_plane.main", *ports]
         supervisor.start(Program(f"api-{number}", command, here))
         supervisor.start(Program(f"worker-{number}", [sys.executable, "-m", "control_plane.worker"], here))
-        people.append(f"http://127.0.0.1:{port}")
-        proxied.append(f"http://127.0.0.1:{device_port}")
+        people.append(httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10))
+        transport = httpx.AsyncHTTPTransport(uds=str(socket))
+        proxied.append(httpx.AsyncClient(base_url="http://devices", transport=transport, timeout=10))
     return people, proxied
 
 
@@ -152,7 +177,7 @@ class Robot(Device):
     counted: int = 0
 
     async def send(self, method: str, path: str, body: bytes = b"", **_: Any) -> httpx.Response:
-        headers = {"Fleetloop-Client-Cert": quote(self.certificate), "Fleetloop-Proxy-Secret": SECRET}
+        headers = {"Fleetloop-Client-Cert": quote(self.certificate)}
         answer: httpx.Response = await self.http.request(method, f"/device/v1/{path}", content=body, headers=headers)
         return answer
 

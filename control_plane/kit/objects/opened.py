@@ -9,10 +9,21 @@ from control_plane.kit.settings import Settings
 from control_plane.kit.signing import load_secret
 
 
+def unreachable_by_devices(settings: Settings) -> str | None:
+    """Say why devices would not bring recordings to the configured store: they come by TLS and do not leave it."""
+    if settings.object_store is None or not settings.object_store.startswith("s3://"):
+        return None
+    endpoint = settings.s3_public_endpoint or settings.s3_endpoint or "https://"
+    if endpoint.startswith("https://"):
+        return None
+    return f"devices refuse to be sent from https to {endpoint}; name one in FLEETLOOP_S3_PUBLIC_ENDPOINT that has TLS"
+
+
 def open_objects(settings: Settings) -> ObjectStore:
     """Return the configured object store; nothing is read or written before it is started."""
     where = settings.object_store
     if where is not None and where.startswith("s3://"):
-        return S3Store(S3Settings(bucket=where.removeprefix("s3://"), endpoint=settings.s3_endpoint))
+        bucket = where.removeprefix("s3://")
+        return S3Store(S3Settings(bucket, settings.s3_endpoint, settings.s3_public_endpoint))
     folder = Path(where) if where else settings.home / "objects"
     return LocalStore(folder, load_secret(settings.keys, "object-urls.secret"))

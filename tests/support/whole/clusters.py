@@ -1,5 +1,6 @@
 """A Slurm for training and a Ray for simulation, two nodes each, and how runners and the ledger know them."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class Clusters:
         self._folder, self.file = folder, folder / "clusters.yaml"
         self._shared = {
             "slots": 2, "server": server, "token_file": str(token_file), "home": str(folder / "node"),
-            "env": {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            "env": {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "SSL_CERT_FILE": os.environ["SSL_CERT_FILE"]},
         }  # fmt: skip
         self.slurm: Slurm | None = None
         self.ray: Ray | None = None

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,14 +18,25 @@ http {{
     uwsgi_temp_path {d}/uwsgi; scgi_temp_path {d}/scgi;
     include {d}/devices.conf;
     include {d}/people.conf;
+    include {d}/objects.conf;
 }}
 """
 
 
-def configure(
-    folder: Path, device_ca: Path, devices: tuple[int, Sequence[Path]], people: tuple[int, Sequence[int]]
-) -> Path:
-    """Write a configuration; each port with the sockets or ports behind it. Return the main file."""
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """The ports that are served, and what is behind each."""
+
+    devices: int
+    device_sockets: Sequence[Path]
+    people: int
+    people_ports: Sequence[int]
+    objects: int
+    objects_port: int
+
+
+def configure(folder: Path, device_ca: Path, behind: Behind) -> Path:
+    """Write a configuration and return the main file; FOLDER/device-ca.crt is the authority of its certificate."""
     folder.mkdir(exist_ok=True)
     authority = load_authority(device_ca, "fleetloop", datetime.now(UTC))
     key, chain = authority.issue_server(["localhost", "127.0.0.1"], datetime.now(UTC))
@@ -32,13 +44,13 @@ def configure(
     (folder / "server.key").write_bytes(key)
     (folder / "server.crt").write_bytes(chain)
     (folder / "device-ca.crt").write_text(authority.pem)
-    sockets = "\n    ".join(f"server unix:{path} max_fails=0;" for path in devices[1])
-    ports = "\n    ".join(f"server 127.0.0.1:{port} max_fails=0;" for port in people[1])
+    sockets = "\n    ".join(f"server unix:{path} max_fails=0;" for path in behind.device_sockets)
+    ports = "\n    ".join(f"server 127.0.0.1:{port} max_fails=0;" for port in behind.people_ports)
     _write(
         folder / "devices.conf",
         {
             r"server unix:\S+;": sockets,
-            r"listen 8443 ssl;": f"listen 127.0.0.1:{devices[0]} ssl;",
+            r"listen 8443 ssl;": f"listen 127.0.0.1:{behind.devices} ssl;",
             r"/etc/fleetloop/": f"{folder}/",
             r"rate=1r/s": "rate=100r/s",  # all robots of this fleet have one address
         },
@@ -47,8 +59,16 @@ def configure(
         folder / "people.conf",
         {
             r"server 127\.0\.0\.1:8080;\n    server 127\.0\.0\.1:8081;": ports,
-            r"listen 443 ssl;": f"listen 127.0.0.1:{people[0]};",
+            r"listen 443 ssl;": f"listen 127.0.0.1:{behind.people};",
             r"    ssl_\S+ [^;]+;\n": "",  # people come by loopback here
+        },
+    )
+    _write(
+        folder / "objects.conf",
+        {
+            r"server 127\.0\.0\.1:7480;": f"server 127.0.0.1:{behind.objects_port};",
+            r"listen 9443 ssl;": f"listen 127.0.0.1:{behind.objects} ssl;",
+            r"/etc/fleetloop/objects": f"{folder}/server",
         },
     )
     user = "user root; " if os.geteuid() == 0 else ""

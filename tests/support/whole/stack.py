@@ -4,6 +4,7 @@ What is ours is started as `Stack` does it; what is not comes from the system's 
 ends with this process. Paths of sockets bound the folder: it must be short.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tests.bench.nginx import PROGRAM as NGINX
 from tests.kit.objects.servers import ON_DISK, Server, make_ceph
 from tests.support.whole.clusters import Clusters
 from tests.support.whole.database import Postgres
-from tests.support.whole.proxy import configure
+from tests.support.whole.proxy import Behind, configure
 
 REPLICAS = (1, 2)
 OURS = tuple(f"{program}-{number}" for program in ("people", "devices", "worker") for number in REPLICAS)
@@ -25,8 +26,11 @@ class Whole(Stack):
         options = StackOptions(home=home, check_in_s=check_in_s, tick_s=tick_s, evidence_cell_s=evidence_cell_s)
         super().__init__(options)
         self.metrics_ports = {name: free_port() for name in OURS}
+        # What machines of a company believe: agents, flows, jobs and whoever started us, for where objects are.
+        os.environ["SSL_CERT_FILE"] = str(self.home / "nginx" / "device-ca.crt")
         self.database = Postgres(self.home / "postgres")
         self.clusters = Clusters(self.home / "clusters", self.url, self.home / "tokens" / "pipeline.token")
+        self.objects_port = free_port()
         self.store: Server | None = None
 
     def start(self) -> None:
@@ -41,12 +45,16 @@ class Whole(Stack):
     def _start_part(self, name: str, command: list[str]) -> None:
         self.supervisor.start(Program(name, command, {}))
 
+    def _started_store(self) -> Server:
+        assert self.store is not None, "the object store is started first"
+        return self.store
+
     def environment(self) -> dict[str, str]:
-        store = self.store
-        assert store is not None, "the object store is started first"
+        store = self._started_store()
         return super().environment() | {
             "FLEETLOOP_OBJECT_STORE": "s3://fleetloop",
             "FLEETLOOP_S3_ENDPOINT": store.endpoint,
+            "FLEETLOOP_S3_PUBLIC_ENDPOINT": f"https://127.0.0.1:{self.objects_port}",
             "FLEETLOOP_DEVICE_AUTH": "mtls",
             "AWS_ACCESS_KEY_ID": store.access_key,
             "AWS_SECRET_ACCESS_KEY": store.secret_key,
@@ -67,8 +75,9 @@ class Whole(Stack):
             self._start_ours(f"people-{number}", "main", "--serve", "people", "--port", str(port))
             self._start_ours(f"devices-{number}", "main", "--serve", "devices", "--proxied-socket", str(socket))
             self._start_ours(f"worker-{number}", "worker")
-        devices, people = (self.device_port, sockets), (self.port, ports)
-        conf = configure(self.home / "nginx", self.home / "keys" / "device-ca.pem", devices, people)
+        store = int(self._started_store().endpoint.rpartition(":")[2])
+        behind = Behind(self.device_port, sockets, self.port, ports, self.objects_port, store)
+        conf = configure(self.home / "nginx", self.home / "keys" / "device-ca.pem", behind)
         self._start_part("nginx", [NGINX or "nginx", "-p", str(conf.parent), "-c", str(conf)])
 
     def _start_ours(self, name: str, module: str, *arguments: str) -> None:
