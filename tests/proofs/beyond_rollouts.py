@@ -54,7 +54,6 @@ def run(seconds: float = SECONDS) -> Iterator[dict[str, Any]]:
 def lines(calm: dict[str, Any], wild: dict[str, Any], rolling: Rolling) -> Iterator[dict[str, Any]]:
     told = [lane.told for lane in rolling.lanes]
     failed, refused = sum(each.failed for each in told), sum(len(each.refused) for each in told)
-    print({s for each in told for s in each.refused}, file=sys.stderr)
     restarts, plant, others = wild["killed"], wild["plant"], otherwise(calm, wild)
     yield {
         "proof": "beyond: rollouts over restarts of every process in turn, beside 1,000 check-ins a second",

@@ -80,6 +80,7 @@ class Plant:
     server: Server
     devices_http: Either
     rng: random.Random
+    metrics_ports: dict[str, int]
     killed: dict[str, int] = field(default_factory=dict)
     """How often each was killed or restarted."""
 
@@ -96,7 +97,7 @@ class Plant:
             raise RuntimeError(f"{name} does not run")
         os.kill(pid, signal.SIGTERM)
         give_up = time.monotonic() + PATIENCE_S
-        while self.supervisor.starts(name) == starts or self.supervisor.pid(name) is None:
+        while self.supervisor.starts(name) == starts or not await _is_ready(self.metrics_ports[name]):
             if time.monotonic() > give_up:
                 raise TimeoutError(f"{name} does not come back")
             await asyncio.sleep(PAUSE_S)
@@ -125,13 +126,14 @@ async def open_plant(home: Path, seed: int) -> AsyncIterator[Plant]:
         load_secret(keys, "object-urls.secret")
         load_authority(keys / "device-ca.pem", "fleetloop", datetime.now(UTC))
         rng = random.Random(seed)
-        people, proxied = _start(supervisor, home, postgres.url)
+        metrics_ports = {name: free_port() for name in PROGRAMS}
+        people, proxied = _start(supervisor, home, postgres.url, metrics_ports)
         http, devices = Either(people, rng), Either(proxied, rng)
         for either in (http, devices):
             await either.request("GET", "/healthz")
         named = {Role(name): token for name, token in tokens.items()}
         server = Server(None, None, http, named)  # type: ignore[arg-type] # the application runs in other processes
-        yield Plant(home, postgres.url, supervisor, server, devices, rng)
+        yield Plant(home, postgres.url, supervisor, server, devices, rng, metrics_ports)
         await http.close()
         await devices.close()
     finally:
@@ -139,7 +141,17 @@ async def open_plant(home: Path, seed: int) -> AsyncIterator[Plant]:
         postgres.stop()
 
 
-def _start(supervisor: Supervisor, home: Path, url: str) -> tuple[list[httpx.AsyncClient], list[httpx.AsyncClient]]:
+async def _is_ready(metrics_port: int) -> bool:
+    try:
+        async with httpx.AsyncClient(timeout=2) as http:
+            return (await http.get(f"http://127.0.0.1:{metrics_port}/readyz")).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _start(
+    supervisor: Supervisor, home: Path, url: str, metrics_ports: dict[str, int]
+) -> tuple[list[httpx.AsyncClient], list[httpx.AsyncClient]]:
     environment = {
         "FLEETLOOP_HOME": str(home),
         "FLEETLOOP_DATABASE_URL": url,
@@ -153,15 +165,13 @@ def _start(supervisor: Supervisor, home: Path, url: str) -> tuple[list[httpx.Asy
     for number in (1, 2):
         port, socket = free_port(), home / f"{number}.sock"
         here = environment | {"FLEETLOOP_PUBLIC_URL": f"http://127.0.0.1:{port}"}
-        ports = [
-            "--port",
-            str(port),
-            "--proxied-socket",
-            str(home / f"{number}.sock"),
-        ]
-        command = [sys.executable, "-m", "control_plane.main", *ports]
-        supervisor.start(Program(f"api-{number}", command, here))
-        supervisor.start(Program(f"worker-{number}", [sys.executable, "-m", "control_plane.worker"], here))
+        arguments = {
+            f"api-{number}": ["main", "--port", str(port), "--proxied-socket", str(socket)],
+            f"worker-{number}": ["worker"],
+        }
+        for name, (module, *rest) in arguments.items():
+            command = [sys.executable, "-m", f"control_plane.{module}", *rest]
+            supervisor.start(Program(name, [*command, "--metrics-port", str(metrics_ports[name])], here))
         people.append(httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10))
         transport = httpx.AsyncHTTPTransport(uds=str(socket))
         proxied.append(httpx.AsyncClient(base_url="http://devices", transport=transport, timeout=10))

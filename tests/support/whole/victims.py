@@ -61,7 +61,8 @@ class Killer:
 
     def join(self) -> None:
         self.stop.set()
-        self._thread.join(BACK_S + 10)
+        if self._thread.is_alive():
+            self._thread.join(BACK_S + 10)
 
     def _run(self) -> None:
         while self.left and not self.stop.is_set():
