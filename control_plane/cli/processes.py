@@ -91,6 +91,10 @@ class Supervisor:
     def starts(self, name: str) -> int:
         return self._programs[name].starts
 
+    def again(self, name: str) -> None:
+        """Start a program that was stopped as it was started before."""
+        self.start(self._programs[name])
+
     def stop(self, name: str) -> None:
         program = self._programs[name]
         program.wanted.clear()

@@ -1,7 +1,7 @@
 """The whole demo on the production layout (tests/support/whole), with SIGKILL for each of its processes.
 
 Two API processes for people, two for devices, two workers, Prefect's server (on PostgreSQL) and runner, PostgreSQL,
-Ceph's radosgw, nginx with mutual TLS, simulation on a Ray of two nodes, training through a Slurm of two nodes.
+Ceph's radosgw, nginx with mutual TLS, simulation on a Ray of two nodes, training through a Slurm of two nodes. Then the drill of a restore.
 `python -m tests.proofs.beyond_whole --calm --home /tmp/h` goes round without killing anything, and keeps its logs.
 """
 
@@ -12,7 +12,7 @@ import time
 from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from control_plane.factory.schemas import JobItem
 from tests.clusters.processes import until
 from tests.support.spools import Spooled, lost, read_spools, read_streams, twice
 from tests.support.whole import Whole, why_not
+from tests.support.whole.drill import Drilled, drill
 from tests.support.whole.victims import Kill, Killer
 
 PATIENCE = 6.0  # two cores carry some forty processes
@@ -45,6 +46,7 @@ class Told:
     jobs: list[JobItem] = field(default_factory=list)
     streams: list[dict[str, Any]] = field(default_factory=list)
     spools: list[Spooled] = field(default_factory=list)
+    drilled: Drilled | None = None
 
 
 def go_round(home: Path, *, kills: bool, seed: int = 1) -> Told:
@@ -66,9 +68,11 @@ def go_round(home: Path, *, kills: bool, seed: int = 1) -> Told:
         told.report = build_report(story, time.monotonic() - begun, seed)
         told.jobs = list(clients["viewer"].list_jobs())
         told.streams, told.spools = read_streams(whole.database.url), read_spools(home / "devices")
+        told.seconds = round(time.monotonic() - begun, 1)
+        whole.supervisor.again("field")
+        told.drilled = drill(whole, story, home / "backups")
     finally:
         whole.stop()
-    told.seconds = round(time.monotonic() - begun, 1)
     return told
 
 
@@ -127,6 +131,18 @@ def lines(told: Told) -> Iterator[dict[str, Any]]:
             "attempts": sum(job.attempt for job in told.jobs),
             "places": dict(Counter(f"{job.kind} on {job.cluster}" for job in told.jobs)),
         },
+    }
+    if told.drilled is not None:
+        yield drill_line(told.drilled)
+
+
+def drill_line(drilled: Drilled) -> dict[str, Any]:
+    saved, lost_revision, after = drilled.revisions
+    return {
+        "proof": "beyond: restore drill: database and bucket deleted while robots drive, restored from a backup",
+        "ok": drilled.deleted > 0 and after > lost_revision > saved and drilled.rollout == "done",
+        "bound": "every robot checks in again, TUF goes on above what was lost, a release reaches every robot",
+        "figures": asdict(drilled),
     }
 
 

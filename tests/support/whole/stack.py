@@ -8,6 +8,8 @@ import os
 import sys
 from pathlib import Path
 
+import boto3
+
 from control_plane.cli.processes import Program, free_port
 from control_plane.cli.stack import Stack, StackOptions
 from control_plane.client import Client
@@ -18,6 +20,7 @@ from tests.support.whole.database import Postgres
 from tests.support.whole.proxy import Behind, configure
 
 REPLICAS = (1, 2)
+BUCKET = "fleetloop"
 OURS = tuple(f"{program}-{number}" for program in ("people", "devices", "worker") for number in REPLICAS)
 
 
@@ -31,6 +34,8 @@ class Whole(Stack):
         self.database = Postgres(self.home / "postgres")
         self.clusters = Clusters(self.home / "clusters", self.url, self.home / "tokens" / "pipeline.token")
         self.objects_port = free_port()
+        self._ports = [free_port() for _ in REPLICAS]
+        self._sockets = [self.home / f"devices-{number}.sock" for number in REPLICAS]
         self.store: Server | None = None
 
     def start(self) -> None:
@@ -52,7 +57,7 @@ class Whole(Stack):
     def environment(self) -> dict[str, str]:
         store = self._started_store()
         return super().environment() | {
-            "FLEETLOOP_OBJECT_STORE": "s3://fleetloop",
+            "FLEETLOOP_OBJECT_STORE": f"s3://{BUCKET}",
             "FLEETLOOP_S3_ENDPOINT": store.endpoint,
             "FLEETLOOP_S3_PUBLIC_ENDPOINT": f"https://127.0.0.1:{self.objects_port}",
             "FLEETLOOP_DEVICE_AUTH": "mtls",
@@ -69,21 +74,47 @@ class Whole(Stack):
         }
 
     def _start_server(self) -> None:
-        ports = [free_port() for _ in REPLICAS]
-        sockets = [self.home / f"devices-{number}.sock" for number in REPLICAS]
-        for number, port, socket in zip(REPLICAS, ports, sockets, strict=True):
+        self.start_ours()
+        store = int(self._started_store().endpoint.rpartition(":")[2])
+        behind = Behind(self.device_port, self._sockets, self.port, self._ports, self.objects_port, store)
+        conf = configure(self.home / "nginx", self.home / "keys" / "device-ca.pem", behind)
+        self._start_part("nginx", [NGINX or "nginx", "-p", str(conf.parent), "-c", str(conf)])
+
+    def start_ours(self) -> None:
+        """Start what is ours of the control plane; again, after `stop_ours`, at the same addresses."""
+        for number, port, socket in zip(REPLICAS, self._ports, self._sockets, strict=True):
             self._start_ours(f"people-{number}", "main", "--serve", "people", "--port", str(port))
             self._start_ours(f"devices-{number}", "main", "--serve", "devices", "--proxied-socket", str(socket))
             self._start_ours(f"worker-{number}", "worker")
-        store = int(self._started_store().endpoint.rpartition(":")[2])
-        behind = Behind(self.device_port, sockets, self.port, ports, self.objects_port, store)
-        conf = configure(self.home / "nginx", self.home / "keys" / "device-ca.pem", behind)
-        self._start_part("nginx", [NGINX or "nginx", "-p", str(conf.parent), "-c", str(conf)])
+
+    def stop_ours(self) -> None:
+        for name in OURS:
+            self.supervisor.stop(name)
+
+    def wait_ready(self) -> None:
+        self._wait_ready()
 
     def _start_ours(self, name: str, module: str, *arguments: str) -> None:
         metrics = ["--metrics-port", str(self.metrics_ports[name])]
         command = [sys.executable, "-m", f"control_plane.{module}", *arguments, *metrics]
         self.supervisor.start(Program(name, command, self.environment()))
+
+    def empty_bucket(self) -> int:
+        """Delete every object; return how many there were."""
+        store, deleted = self._started_store(), 0
+        s3 = boto3.client(
+            "s3",
+            endpoint_url=store.endpoint,
+            aws_access_key_id=store.access_key,
+            aws_secret_access_key=store.secret_key,
+            region_name="us-east-1",
+        )
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
+            keys = [{"Key": each["Key"]} for each in page.get("Contents", [])]
+            if keys:
+                s3.delete_objects(Bucket=BUCKET, Delete={"Objects": keys, "Quiet": True})
+            deleted += len(keys)
+        return deleted
 
     def stop(self) -> None:
         self.clusters.stop()
