@@ -1,7 +1,8 @@
 """The whole demo on the production layout (tests/support/whole), with SIGKILL for each of its processes.
 
 Two API processes for people, two for devices, two workers, Prefect's server (on PostgreSQL) and runner, PostgreSQL,
-Ceph's radosgw, nginx with mutual TLS, simulation on a Ray of two nodes, training through a Slurm of two nodes. Then the drill of a restore.
+Ceph's radosgw, nginx with mutual TLS, simulation on a Ray of two nodes, training through a Slurm of two nodes; then the
+drill of a restore.
 `python -m tests.proofs.beyond_whole --calm --home /tmp/h` goes round without killing anything, and keeps its logs.
 """
 
