@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from agents.inference.contract import Budget
+from agents.protocol.v1.contract import Budget
 
 DECISIONS_MAX = 1_000_000
 

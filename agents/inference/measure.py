@@ -14,12 +14,13 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from agents.inference.bundle import check_files
-from agents.inference.contract import Contract, Golden, NotQualifiedError, read_contract
+from agents.inference.contract import NotQualifiedError, read_contract
 from agents.inference.demands import Demands
 from agents.inference.runtime import Place, Runner, Tell, runtime_for
 from agents.inference.session import Array, finite, fits
 from agents.inference.trtexec import Trtexec
 from agents.protocol.v1 import TensorSpec
+from agents.protocol.v1.contract import Contract, Golden
 
 _WARM_RUNS: Final = 10
 _LEAST_RUNS: Final = 20

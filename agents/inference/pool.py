@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from agents.inference.contract import Budget
 from agents.inference.demands import Demands
 from agents.inference.energy import EnergyWatch, Meter
 from agents.link.child import Child, Stage
+from agents.protocol.v1.contract import Budget
 
 # What the child gets beyond its own limit before it is taken for lost: start, imports, a last line.
 _GRACE_S: Final = 20.0

@@ -15,11 +15,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from agents.inference.contract import Contract, NotQualifiedError, Threshold, read_contract
+from agents.inference.contract import NotQualifiedError, read_contract
 from agents.inference.demands import Demands
 from agents.inference.runtime import Place, Runner, Tell, runtime_for
 from agents.inference.session import Array, finite, fits
 from agents.protocol.v1 import TensorSpec
+from agents.protocol.v1.contract import Contract, Threshold
 from agents.sdk.shadow import Sample, SampleReader, Tensor
 
 _POLL_S: Final = 0.02

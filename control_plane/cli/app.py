@@ -147,6 +147,7 @@ def begin(
 def up(
     home: Annotated[Path | None, typer.Option(help="folder to keep everything in")] = None,
     port: Annotated[int, typer.Option(help="port of the control plane")] = 8080,
+    device_port: Annotated[int, typer.Option(help="port for devices, which remember it when they enrol")] = 8443,
     prefect_port: Annotated[int, typer.Option(help="port of Prefect")] = 4200,
     orchestrator: Annotated[str, typer.Option(help="prefect, subprocess or none")] = "prefect",
     data: Annotated[Path | None, typer.Option(help="a workload's data folder, passed on to its commands")] = None,
@@ -160,6 +161,7 @@ def up(
         stacks.StackOptions(
             home=home or default_home(),
             port=port,
+            device_port=device_port,
             prefect_port=prefect_port,
             data=data,
             orchestrator=orchestrator,

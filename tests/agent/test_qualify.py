@@ -12,12 +12,13 @@ import pytest
 from safetensors.numpy import save
 
 from agents.inference import Budget, Demands, DeviceQualifier, QualifierPool, Surroundings
-from agents.inference.contract import Golden, NotQualifiedError, Tolerance
+from agents.inference.contract import NotQualifiedError
 from agents.inference.engines import EngineCache, EngineKey, engine_key
 from agents.inference.measure import _compare, qualify
 from agents.inference.runtime import OrtRuntime, Place, runtime_for
 from agents.platform.energy import PowerMeter, SimulatedMeter
 from agents.platform.rails import DevicePower
+from agents.protocol.v1.contract import Golden, Tolerance
 from tests.agent import onnx_files as bad
 from tests.agent.bundles import files
 from tests.agent.onnx_files import bundle, with_model

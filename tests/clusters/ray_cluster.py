@@ -21,6 +21,7 @@ SOON = {
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_timeout_ms": "1000",
     "RAY_health_check_failure_threshold": "3",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "10",  # nodes of a head that started anew join it again sooner
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 

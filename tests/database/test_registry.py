@@ -58,7 +58,7 @@ def external_in_a_node() -> bytes:
 
 
 def contract(**changes: Any) -> bytes:
-    return json.dumps(MODEL["contract"] | changes).encode()
+    return json.dumps({"name": "times", **MODEL["contract"], **changes}).encode()
 
 
 def nan_golden() -> bytes:
@@ -84,6 +84,8 @@ REFUSED: dict[str, dict[str, Any]] = {
     "golden of another dtype": {"golden.safetensors": golden(**{"input.x": np.zeros((4, 3), np.float64)})},
     "golden without outputs": {"golden.safetensors": save({"input.x": np.zeros((4, 3), np.float32)})},
     "another contract": {"contract.json": contract(golden={"rtol": 9.0, "atol": 9.0})},
+    "a contract that devices cannot read": {"contract.json": json.dumps(MODEL["contract"]).encode()},
+    "a contract with a budget of nothing": {"contract.json": contract(budget={"latency_p99_ms": 0})},
     "a contract that is a list": {"contract.json": b"[]"},
     "a contract with a key twice": {"contract.json": b'{"inputs": [], "inputs": []}'},
 }

@@ -33,7 +33,7 @@ def train(params: dict, out: Path) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     (out / "model").mkdir(parents=True)
     onnx.save(model, out / "model" / "model.onnx")
-    (out / "model" / "contract.json").write_text(json.dumps(MODEL))
+    (out / "model" / "contract.json").write_text(json.dumps({"name": "own-model"} | MODEL))
     x = np.ones((3, 2), np.float32)
     save_file({"input.x": x, "output.y": x @ weights}, out / "model" / "golden.safetensors")
     (out / "checkpoint").mkdir()

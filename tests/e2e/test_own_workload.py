@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from control_plane.cli.stack import Stack, StackOptions
-from tests.e2e.own_workload import MODEL
-
-SCRIPT = Path(__file__).with_name("own_workload.py")
+from tests.e2e.written import write_workload
 
 
 @pytest.fixture(scope="module")
@@ -28,30 +25,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def workload(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("own")
-    command = {name: {"run": ["python", str(SCRIPT), name]} for name in ("train", "scenarios", "simulate", "relabel")}
-    spec = {
-        "schema": "fleetloop.workload/v1",
-        "name": "own",
-        "title": "Somebody's robot",
-        "device_class": "own-robot",
-        "sites": ["here"],
-        "model": {"name": "own-model"} | MODEL,
-        "commands": command,
-        "field": {"run": ["python", "-c", "pass"]},
-        "events": {"bump": {"severity": "grave", "incident": True}},
-        "exposure": "distance_m",
-        "suites": {"nominal": {"kind": "nominal", "scenarios": 30, "seed": 1}},
-        "shard_scenarios": 10,
-        "recipes": {"standard": {}},
-        "gate": {
-            "metric": "incident",
-            "parts": [{"suite": "nominal", "rule": "non_inferior", "margin": 0.1}],
-            "first": [{"suite": "nominal", "rule": "absolute_at_most", "bound": 0.2}],
-        },
-    }
-    (folder / "workload.yaml").write_text(yaml.safe_dump(spec))
-    return folder
+    return write_workload(tmp_path_factory.mktemp("own"))
 
 
 def fleetloop(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:

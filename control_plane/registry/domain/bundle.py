@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
 from agents.protocol.v1 import strict_json
+from agents.protocol.v1.contract import Contract
 from control_plane.registry.domain.manifests import MEDIA_TYPES
 
 MAX_EVALUATED_BYTES = 16 << 20
@@ -54,8 +56,11 @@ def _check_contract_file(contract: Mapping[str, Any], data: bytes) -> None:
         held = strict_json(data, 1 << 20)
     except ValueError as error:
         raise BundleError(f"contract.json: {error}") from error
-    if not isinstance(held, dict):
-        raise BundleError("contract.json is not an object")
+    try:
+        Contract.model_validate(held)  # what every device reads; one that it cannot read would be refused there
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        raise BundleError(f"contract.json: {'.'.join(map(str, wrong['loc'])) or 'it'}: {wrong['msg']}") from error
     for part in ("inputs", "outputs", "golden"):
         if json.dumps(held.get(part), sort_keys=True) != json.dumps(contract.get(part), sort_keys=True):
             raise BundleError(f"contract.json says other {part} than the registered model")
