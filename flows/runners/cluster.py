@@ -214,8 +214,14 @@ class Cluster:
             waited_s=time.monotonic() - since if since is not None else 0.0,
             wait_limit_s=self._wait_limit_s,
             seen=seen,
-            misfit=f"no back end runs images yet, and it asks for {job.spec.image}" if job.spec.image else "",
+            misfit=self._misfit(job),
         )
+
+    def _misfit(self, job: JobItem) -> str:
+        """Say why a job cannot run here: what it made outside of the image it states would not be what it says."""
+        if job.spec.image is None or self.back_end.runs_images:
+            return ""
+        return f"this cluster runs no images, and it asks for {job.spec.image}; kubernetes and osmo do"
 
     def _act(self, watched: Watched, move: Move) -> None:
         match move.act:
@@ -268,6 +274,7 @@ def _order(watched: Watched) -> Order:
         gpus=job.spec.gpus,
         memory_bytes=job.spec.memory_bytes,
         limit_s=job.spec.timeout_s + STAGING_S,
+        image=job.spec.image,
     )
 
 
