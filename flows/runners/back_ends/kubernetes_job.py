@@ -128,8 +128,8 @@ def _leave_lost_nodes(after_s: int) -> list[dict[str, Any]]:
 def _container(order: Order, launch: Launch, settings: JobSettings) -> dict[str, Any]:
     mounts: list[dict[str, Any]] = [
         {"name": "home", "mountPath": str(launch.home)},
-        {"name": "tmp", "mountPath": "/tmp"},
-    ]  # noqa: S108 - the pod's own
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own
+    ]
     if launch.token_file:
         mounts.append({"name": "token", "mountPath": str(launch.token_file.parent), "readOnly": True})
     resources = _resources(order, settings)

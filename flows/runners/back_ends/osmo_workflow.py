@@ -12,13 +12,14 @@ from typing import Any
 import yaml
 
 from flows.runners.back_ends.interface import BackEndError, Order
-from flows.runners.back_ends.kubernetes_job import LABEL, escaped, legal_name
+from flows.runners.back_ends.kubernetes_job import LABEL, legal_name
 from flows.runners.back_ends.launch import Launch
 from flows.steps.orders import Phase, Seen
 
 TASK = "order"
 MIB = 1 << 20
 PHASES = {"PENDING": Phase.WAITING, "WAITING": Phase.WAITING, "RUNNING": Phase.RUNNING}
+TEMPLATE = re.compile(r"\{\{|\{%|\{#|\$\(")
 STOPPED = {"FAILED_EXEC_TIMEOUT", "FAILED_QUEUE_TIMEOUT", "FAILED_SUBMISSION"}
 
 
@@ -45,21 +46,14 @@ def workflow_of(order: Order, launch: Launch, settings: WorkflowSettings) -> str
     """Return the specification of an order's workflow, as YAML.
 
     Raises:
-        BackEndError: a value would be read as a template by OSMO.
+        BackEndError: a value would be read as a template.
     """
     name = legal_name(order.name)
-    resources = {
-        "cpu": math.ceil(order.cpus),
-        "memory": _memory(order, settings),
-        "storage": f"{settings.storage_gib}Gi",
-    }
-    resources |= {"gpu": math.ceil(order.gpus)} if order.gpus else {}
-    resources |= {"platform": settings.platform} if settings.platform else {}
     task = {
         "name": TASK,
         "image": order.image or settings.image,
-        "command": [escaped(word) for word in launch.argv(order)],
-        "environment": {key: escaped(value) for key, value in launch.environment().items()},
+        "command": launch.argv(order),
+        "environment": launch.environment(),
         "credentials": {settings.credential: {"FLEETLOOP_TOKEN": settings.credential_key}},
         "resource": "default",
     }
@@ -68,15 +62,24 @@ def workflow_of(order: Order, launch: Launch, settings: WorkflowSettings) -> str
         "name": name,
         "labels": {LABEL: name},
         "timeout": timeout,
-        "resources": {"default": resources},
+        "resources": {"default": _resources(order, settings)},
         "tasks": [task],
     }
     text = yaml.safe_dump({"version": 2, "workflow": workflow}, sort_keys=False)
-    if re.search(r"\{\{|\{%|\{#", text):
-        raise BackEndError(
-            f"OSMO would read a template in the workflow of {order.name}: no value may have {{{{, {{% or {{#"
-        )
+    if found := TEMPLATE.search(text):
+        raise BackEndError(f"OSMO or Kubernetes would put something in the place of {found[0]!r} in {order.name}")
     return text
+
+
+def _resources(order: Order, settings: WorkflowSettings) -> dict[str, Any]:
+    resources = {
+        "cpu": math.ceil(order.cpus),
+        "memory": _memory(order, settings),
+        "storage": f"{settings.storage_gib}Gi",
+        "gpu": math.ceil(order.gpus),
+        "platform": settings.platform,
+    }
+    return {name: amount for name, amount in resources.items() if amount}
 
 
 def _memory(order: Order, settings: WorkflowSettings) -> str:
