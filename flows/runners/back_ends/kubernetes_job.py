@@ -150,8 +150,8 @@ def _container(order: Order, launch: Launch, settings: JobSettings) -> dict[str,
 
 
 def escaped(value: str) -> str:
-    """Return a value that Kubernetes takes as it is: it would put other variables in the place of $(NAME)."""
-    return value.replace("$(", "$$(")
+    """Return a value that Kubernetes takes as it is: it would put a variable in the place of $(NAME)."""
+    return value.replace("$", "$$")
 
 
 def _resources(order: Order, settings: JobSettings) -> dict[str, str]:
