@@ -1,5 +1,6 @@
 """Kubernetes' back end against the stand-in: what the conformance suite does not come to, most of it going wrong."""
 
+import asyncio
 import ipaddress
 import ssl
 from collections.abc import Callable, Iterator
@@ -20,9 +21,11 @@ from flows.runners.back_ends.kubernetes_job import ORDER, JobSettings, legal_nam
 from flows.runners.cluster import Cluster
 from flows.steps.orders import Phase
 from tests.clusters.back_end import TOKEN, launch_of, order_of, phase_of, reaches
+from tests.clusters.conftest import Bench, running
 from tests.clusters.kubernetes_stand_in import NAMESPACE, Kubernetes, allowed, kubernetes_stand_in, status
 from tests.clusters.processes import until
 from tests.clusters.stand_in_http import Reply
+from tests.clusters.test_conformance import once
 from tests.unit.flows.test_cluster import Ledger, job_of
 
 Make = Callable[..., KubernetesBackEnd]
@@ -238,6 +241,40 @@ def test_kueue_admits_by_its_quota_and_takes_back(kubernetes: Kubernetes, make: 
     reaches(back_end, second, Phase.RUNNING)
     back_end.cancel(second.name)
     reaches(back_end, first, Phase.RUNNING)  # a new pod of the same order: its wrapper's turn is over by then
+
+
+@pytest.mark.parametrize("bench", ["kubernetes"], indirect=True)
+async def test_a_job_that_kueue_takes_back_runs_again(bench: Bench, kubernetes: Kubernetes, tmp_path: Path) -> None:
+    """The first pod's wrapper says that it was told to leave; when Kueue admits the old Job again, it does nothing."""
+    bench.config["queue"] = "robots"
+
+    def work() -> None:
+        pid = tmp_path / "pid"
+        job = bench.ask(once(pid, "time.sleep(600)"))
+        future = bench.open().submit(job)
+        running(pid)
+        with kubernetes.controllers.lock:
+            [first] = kubernetes.controllers.jobs.values()
+            kubernetes.controllers.suspend(first)
+        done = future.result(60)
+        assert (done.state, done.attempt) == ("done", 2)
+        until(lambda: any(each["type"] == "Failed" for each in first["status"]["conditions"]), 30, "the old one ends")
+        assert bench.client.get_job(job.key).attempt == 2
+
+    await asyncio.to_thread(work)
+
+
+@pytest.mark.parametrize("bench", ["kubernetes", "osmo"], indirect=True)
+async def test_a_job_that_states_an_image_gets_it(bench: Bench, request: pytest.FixtureRequest) -> None:
+    def work() -> None:
+        job = bench.ask("import pathlib; pathlib.Path('outputs/a').write_text('made')", image="mine@sha256:0")
+        assert bench.open().submit(job).result(60).state == "done"
+
+    await asyncio.to_thread(work)
+    there = request.getfixturevalue(bench.name)
+    [asked] = there.controllers.pods.values() if bench.name == "kubernetes" else there.workflows.values()
+    [container] = asked["spec"]["containers"] if bench.name == "kubernetes" else [asked.task]
+    assert container["image"] == "mine@sha256:0"
 
 
 def test_ended_jobs_are_kept_for_a_while(make: Make) -> None:

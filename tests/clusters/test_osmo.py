@@ -56,7 +56,7 @@ def test_what_osmo_is_asked() -> None:
     assert task["command"] == ["python3", "-m", "flows.runners.wrapper", order.key, order.name]
     assert task["credentials"] == {"fleetloop": {"FLEETLOOP_TOKEN": "token"}}
     assert task["environment"] == {
-        "A": "1", "FLEETLOOP_SERVER": "http://host", "FLEETLOOP_HOME": "/tmp/fleetloop",
+        "A": "1", "FLEETLOOP_SERVER": "http://host", "FLEETLOOP_HOME": str(LAUNCH.home),
     }  # fmt: skip
     [plain] = yaml.safe_load(workflow_of(ORDER, LAUNCH, SETTINGS))["workflow"]["tasks"]
     assert plain["image"] == "stand-in:1"

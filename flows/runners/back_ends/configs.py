@@ -116,6 +116,8 @@ class KubernetesConfig(RemoteConfig):
     tolerations: list[Toleration] = Field(default_factory=list, max_length=32)
     gpu_resource: str = Field(default="nvidia.com/gpu", pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")
     scratch_gib: float = Field(default=20, gt=0, le=100_000)
+    shm_gib: float | None = Field(default=None, gt=0, le=10_000)
+    cache_claim: Subdomain | None = None
     run_as: int = Field(default=10001, ge=1, le=(1 << 31) - 1)
     grace_s: int = Field(default=60, ge=1, le=3600)
     node_lost_s: int = Field(default=30, ge=0, le=3600)
@@ -133,6 +135,7 @@ class KubernetesConfig(RemoteConfig):
     def open(self) -> BackEnd:
         same = {"priority_class", "service_account", "runtime_class", "node_selector", "gpu_resource", "scratch_gib"}
         same |= {"image", "token_secret", "queue", "run_as", "grace_s", "node_lost_s", "keep_s"}
+        same |= {"shm_gib", "cache_claim"}
         tolerations = tuple(each.manifest() for each in self.tolerations)
         values = self.model_dump(include=same)
         settings = JobSettings(pull_secrets=tuple(self.pull_secrets), tolerations=tolerations, **values)

@@ -36,6 +36,8 @@ class JobSettings:
     `token_secret` is mounted where the launch's `token_file` lies, under that file's name. `grace_s` is what a wrapper
     that is told to leave has for saying so, `node_lost_s` how long a node may be unreachable before its pods are given
     up, `keep_s` how long an ended Job is kept. `queue` is one of Kueue's. `run_as` is a user's and group's number.
+    `scratch_gib` bounds what a job writes, `shm_gib` is its shared memory (counted as memory), `cache_claim` names a
+    PersistentVolumeClaim that keeps what jobs read.
     """
 
     image: str
@@ -49,6 +51,8 @@ class JobSettings:
     tolerations: tuple[Object, ...] = ()
     gpu_resource: str = "nvidia.com/gpu"
     scratch_gib: float = 20.0
+    shm_gib: float | None = None
+    cache_claim: str | None = None
     run_as: int = 10001
     grace_s: int = 60
     node_lost_s: int = 30
@@ -104,7 +108,7 @@ def _pod(order: Order, launch: Launch, settings: JobSettings) -> dict[str, Any]:
         "securityContext": _nobody_special(settings.run_as),
         "tolerations": [*_leave_lost_nodes(settings.node_lost_s), *map(dict, settings.tolerations)],
         "containers": [_container(order, launch, settings)],
-        "volumes": _volumes(launch, settings),
+        "volumes": [each for each, _ in _volumes(launch, settings)],
         **{name: value for name, value in asked.items() if value},
     }
 
@@ -126,12 +130,6 @@ def _leave_lost_nodes(after_s: int) -> list[dict[str, Any]]:
 
 
 def _container(order: Order, launch: Launch, settings: JobSettings) -> dict[str, Any]:
-    mounts: list[dict[str, Any]] = [
-        {"name": "home", "mountPath": str(launch.home)},
-        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own
-    ]
-    if launch.token_file:
-        mounts.append({"name": "token", "mountPath": str(launch.token_file.parent), "readOnly": True})
     resources = _resources(order, settings)
     return {
         "name": CONTAINER,
@@ -145,7 +143,7 @@ def _container(order: Order, launch: Launch, settings: JobSettings) -> dict[str,
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": mounts,
+        "volumeMounts": [{"name": each["name"], **mount} for each, mount in _volumes(launch, settings)],
     }
 
 
@@ -164,14 +162,29 @@ def _resources(order: Order, settings: JobSettings) -> dict[str, str]:
     return {name: amount for name, amount in asked.items() if amount}
 
 
-def _volumes(launch: Launch, settings: JobSettings) -> list[dict[str, Any]]:
-    size = str(math.ceil(settings.scratch_gib * GIB))
-    scratch = [{"name": name, "emptyDir": {"sizeLimit": size}} for name in ("home", "tmp")]
-    if not launch.token_file:
-        return scratch
-    # Group-readable, for the file is root's and the group is the pod's own (fsGroup).
-    secret = {"secretName": settings.token_secret, "defaultMode": 0o440, "items": _only(launch.token_file.name)}
-    return [*scratch, {"name": "token", "secret": secret}]
+def _volumes(launch: Launch, settings: JobSettings) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Return a pod's volumes, each with where it is mounted."""
+    scratch = {"sizeLimit": _bytes(settings.scratch_gib)}
+    found: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({"name": "home", "emptyDir": scratch}, {"mountPath": str(launch.home)}),
+        ({"name": "tmp", "emptyDir": scratch}, {"mountPath": "/tmp"}),  # noqa: S108 - the pod's own
+    ]
+    if launch.token_file:
+        # Group-readable, for the file is root's and the group is the pod's own (fsGroup).
+        secret = {"secretName": settings.token_secret, "defaultMode": 0o440, "items": _only(launch.token_file.name)}
+        mount = {"mountPath": str(launch.token_file.parent), "readOnly": True}
+        found.append(({"name": "token", "secret": secret}, mount))
+    if settings.cache_claim:
+        claim = {"claimName": settings.cache_claim}
+        found.append(({"name": "cache", "persistentVolumeClaim": claim}, {"mountPath": str(launch.home / "cache")}))
+    if settings.shm_gib:
+        memory = {"medium": "Memory", "sizeLimit": _bytes(settings.shm_gib)}
+        found.append(({"name": "shm", "emptyDir": memory}, {"mountPath": "/dev/shm"}))  # noqa: S108 - the pod's own
+    return found
+
+
+def _bytes(gib: float) -> str:
+    return str(math.ceil(gib * GIB))
 
 
 def _only(name: str) -> list[dict[str, str]]:

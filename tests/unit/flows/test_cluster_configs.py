@@ -95,6 +95,6 @@ def test_what_the_guide_shows_is_taken(tmp_path: Path) -> None:
 
 def test_manifests_that_the_guide_shows_are_what_kubernetes_takes() -> None:
     shown = [item for text in blocks("yaml") if "apiVersion:" in text for item in yaml.safe_load_all(text)]
-    assert {each["kind"] for each in shown} == {"NetworkPolicy"}
+    assert {each["kind"] for each in shown} == {"Namespace"}
     for each in shown:
         kubernetes_validate.validate(each, "1.34", strict=True)

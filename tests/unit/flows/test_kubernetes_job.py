@@ -47,6 +47,8 @@ FULL = JobSettings(
     service_account="jobs",
     runtime_class="nvidia",
     pull_secrets=("registry",),
+    shm_gib=0.5,
+    cache_claim="inputs",
     node_selector={"nvidia.com/gpu.product": "H100"},
     tolerations=({"key": "gpu", "operator": "Exists", "effect": "NoSchedule"},),
 )
@@ -139,6 +141,17 @@ def test_a_job_may_nothing_and_runs_once() -> None:
         "capabilities": {"drop": ["ALL"]},
     }
     assert {each["mountPath"] for each in container["volumeMounts"]} >= {"/fleetloop", "/tmp"}  # noqa: S108 - the pod's own
+
+
+def test_pods_are_let_into_namespaces_with_the_restricted_standard() -> None:
+    pod = job_of(order_of(), LAUNCH, FULL)["spec"]["template"]["spec"]
+    taken = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+    assert {kind for each in pod["volumes"] for kind in each if kind != "name"} <= taken
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+    [container] = pod["containers"]
+    mounts = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
+    assert (mounts["cache"], mounts["shm"]) == ("/fleetloop/cache", "/dev/shm")  # noqa: S108 - the pod's own
+    assert mounts.keys() == {each["name"] for each in pod["volumes"]}
 
 
 def test_what_is_asked_for_is_what_is_held() -> None:
