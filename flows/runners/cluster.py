@@ -74,9 +74,10 @@ class Cluster:
         *,
         wait_limit_s: float = WAIT_LIMIT_S,
         shard_scale: int = 1,
+        poll_s: float | None = None,
     ) -> None:
         self.name, self.slots, self.back_end, self.shard_scale = name, slots, back_end, shard_scale
-        self._client, self._wait_limit_s = client, wait_limit_s
+        self._client, self._wait_limit_s, self._poll_s = client, wait_limit_s, poll_s
         self._watched: dict[str, Watched] = {}
         self._lock, self._wake, self._stop = threading.Lock(), threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -127,7 +128,7 @@ class Cluster:
                 for each in self._unanswered():
                     each.future.set_exception(error)
             if not again:
-                self._wake.wait(POLL_S)
+                self._wake.wait(self._poll_s or POLL_S)
 
     def _unanswered(self) -> list[Watched]:
         return [each for each in self._watched.copy().values() if not each.future.done()]

@@ -188,7 +188,7 @@ def kubernetes_bench(client: Client, folder: Path, server: str, kubernetes: Kube
     kubernetes.controllers.secrets["fleetloop-token"] = {"token": (folder / "token").read_text()}
     where = {"address": kubernetes.address, "namespace": NAMESPACE, "auth_token_file": str(kubernetes.token_file)}
     what = {"image": "stand-in:1", "token_secret": "fleetloop-token", "token_file": str(folder / "secret" / "token")}
-    soon = {"grace_s": 5, "node_lost_s": 1}
+    soon = {"grace_s": 5, "node_lost_s": 1, "poll_s": 0.5}
     config = remote(folder, server, backend="kubernetes", **where | what | soon)
 
     def preempt(cluster: Cluster, job: JobItem, pid: int) -> None:
@@ -199,7 +199,7 @@ def kubernetes_bench(client: Client, folder: Path, server: str, kubernetes: Kube
 
 def osmo_bench(client: Client, folder: Path, server: str, osmo: Osmo) -> Bench:
     osmo.credentials["fleetloop"] = {"token": (folder / "token").read_text()}
-    where = {"address": osmo.address, "pool": POOL, "auth_token_file": str(osmo.token_file)}
+    where = {"address": osmo.address, "pool": POOL, "auth_token_file": str(osmo.token_file), "poll_s": 0.5}
     config = remote(folder, server, backend="osmo", image="stand-in:1", credential="fleetloop", **where)
     del config["token_file"]
 

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from flows.runners import cluster as clusters
+from flows.runners.back_ends import http
 from flows.runners.back_ends import kubernetes as back_ends
 from flows.runners.back_ends.interface import LOG_BYTES, BackEndError
 from flows.runners.back_ends.kubernetes import ApiSettings, KubernetesBackEnd
@@ -88,15 +89,18 @@ def test_a_job_of_the_same_name_is_success_only_if_it_is_the_same(kubernetes: Ku
         back_end.submit(order)
 
 
-def test_many_orders_are_looked_for_together_and_page_by_page(kubernetes: Kubernetes, make: Make) -> None:
-    back_end, orders = make(), [order_of(f"job-{number}", cpus=9) for number in range(120)]
-    kubernetes.page = 40
+def test_many_orders_are_looked_for_together_and_page_by_page(
+    kubernetes: Kubernetes, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(back_ends, "AT_ONCE", 10)
+    back_end, orders = make(), [order_of(f"job-{number}", cpus=9) for number in range(12)]
+    kubernetes.page = 4
     for order in orders:
         back_end.submit(order)
     kubernetes.asked.clear()
     seen = back_end.see([*(order.name for order in orders), "nobody.0.1.1"])
-    assert len(seen) == 120
-    # two selectors (of 100 and of 21 orders): three pages and one of Jobs, as many at most of pods
+    assert len(seen) == 12
+    # two selectors (of 10 and of 3 orders): three pages and one of Jobs, as many at most of pods
     assert kubernetes.asked.count(f"GET {JOBS}") == 4
     assert len(kubernetes.asked) <= 8
     assert {each.phase for each in seen.values()} == {Phase.WAITING}
@@ -127,6 +131,25 @@ def test_what_is_refused_says_what_to_do(kubernetes: Kubernetes, make: Make) -> 
     kubernetes.tokens = {}
     with pytest.raises(BackEndError, match=r"401 Unauthorized .*may have expired; see auth_token_file"):
         back_end.see([order.name])
+
+
+def test_a_quota_is_not_taken_for_a_missing_right(kubernetes: Kubernetes, make: Make) -> None:
+    said = 'jobs.batch "fl-x" is forbidden: exceeded quota: jobs, requested: count/jobs.batch=1, used: 9, limited: 9'
+    kubernetes.refusals.order("POST", "/jobs", status(403, "Forbidden", said))
+    with pytest.raises(BackEndError, match=r"403 .*limited: 9$"):
+        make().submit(order_of())
+
+
+@pytest.mark.parametrize(("name", "value", "said"), [
+    ("MAX_ANSWER_BYTES", 100, "over 100 bytes"), ("WHOLE_S", -1, "not done answering"),
+])  # fmt: skip
+def test_an_answer_without_end_is_cut_off(
+    kubernetes: Kubernetes, make: Make, monkeypatch: pytest.MonkeyPatch, name: str, value: int, said: str
+) -> None:
+    monkeypatch.setattr(http, name, value)
+    kubernetes.refusals.order("GET", "/jobs", Reply(200, b"x" * 200))
+    with pytest.raises(BackEndError, match=said):
+        make().see(["a.1.1"])
 
 
 def test_a_token_that_changed_is_read_anew(kubernetes: Kubernetes, make: Make) -> None:

@@ -40,9 +40,11 @@ class ElsewhereConfig(Strict):
     """What every cluster elsewhere needs: paths and names as its nodes see them.
 
     `shard_scale` makes shards of suites so many times longer than the workload has them, where starting a job is slow.
+    `poll_s` is how often it is asked about all its orders.
     """
 
     slots: int = Field(ge=1, le=100_000)
+    poll_s: float = Field(default=0.5, ge=0.1, le=60)
     server: Url
     home: PurePosixPath
     python: str = "python3"
@@ -101,6 +103,7 @@ class KubernetesConfig(RemoteConfig):
     backend: Literal["kubernetes"]
     image: Image
     token_secret: Subdomain
+    poll_s: float = Field(default=2, ge=0.1, le=60)
     home: PurePosixPath = PurePosixPath("/fleetloop")
     token_file: PurePosixPath = PurePosixPath("/run/fleetloop/token")
     address: Url | None = None
@@ -156,6 +159,7 @@ class OsmoConfig(ElsewhereConfig):
     auth_token_file: Path | None = None
     platform: str | None = Field(default=None, max_length=200)
     priority: Literal["HIGH", "NORMAL", "LOW"] = "NORMAL"
+    poll_s: float = Field(default=5, ge=0.1, le=60)
     storage_gib: int = Field(default=20, ge=1, le=100_000)
     memory_gib: int = Field(default=4, ge=1, le=100_000)
 

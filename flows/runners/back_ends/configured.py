@@ -102,12 +102,12 @@ def open_clusters(client: Client, home: Path, given: str | None = None) -> Clust
 def _open(client: Client, home: Path, name: str, config: Config) -> Cluster:
     if isinstance(config, LocalConfig):
         return LocalCluster(client, home, config.slots, name)
-    limit_s, scale = config.wait_limit_s, config.shard_scale
+    same = {"wait_limit_s", "shard_scale", "poll_s"}
     try:
         back_end = config.open()
     except BackEndError as error:
         raise ClusterConfigError(f"cluster {name}: {error}") from error
-    return Cluster(client, name, back_end, config.slots, wait_limit_s=limit_s, shard_scale=scale)
+    return Cluster(client, name, back_end, config.slots, **config.model_dump(include=same))
 
 
 def read_file(path: Path) -> File:

@@ -1,5 +1,6 @@
 """HTTP calls to clusters: bounded in time and size, with a token that is read anew for each, told as BackEndError."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ import httpx
 from flows.runners.back_ends.interface import LOG_BYTES, BackEndError
 
 TIMEOUT_S = 30.0
+WHOLE_S = 60.0
+"""How long an answer may take as a whole, however steadily it comes."""
 MAX_ANSWER_BYTES = 64 << 20
 
 
@@ -52,14 +55,14 @@ class Caller:
 
     def ask(self, method: str, path: str, **values: Any) -> Answer:
         with self._open(method, path, values) as answer:
-            body = b"".join(_bounded(answer.iter_bytes(), self._what))
+            body = b"".join(_bounded(answer.iter_bytes(), self._what, MAX_ANSWER_BYTES))
             return Answer(answer.status_code, body, {name.lower(): value for name, value in answer.headers.items()})
 
     def tail(self, path: str, **values: Any) -> Answer:
         """Return the end of a text, whatever its length."""
         with self._open("GET", path, values) as answer:
             kept: deque[bytes] = deque()
-            for piece in answer.iter_bytes(LOG_BYTES):
+            for piece in _bounded(answer.iter_bytes(LOG_BYTES), self._what, 1 << 40):
                 kept.append(piece)
                 while len(kept) > 2:
                     kept.popleft()
@@ -79,10 +82,12 @@ class Caller:
             raise BackEndError(f"{self._what} at {self._address}: {type(error).__name__}: {error}") from error
 
 
-def _bounded(pieces: Iterator[bytes], what: str) -> Iterator[bytes]:
-    size = 0
+def _bounded(pieces: Iterator[bytes], what: str, most_bytes: int) -> Iterator[bytes]:
+    size, end = 0, time.monotonic() + WHOLE_S
     for piece in pieces:
         size += len(piece)
-        if size > MAX_ANSWER_BYTES:
-            raise BackEndError(f"{what} answers with over {MAX_ANSWER_BYTES} bytes")
+        if size > most_bytes:
+            raise BackEndError(f"{what} answers with over {most_bytes} bytes")
+        if time.monotonic() > end:
+            raise BackEndError(f"{what} is not done answering after {WHOLE_S:g} s")
         yield piece

@@ -28,7 +28,7 @@ PAGE = 500
 MAX_PAGES = 40
 LOG_LINES = 2000
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-NOT_FOUND, CONFLICT, GONE, BAD_REQUEST = 404, 409, 410, 400
+BAD_REQUEST, FORBIDDEN, NOT_FOUND, CONFLICT, GONE = 400, 403, 404, 409, 410
 RIGHTS = "give the runner's service account the Role of infra/kubernetes/runner-rbac.yaml in this namespace"
 ADVICE = {
     401: "its token is not taken: it may have expired; see auth_token_file",
@@ -154,7 +154,8 @@ def _refused(what: str, answer: Answer) -> BackEndError:
         said = str(answer.read().get("message") or "")[:500]
     except BackEndError:
         said = answer.last_line
-    advice = f" ({ADVICE[answer.status]})" if answer.status in ADVICE else ""
+    ours = answer.status in ADVICE and (answer.status != FORBIDDEN or " cannot " in said)  # it may also be a quota
+    advice = f" ({ADVICE[answer.status]})" if ours else ""
     return BackEndError(f"Kubernetes refuses {what}: {answer.status} {said}{advice}")
 
 

@@ -207,7 +207,9 @@ def seen_of(job: Object, pods: Sequence[Object], now: datetime) -> Seen:
     if job.get("spec", {}).get("suspend"):
         queue = job["metadata"].get("labels", {}).get(QUEUE_LABEL, "")
         return Seen(Phase.WAITING, f"Kubernetes says suspended: waits to be admitted from queue {queue or '(none)'}")
-    return Seen(Phase.WAITING, "Kubernetes has made no pod for it yet")
+    return Seen(
+        Phase.WAITING, f"Kubernetes has made no pod for Job {job['metadata'].get('name')} yet; its events say why"
+    )
 
 
 def _seen_by_pod(pod: Object, now: datetime) -> Seen:

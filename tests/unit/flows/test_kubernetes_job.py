@@ -179,7 +179,11 @@ def test_an_orders_own_image_comes_before_the_clusters() -> None:
 
 def job_said(*conditions: tuple[str, str], **spec: Any) -> dict[str, Any]:
     listed = [{"type": kind, "status": "True", "reason": reason} for kind, reason in conditions]
-    return {"metadata": {"labels": {QUEUE_LABEL: "robots"}}, "spec": spec, "status": {"conditions": listed}}
+    return {
+        "metadata": {"name": "fl-x", "labels": {QUEUE_LABEL: "robots"}},
+        "spec": spec,
+        "status": {"conditions": listed},
+    }
 
 
 def pod_said(
@@ -204,7 +208,7 @@ def died(reason: str, code: int = 137) -> Any:
 @pytest.mark.parametrize(
     ("job", "pods", "phase", "because"),
     [
-        (job_said(), [], Phase.WAITING, "made no pod for it yet"),
+        (job_said(), [], Phase.WAITING, "made no pod for Job fl-x yet"),
         (job_said(suspend=True), [], Phase.WAITING, "admitted from queue robots"),
         (job_said(), [pod_said("Pending", condition=UNSCHEDULED)], Phase.WAITING, "Unschedulable: Insufficient cpu"),
         (
