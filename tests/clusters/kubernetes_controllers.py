@@ -68,10 +68,15 @@ class Controllers:
         self.changed(job)
         return job
 
-    def delete(self, job: Object) -> None:
-        """Delete in the foreground: the Job stays until its pods have ended."""
+    def delete(self, job: Object, policy: str = "Background") -> None:
+        """Delete a Job: in the foreground it stays until its pods have ended, else they are told to leave after it."""
         job["metadata"].setdefault("deletionTimestamp", stamp())
-        job["metadata"]["finalizers"] = ["foregroundDeletion"]
+        if policy == "Foreground":
+            job["metadata"]["finalizers"] = ["foregroundDeletion"]
+        else:
+            del self.jobs[job["metadata"]["name"]]
+        for pod in self.pods_of(job) if policy != "Orphan" else ():
+            self.delete_pod(pod)
         self.changed(job)
 
     def pods_of(self, job: Object) -> list[Object]:

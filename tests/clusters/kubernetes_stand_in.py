@@ -151,10 +151,14 @@ class Kubernetes:
         return Reply(200, json.loads(json.dumps(body)))
 
     def _delete(self, job: Object, request: Request) -> Reply:
-        wanted = (request.json() or {}).get("preconditions", {}).get("resourceVersion")
+        options = request.json() or {}
+        wanted = options.get("preconditions", {}).get("resourceVersion")
         if wanted not in (None, job["metadata"]["resourceVersion"]):
             return status(409, "Conflict", "the object has been modified")
-        self.controllers.delete(job)
+        policy = options.get("propagationPolicy", "Background")
+        if policy not in ("Orphan", "Background", "Foreground"):
+            return status(422, "Invalid", f"DeleteOptions.meta.k8s.io is invalid: propagationPolicy: {policy!r}")
+        self.controllers.delete(job, policy)
         return Reply(200, job)
 
     def _log(self, pod: Object, query: dict[str, str]) -> Reply:

@@ -244,10 +244,11 @@ def test_an_evicted_order_is_gone_once_its_grace_is_over(kubernetes: Kubernetes,
 
 
 def test_what_somebody_deletes_is_seen_until_it_has_ended(kubernetes: Kubernetes, make: Make) -> None:
-    back_end, order = make(), order_of()
+    back_end, order = make("trap '' TERM; echo deaf; while :; do sleep 0.1; done"), order_of()
     back_end.submit(order)
-    reaches(back_end, order, Phase.RUNNING)
+    until(lambda: back_end.logs(order.name) == "deaf\n", 20, "it runs")
     back_end.cancel(order.name)
+    assert phase_of(back_end, order) is Phase.RUNNING
     reaches(back_end, order, Phase.UNKNOWN)
     assert not kubernetes.controllers.pods
 

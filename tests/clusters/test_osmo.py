@@ -149,6 +149,8 @@ def test_a_service_that_knows_no_labels_is_understood(osmo: Osmo, make: Make) ->
     back_end.submit(ORDER)
     back_end.submit(ORDER)
     assert len(osmo.workflows) == 2
+    third = of.order_of("third", cpus=9)
+    back_end.submit(third)
     assert back_end.see([ORDER.name, other.name]).keys() == {ORDER.name, other.name}
 
 
