@@ -118,6 +118,7 @@ class KubernetesConfig(RemoteConfig):
     node_selector: dict[str, str] = Field(default_factory=dict, max_length=32)
     tolerations: list[Toleration] = Field(default_factory=list, max_length=32)
     gpu_resource: str = Field(default="nvidia.com/gpu", pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")
+    memory_gib: float | None = Field(default=None, gt=0, le=100_000)
     scratch_gib: float = Field(default=20, gt=0, le=100_000)
     shm_gib: float | None = Field(default=None, gt=0, le=10_000)
     cache_claim: Subdomain | None = None
@@ -138,7 +139,7 @@ class KubernetesConfig(RemoteConfig):
     def open(self) -> BackEnd:
         same = {"priority_class", "service_account", "runtime_class", "node_selector", "gpu_resource", "scratch_gib"}
         same |= {"image", "token_secret", "queue", "run_as", "grace_s", "node_lost_s", "keep_s"}
-        same |= {"shm_gib", "cache_claim"}
+        same |= {"memory_gib", "shm_gib", "cache_claim"}
         tolerations = tuple(each.manifest() for each in self.tolerations)
         values = self.model_dump(include=same)
         settings = JobSettings(pull_secrets=tuple(self.pull_secrets), tolerations=tolerations, **values)

@@ -36,8 +36,9 @@ class JobSettings:
     `token_secret` is mounted where the launch's `token_file` lies, under that file's name. `grace_s` is what a wrapper
     that is told to leave has for saying so, `node_lost_s` how long a node may be unreachable before its pods are given
     up, `keep_s` how long an ended Job is kept. `queue` is one of Kueue's. `run_as` is a user's and group's number.
-    `scratch_gib` bounds what a job writes, `shm_gib` is its shared memory (counted as memory), `cache_claim` names a
-    PersistentVolumeClaim that keeps what jobs read.
+    `memory_gib` is what a job has that states none, None for no bound. `scratch_gib` bounds what a job writes,
+    `shm_gib` is its shared memory (counted as memory), `cache_claim` names a PersistentVolumeClaim that keeps what
+    jobs read.
     """
 
     image: str
@@ -50,6 +51,7 @@ class JobSettings:
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Object, ...] = ()
     gpu_resource: str = "nvidia.com/gpu"
+    memory_gib: float | None = None
     scratch_gib: float = 20.0
     shm_gib: float | None = None
     cache_claim: str | None = None
@@ -156,10 +158,10 @@ def _resources(order: Order, settings: JobSettings) -> dict[str, str]:
     """Return what an order holds; asked for is what it may have, so that nothing else on its node slows or ends it."""
     asked = {
         "cpu": f"{math.ceil(order.cpus * 1000)}m",
-        "memory": str(order.memory_bytes) if order.memory_bytes else "",
+        "memory": str(order.memory_bytes or _bytes(settings.memory_gib or 0)),
         settings.gpu_resource: str(math.ceil(order.gpus)) if order.gpus else "",
     }
-    return {name: amount for name, amount in asked.items() if amount}
+    return {name: amount for name, amount in asked.items() if amount not in ("", "0")}
 
 
 def _volumes(launch: Launch, settings: JobSettings) -> list[tuple[dict[str, Any], dict[str, Any]]]:

@@ -161,6 +161,8 @@ def test_what_is_asked_for_is_what_is_held() -> None:
     assert container["resources"] == {"requests": held, "limits": held}
     [container] = job_of(order_of(), LAUNCH, BARE)["spec"]["template"]["spec"]["containers"]
     assert container["resources"]["limits"] == {"cpu": "2000m"}
+    [container] = job_of(order_of(), LAUNCH, replace(BARE, memory_gib=4))["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["limits"] == {"cpu": "2000m", "memory": str(4 << 30)}
 
 
 def test_a_queue_holds_the_job_back_until_it_is_admitted() -> None:
