@@ -74,9 +74,10 @@ class Cluster:
         *,
         wait_limit_s: float = WAIT_LIMIT_S,
         shard_scale: int = 1,
+        poll_s: float | None = None,
     ) -> None:
         self.name, self.slots, self.back_end, self.shard_scale = name, slots, back_end, shard_scale
-        self._client, self._wait_limit_s = client, wait_limit_s
+        self._client, self._wait_limit_s, self._poll_s = client, wait_limit_s, poll_s
         self._watched: dict[str, Watched] = {}
         self._lock, self._wake, self._stop = threading.Lock(), threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -127,7 +128,7 @@ class Cluster:
                 for each in self._unanswered():
                     each.future.set_exception(error)
             if not again:
-                self._wake.wait(POLL_S)
+                self._wake.wait(self._poll_s or POLL_S)
 
     def _unanswered(self) -> list[Watched]:
         return [each for each in self._watched.copy().values() if not each.future.done()]
@@ -214,8 +215,14 @@ class Cluster:
             waited_s=time.monotonic() - since if since is not None else 0.0,
             wait_limit_s=self._wait_limit_s,
             seen=seen,
-            misfit=f"no back end runs images yet, and it asks for {job.spec.image}" if job.spec.image else "",
+            misfit=self._misfit(job),
         )
+
+    def _misfit(self, job: JobItem) -> str:
+        """Say why a job cannot run here: what it made outside of the image it states would not be what it says."""
+        if job.spec.image is None or self.back_end.runs_images:
+            return ""
+        return f"this cluster runs no images, and it asks for {job.spec.image}; kubernetes and osmo do"
 
     def _act(self, watched: Watched, move: Move) -> None:
         match move.act:
@@ -268,6 +275,7 @@ def _order(watched: Watched) -> Order:
         gpus=job.spec.gpus,
         memory_bytes=job.spec.memory_bytes,
         limit_s=job.spec.timeout_s + STAGING_S,
+        image=job.spec.image,
     )
 
 

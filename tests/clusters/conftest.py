@@ -1,4 +1,7 @@
-"""One bench for each back end: a real cluster, a served control plane, and what happens to clusters in life."""
+"""One bench for each back end: a cluster, a served control plane, and what happens to clusters in life.
+
+The clusters are real but for Kubernetes and OSMO: those are stand-ins that behave as documented.
+"""
 
 import asyncio
 import os
@@ -22,6 +25,8 @@ from flows.runners.back_ends.configured import open_clusters
 from flows.runners.cluster import Cluster
 from flows.steps.orders import order_name
 from tests.clusters import ray_cluster, slurm_cluster
+from tests.clusters.kubernetes_stand_in import NAMESPACE, Kubernetes, kubernetes_stand_in
+from tests.clusters.osmo_stand_in import POOL, Osmo, osmo_stand_in
 from tests.clusters.processes import until
 from tests.clusters.ray_cluster import Ray
 from tests.clusters.slurm_cluster import Slurm
@@ -32,6 +37,8 @@ WHY_NOT: dict[str, Callable[[], str | None]] = {
     "local": lambda: None,
     "slurm": slurm_cluster.why_not,
     "ray": ray_cluster.why_not,
+    "kubernetes": lambda: None,  # these two against stand-ins, which need nothing
+    "osmo": lambda: None,
 }
 
 
@@ -73,6 +80,18 @@ def slurm() -> Iterator[Slurm]:
 @pytest.fixture(scope="session")
 def ray() -> Iterator[Ray]:
     with _folder() as folder, ray_cluster.ray_cluster(folder) as made:
+        yield made
+
+
+@pytest.fixture
+def kubernetes() -> Iterator[Kubernetes]:
+    with _folder() as folder, kubernetes_stand_in(folder) as made:
+        yield made
+
+
+@pytest.fixture
+def osmo() -> Iterator[Osmo]:
+    with _folder() as folder, osmo_stand_in(folder) as made:
         yield made
 
 
@@ -164,7 +183,39 @@ def ray_bench(client: Client, folder: Path, server: str, ray: Ray) -> Bench:
     return Bench("ray", client, folder, config, ray.lose_node, preempt)
 
 
-BENCHES: dict[str, Callable[..., Bench]] = {"local": local_bench, "slurm": slurm_bench, "ray": ray_bench}
+def kubernetes_bench(client: Client, folder: Path, server: str, kubernetes: Kubernetes) -> Bench:
+    """Jobs of a namespace; their Secret is mounted where the config says that the token lies."""
+    kubernetes.controllers.secrets["fleetloop-token"] = {"token": (folder / "token").read_text()}
+    where = {"address": kubernetes.address, "namespace": NAMESPACE, "auth_token_file": str(kubernetes.token_file)}
+    what = {"image": "stand-in:1", "token_secret": "fleetloop-token", "token_file": str(folder / "secret" / "token")}
+    soon = {"grace_s": 5, "node_lost_s": 1, "poll_s": 0.5}
+    config = remote(folder, server, backend="kubernetes", **where | what | soon)
+
+    def preempt(cluster: Cluster, job: JobItem, pid: int) -> None:
+        kubernetes.controllers.preempt(pid)
+
+    return Bench("kubernetes", client, folder, config, kubernetes.controllers.lose_node, preempt)
+
+
+def osmo_bench(client: Client, folder: Path, server: str, osmo: Osmo) -> Bench:
+    osmo.credentials["fleetloop"] = {"token": (folder / "token").read_text()}
+    where = {"address": osmo.address, "pool": POOL, "auth_token_file": str(osmo.token_file), "poll_s": 0.5}
+    config = remote(folder, server, backend="osmo", image="stand-in:1", credential="fleetloop", **where)
+    del config["token_file"]
+
+    def preempt(cluster: Cluster, job: JobItem, pid: int) -> None:
+        osmo.preempt(pid)
+
+    return Bench("osmo", client, folder, config, osmo.lose_node, preempt)
+
+
+BENCHES: dict[str, Callable[..., Bench]] = {
+    "local": local_bench,
+    "slurm": slurm_bench,
+    "ray": ray_bench,
+    "kubernetes": kubernetes_bench,
+    "osmo": osmo_bench,
+}
 
 
 def running(file: Path, limit_s: float = 60) -> int:

@@ -1,4 +1,7 @@
-"""What every back end of clusters must do, against real ones: the local pool, Slurm and Ray with two nodes each."""
+"""What every back end of clusters must do.
+
+Local pool, Slurm and Ray are real, Kubernetes and OSMO stand-ins; all but the pool have two nodes of one CPU each.
+"""
 
 import asyncio
 import os

@@ -21,10 +21,10 @@ from tests.support.live import serve
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "clusters.md").read_text()
 
 
-def asked(client: Client, **needs: float) -> JobItem:
+def asked(client: Client, **needs: Any) -> JobItem:
     spec = JobSpec(command=["python", "-c", "pass"], timeout_s=600, **needs)
-    place = PlaceAsk(among=["local", "hpc", "gpus"], expected_s=100)
-    key = "-".join(f"{name}{value:g}" for name, value in {"job": 1, **needs}.items())
+    place = PlaceAsk(among=["local", "hpc", "gpus", "k8s", "osmo"], expected_s=100)
+    key = "-".join(f"{name}{value}" for name, value in {"job": 1, **needs}.items())
     return client.submit_job(JobCreate(key=key, kind="train", place=place, spec=spec))
 
 
@@ -32,7 +32,7 @@ async def test_the_commands_of_the_page_do_what_it_says(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands = [shlex.split(line) for line in re.findall(r"^fleetloop (.*)$", PAGE, re.MULTILINE)]
-    assert len(commands) == 7
+    assert len(commands) == 9
     async with serve(database_url, tmp_path) as live:
         monkeypatch.setenv("FLEETLOOP_SERVER", live.url)
         monkeypatch.setenv("FLEETLOOP_TOKEN", live.server.tokens[Role.ADMIN])
@@ -40,29 +40,30 @@ async def test_the_commands_of_the_page_do_what_it_says(
         def go() -> list[str]:
             client = live.client()
             client.put_cluster("local", ClusterPut(backend="local", usd_per_hour=0.1, watts=15, cpus=2))
-            said = [fleetloop(*words) for words in commands[:3]]
+            said = [fleetloop(*words) for words in commands[:5]]
             assert asked(client).cluster == "local"
             assert asked(client, cpus=8).cluster == "hpc"
             job = asked(client, gpus=1)
             assert job.cluster == "gpus"
+            assert asked(client, image="sim:1").cluster == "k8s"
             with pytest.raises(ClientError) as nowhere:
-                asked(client, gpus=5)
+                asked(client, gpus=9)
             assert (nowhere.value.status, nowhere.value.code) == (422, "no_cluster_fits")
-            assert "gpus: it gives a job 4 GPUs, 5 are needed" in nowhere.value.detail
-            said += [fleetloop(*(job.key if word == "JOB" else word for word in words)) for words in commands[3:]]
+            assert "gpus: it gives a job 4 GPUs, 9 are needed" in nowhere.value.detail
+            said += [fleetloop(*(job.key if word == "JOB" else word for word in words)) for words in commands[5:]]
             client.close()
             assert [ended.status for ended in said] == [0] * len(said), said
             return [ended.out for ended in said]
 
         out = await asyncio.to_thread(go)
         connection.close()
-    assert "by cost: gpus is the only one that fits (3 looked at)" in out[3]
-    assert "hpc: " in out[3]
-    assert "does not fit: it gives a job 0 GPUs, 1 are needed" in out[3]
+    assert "by cost: gpus is the cheapest of 3 that fit (5 looked at)" in out[5]
+    assert "hpc: " in out[5]
+    assert "does not fit: it gives a job 0 GPUs, 1 are needed" in out[5]
 
 
 def test_its_file_of_clusters_is_one(tmp_path: Path) -> None:
-    [block] = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    block, *_ = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     path = tmp_path / "clusters.yaml"
     path.write_text(block)
     said = read_file(path)
@@ -92,7 +93,7 @@ def test_the_slowest_to_start_says_how_long_shards_are() -> None:
 
 def test_a_variable_that_is_none_is_refused(tmp_path: Path) -> None:
     """It would stand unquoted in the script that Slurm runs."""
-    [block] = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    block, *_ = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     path = tmp_path / "clusters.yaml"
     for name, fits in (("OMP_NUM_THREADS", True), ("A; touch /tmp/x #", False), ("A=B", False), ("", False)):
         path.write_text(block.replace("    slots: 200\n", f"    slots: 200\n    env: {{{json.dumps(name)}: x}}\n"))

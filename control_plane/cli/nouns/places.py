@@ -20,7 +20,7 @@ GIB = 1 << 30
 @Verb(clusters)("put", changes=True)
 def put_cluster(
     name: Annotated[str, typer.Argument(help="the cluster's name, as runners' clusters.yaml has it")],
-    backend: Annotated[str, typer.Option(help="local, slurm, ray or another")],
+    backend: Annotated[str, typer.Option(help="local, slurm, ray, kubernetes, osmo or another")],
     usd_per_hour: Annotated[float, typer.Option(min=0, help="of one job's time, without its GPUs")],
     watts: Annotated[float, typer.Option(min=0, help="of one busy core")],
     cpus: Annotated[float | None, typer.Option(min=0.01, help="the most one job may have")] = None,

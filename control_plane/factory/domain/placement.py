@@ -30,6 +30,7 @@ class Needs:
     memory_bytes: int
     expected_s: float
     deadline_s: float | None = None
+    image: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class Place:
     slots: int | None = None
     speed: float = 1.0
     queue_s: float = 0.0
+    runs_images: bool = True
     busy: int = 0
     measured_s: float | None = None
 
@@ -107,6 +109,8 @@ def expected_s(places: Iterable[Place]) -> float | None:
 
 
 def _misfit(needs: Needs, place: Place, seconds: float) -> str:
+    if needs.image and not place.runs_images:
+        return f"it runs no images, {needs.image} is asked for"
     if place.cpus is not None and needs.cpus > place.cpus:
         return f"it gives a job {place.cpus:g} CPUs, {needs.cpus:g} are needed"
     if needs.gpus > place.gpus:

@@ -11,6 +11,9 @@ from control_plane.factory.schemas import ClusterItem, ClusterPut, JobCreate, Jo
 from control_plane.kit.db import Session
 from control_plane.kit.errors import Invalid
 
+WITHOUT_IMAGES = frozenset({"local", "slurm", "ray"})
+"""Back ends that run commands as their nodes have them; of one that is not known here it is not known."""
+
 
 async def put_cluster(session: Session, name: str, body: ClusterPut) -> ClusterItem:
     await store.put_cluster(session, name, body.model_dump())
@@ -52,7 +55,7 @@ async def _known(session: Session, names: Sequence[str]) -> list[Cluster]:
 def _needs(body: JobCreate, ask: PlaceAsk, places: Sequence[Place]) -> Needs:
     spec = body.spec
     takes_s = ask.expected_s or expected_s(places) or spec.timeout_s
-    return Needs(spec.cpus, spec.gpus, spec.memory_bytes, takes_s, ask.deadline_s)
+    return Needs(spec.cpus, spec.gpus, spec.memory_bytes, takes_s, ask.deadline_s, spec.image)
 
 
 def profile_of(cluster: Cluster) -> Profile:
@@ -69,6 +72,7 @@ def place_of(cluster: Cluster, busy: int, measured_s: float | None) -> Place:
         slots=cluster.slots,
         speed=cluster.speed,
         queue_s=cluster.queue_s,
+        runs_images=cluster.backend not in WITHOUT_IMAGES,
         busy=busy,
         measured_s=measured_s,
     )

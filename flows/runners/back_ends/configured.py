@@ -6,84 +6,37 @@ this machine. Without the file there is only the local cluster.
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import Field, ValidationError
 
 from control_plane.client import Client
 from control_plane.factory.domain import JobState, Policy
 from control_plane.factory.schemas import JobItem, Slug
-from flows.runners.back_ends.interface import BackEnd
-from flows.runners.back_ends.launch import Launch
-from flows.runners.back_ends.ray_jobs import RayBackEnd, RaySettings
-from flows.runners.back_ends.slurm import SlurmBackEnd, SlurmSettings
-from flows.runners.cluster import WAIT_LIMIT_S, Cluster, LocalCluster
+from flows.runners.back_ends.configs import (
+    KubernetesConfig,
+    LocalConfig,
+    OsmoConfig,
+    RayConfig,
+    SlurmConfig,
+    Strict,
+)
+from flows.runners.back_ends.interface import BackEndError
+from flows.runners.cluster import Cluster, LocalCluster
 
 MAX_FILE_BYTES = 1 << 20
-Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-"""The name of an environment variable: it stands unquoted in scripts."""
+Config = LocalConfig | SlurmConfig | RayConfig | KubernetesConfig | OsmoConfig
 
 
 class ClusterConfigError(ValueError):
     """The clusters cannot be used as configured; the message says what to change."""
 
 
-class Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class LocalConfig(Strict):
-    backend: Literal["local"]
-    slots: int | None = Field(default=None, ge=1, le=1024)
-
-
-class RemoteConfig(Strict):
-    """What every cluster elsewhere needs: paths and names as its nodes see them.
-
-    `shard_scale` makes shards of suites so many times longer than the workload has them, where starting a job is slow.
-    """
-
-    slots: int = Field(ge=1, le=100_000)
-    server: str = Field(pattern=r"^https?://\S+$")
-    token_file: PurePosixPath
-    home: PurePosixPath
-    python: str = "python3"
-    env: dict[Variable, str] = Field(default_factory=dict, max_length=32)
-    wait_limit_s: float = Field(default=WAIT_LIMIT_S, gt=0, le=30 * 86400)
-    shard_scale: int = Field(default=1, ge=1, le=1000)
-
-    def launch(self) -> Launch:
-        return Launch(self.server, self.token_file, self.home, self.python, self.env)
-
-
-class SlurmConfig(RemoteConfig):
-    backend: Literal["slurm"]
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    arguments: list[str] = Field(default_factory=list, max_length=32)
-    accounting: bool = False
-    conf: str | None = None
-
-    def open(self) -> BackEnd:
-        values = self.model_dump(include={"partition", "account", "qos", "accounting", "conf"})
-        return SlurmBackEnd(self.launch(), SlurmSettings(arguments=tuple(self.arguments), **values))
-
-
-class RayConfig(RemoteConfig):
-    backend: Literal["ray"]
-    address: str = Field(pattern=r"^https?://\S+$")
-    auth_token_file: Path | None = None
-
-    def open(self) -> BackEnd:
-        return RayBackEnd(self.launch(), RaySettings(self.address, self.auth_token_file))
-
-
 class File(Strict):
     policy: Policy = Policy.COST
-    clusters: dict[Slug, Annotated[LocalConfig | SlurmConfig | RayConfig, Field(discriminator="backend")]]
+    clusters: dict[Slug, Annotated[Config, Field(discriminator="backend")]]
 
 
 class Clusters:
@@ -146,11 +99,15 @@ def open_clusters(client: Client, home: Path, given: str | None = None) -> Clust
     return Clusters(clusters, said.policy)
 
 
-def _open(client: Client, home: Path, name: str, config: LocalConfig | SlurmConfig | RayConfig) -> Cluster:
+def _open(client: Client, home: Path, name: str, config: Config) -> Cluster:
     if isinstance(config, LocalConfig):
         return LocalCluster(client, home, config.slots, name)
-    limit_s, scale = config.wait_limit_s, config.shard_scale
-    return Cluster(client, name, config.open(), config.slots, wait_limit_s=limit_s, shard_scale=scale)
+    same = {"wait_limit_s", "shard_scale", "poll_s"}
+    try:
+        back_end = config.open()
+    except BackEndError as error:
+        raise ClusterConfigError(f"cluster {name}: {error}") from error
+    return Cluster(client, name, back_end, config.slots, **config.model_dump(include=same))
 
 
 def read_file(path: Path) -> File:

@@ -16,7 +16,10 @@ class BackEndError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One attempt of one job: `name` is its identity at the back end, `key` the job that its wrapper takes."""
+    """One attempt of one job: `name` is its identity at the back end, `key` the job that its wrapper takes.
+
+    `image` is what the job states, None if it states none.
+    """
 
     name: str
     key: str
@@ -26,10 +29,16 @@ class Order:
     gpus: float
     memory_bytes: int
     limit_s: float
+    image: str | None = None
 
 
 class BackEnd(Protocol):
-    """All methods may raise BackEndError; each is bounded in time."""
+    """All methods may raise BackEndError; each is bounded in time.
+
+    `runs_images` says whether an order's command runs in the image that it states.
+    """
+
+    runs_images: bool
 
     def submit(self, order: Order) -> None:
         """Start an order. One of that name that waits, runs or ended is not started again."""

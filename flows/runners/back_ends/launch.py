@@ -11,24 +11,20 @@ PATH = "/usr/local/bin:/usr/bin:/bin"
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What nodes have. All are paths and names as the nodes see them.
+    """What nodes have. All are paths and names as the nodes see them; `token_file` is None where they get it otherwise.
 
     The token itself is never part of an order: clusters show commands and environments to whoever may list jobs.
     """
 
     server: str
-    token_file: PurePosixPath
+    token_file: PurePosixPath | None
     home: PurePosixPath
     python: str = "python3"
     env: dict[str, str] = field(default_factory=dict)
 
     def environment(self) -> dict[str, str]:
-        ours = {
-            "FLEETLOOP_SERVER": self.server,
-            "FLEETLOOP_TOKEN_FILE": str(self.token_file),
-            "FLEETLOOP_HOME": str(self.home),
-        }
-        return self.env | ours
+        token = {"FLEETLOOP_TOKEN_FILE": str(self.token_file)} if self.token_file else {}
+        return self.env | token | {"FLEETLOOP_SERVER": self.server, "FLEETLOOP_HOME": str(self.home)}
 
     def argv(self, order: Order) -> list[str]:
         return [self.python, "-m", "flows.runners.wrapper", order.key, order.name]

@@ -22,6 +22,8 @@ from flows.steps.orders import Phase, Seen, holder_tag
 class LocalBackEnd:
     """Runs at most `slots` orders at once; `wake` is called when one ends."""
 
+    runs_images = False
+
     def __init__(self, client: Client, home: Path, slots: int | None, wake: Callable[[], None]) -> None:
         self.slots = slots or max(1, min(2, os.cpu_count() or 1))
         self._client, self._home, self._wake = client, home, wake

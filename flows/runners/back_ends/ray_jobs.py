@@ -34,6 +34,8 @@ class RaySettings:
 
 
 class RayBackEnd:
+    runs_images = False
+
     def __init__(self, launch: Launch, settings: RaySettings) -> None:
         self._launch, self._settings = launch, settings
         # No proxy of this machine's environment: the token must reach the cluster and nobody else.

@@ -40,6 +40,8 @@ class SlurmSettings:
 
 
 class SlurmBackEnd:
+    runs_images = False
+
     def __init__(self, launch: Launch, settings: SlurmSettings) -> None:
         self._launch, self._settings = launch, settings
         self._logs = Path(launch.home) / "logs"

@@ -1,6 +1,7 @@
 """Where a job runs: the least by the policy among those that fit, the same answer in any order, always explained."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from control_plane.factory.domain import Needs, Place, Policy, Profile, expected
 GIB = 1 << 30
 NEEDS = Needs(cpus=2, gpus=0, memory_bytes=GIB, expected_s=100)
 LOCAL = Place("local", Profile(0.1, 15), cpus=2, memory_bytes=4 * GIB, slots=2)
-HPC = Place("hpc", Profile(0.4, 5), cpus=64, memory_bytes=256 * GIB, slots=100, speed=2, queue_s=300)
+HPC = Place("hpc", Profile(0.4, 5), cpus=64, memory_bytes=256 * GIB, slots=100, speed=2, queue_s=300, runs_images=False)
 CLOUD = Place("cloud", Profile(2, 30, 3, 300), gpus=8, speed=4, slots=1000)
 ALL = (LOCAL, HPC, CLOUD)
 
@@ -32,10 +33,11 @@ def test_each_policy_has_its_own_best(policy: Policy, chosen: str) -> None:
         ({"gpus": 1}, {"local": "0 GPUs, 1 are needed", "hpc": "0 GPUs"}),
         ({"cpus": 8}, {"local": "2 CPUs, 8 are needed"}),
         ({"memory_bytes": 8 * GIB}, {"local": "4.0 GiB of memory, 8.0 GiB are needed"}),
+        ({"image": "sim:1"}, {"hpc": "it runs no images, sim:1 is asked for"}),
         ({"deadline_s": 60.0}, {"local": "100 s, the deadline is 60 s", "hpc": "350 s, the deadline is 60 s"}),
     ],
 )
-def test_what_does_not_fit_is_said(change: dict[str, float], misfits: dict[str, str]) -> None:
+def test_what_does_not_fit_is_said(change: dict[str, Any], misfits: dict[str, str]) -> None:
     options = {option.cluster: option.misfit for option in place(replace(NEEDS, **change), ALL, Policy.COST).options}
     assert {name for name, misfit in options.items() if misfit} == set(misfits)
     assert all(words in options[name] for name, words in misfits.items())

@@ -57,6 +57,8 @@ class Ledger:
 class Place:
     """A back end that does every order at once, unless told otherwise."""
 
+    runs_images = False
+
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.ended: dict[str, Seen] = {}
@@ -165,6 +167,13 @@ def test_a_job_asked_for_anew_is_seen_through_anew(bench: Make) -> None:
 def test_no_job_runs_outside_of_the_image_it_asks_for(bench: Make) -> None:
     job = job_of("job", image="trainer:7")
     _, place, cluster = bench(job)
-    with pytest.raises(JobFailedError, match="no back end runs images yet, and it asks for trainer:7"):
+    with pytest.raises(JobFailedError, match="this cluster runs no images, and it asks for trainer:7"):
         cluster.submit(job).result(5)
     assert not place.ended
+
+
+def test_a_job_that_states_an_image_runs_where_images_do(bench: Make) -> None:
+    job = job_of("job", image="trainer:7")
+    _, place, cluster = bench(job)
+    place.runs_images = True
+    assert cluster.submit(job).result(5).state == JobState.DONE
