@@ -34,6 +34,7 @@ from control_plane.cli.nouns import (
 )
 from control_plane.cli.nouns.gates import gates
 from control_plane.cli.output import Format, complain
+from control_plane.cli.sweeping import objects
 from control_plane.cli.workloads import read_workload
 from control_plane.kit.errors import Problem
 
@@ -70,6 +71,7 @@ NOUNS = {
     "keys": keys,
     "lineage": lineage.lineage,
     "models": registry.models,
+    "objects": objects,
     "people": signing_in.people,
     "pipelines": runs.pipelines,
     "recordings": field.recordings,

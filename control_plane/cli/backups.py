@@ -51,7 +51,7 @@ def _item(found: "kept.Backup") -> BackupItem:
 
 
 @contextmanager
-def _installation(home: Path | None, database_url: str | None) -> Iterator["settings.Settings"]:
+def installation(home: Path | None, database_url: str | None) -> Iterator["settings.Settings"]:
     """Give an installation's settings; the embedded database of one that is down runs meanwhile."""
     found = settings.Settings(home=home) if home else settings.Settings()
     if database_url or found.database_url:
@@ -80,7 +80,7 @@ def create(folder: Folder, home: Home = None, database_url: Url = None, dry_run:
 
     Example: fleetloop backup create /mnt/backup/fleetloop
     """
-    with _installation(home, database_url) as found, _progress() as tell:
+    with installation(home, database_url) as found, _progress() as tell:
         if dry_run:
             say(f"would back up the database and the objects of {found.object_store or found.home} into {folder}")
             return Items(map(_item, kept.list_backups(folder)), BACKUP)
@@ -120,7 +120,7 @@ def restore(
     Example: fleetloop backup restore /mnt/backup/fleetloop --database-url postgresql://fleetloop@db/fleetloop
     """
     found = kept.find_backup(folder, name)
-    with _installation(home, database_url) as installed, _progress() as tell:
+    with installation(home, database_url) as installed, _progress() as tell:
         where = f"{installed.object_store or installed.home / 'objects'} and the database"
         if dry_run:
             say(f"would restore {found.name} into {where}")

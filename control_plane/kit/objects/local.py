@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote, unquote, urlencode
@@ -21,6 +22,7 @@ from control_plane.kit.objects.port import (
     MAX_IN_MEMORY,
     MAX_OBJECT,
     Layout,
+    Listed,
     Source,
     Stored,
     check_digest,
@@ -30,6 +32,7 @@ from control_plane.kit.objects.port import (
 )
 
 DOWNLOAD, UPLOAD, PART = "get", "put", "part"
+ASIDE = "unused"
 LONGEST_S = 7 * 86_400
 
 
@@ -142,6 +145,7 @@ class LocalStore:
         found = await self.stat(sha256)
         if found is None:
             raise ObjectMissingError(f"nothing was put for {sha256}")
+        await asyncio.to_thread(os.utime, self._path(sha256))
         return checked.expect_size(found, size)
 
     async def parts(self, sha256: str, layout: Layout) -> set[int]:
@@ -240,13 +244,25 @@ class LocalStore:
         names = (unquote(entry.name) for entry in (self._root / "names").iterdir())
         return sorted(name for name in names if name.startswith(prefix))
 
-    async def list_objects(self) -> AsyncGenerator[Stored, None]:
-        for found in await asyncio.to_thread(self._objects):
+    async def list_objects(self) -> AsyncGenerator[Listed, None]:
+        for found in await asyncio.to_thread(_listed, self._root):
             yield found
 
-    def _objects(self) -> list[Stored]:
-        files = (path for path in (self._root / "sha256").glob("*/*/*") if path.is_file())
-        return sorted((Stored(path.name, path.stat().st_size) for path in files), key=lambda found: found.sha256)
+    async def set_aside(self, sha256: str) -> None:
+        await asyncio.to_thread(_move, self._path(sha256), self._aside(sha256))
+
+    async def list_aside(self) -> AsyncGenerator[Listed, None]:
+        for found in await asyncio.to_thread(_listed, self._root / ASIDE):
+            yield found
+
+    async def bring_back(self, sha256: str) -> None:
+        await asyncio.to_thread(_move, self._aside(sha256), self._path(sha256))
+
+    async def forget(self, sha256: str) -> None:
+        await asyncio.to_thread(self._aside(sha256).unlink, missing_ok=True)
+
+    def _aside(self, sha256: str) -> Path:
+        return self._root / ASIDE / object_key(sha256)
 
     def _path(self, sha256: str) -> Path:
         return self._root / object_key(sha256)
@@ -264,6 +280,19 @@ class LocalStore:
         finally:
             with suppress(FileNotFoundError):
                 path.unlink()
+
+
+def _listed(root: Path) -> list[Listed]:
+    files = ((path.name, path.stat()) for path in (root / "sha256").glob("*/*/*") if path.is_file())
+    listed = (Listed(name, at.st_size, datetime.fromtimestamp(at.st_mtime, UTC)) for name, at in files)
+    return sorted(listed, key=lambda found: found.sha256)
+
+
+def _move(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileNotFoundError):
+        os.utime(path)
+        path.replace(target)
 
 
 def _open(path: Path) -> BinaryIO:

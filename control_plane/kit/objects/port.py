@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +25,13 @@ Source = Path | AsyncIterable[bytes]
 class Stored:
     sha256: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listed(Stored):
+    """An object in a list; `modified_at` is UTC."""
+
+    modified_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +125,19 @@ class ObjectStore(Protocol):
     def list_names(self, prefix: str = "") -> AsyncGenerator[str, None]:
         """Give the published names that begin with `prefix`, in order."""
 
-    def list_objects(self) -> AsyncGenerator[Stored, None]: ...
+    def list_objects(self) -> AsyncGenerator[Listed, None]:
+        """Give every object in the order of digests, and when it was put or accepted last."""
+
+    async def set_aside(self, sha256: str) -> None:
+        """Take an object out of sight, to be brought back or forgotten; nothing happens when it is not there."""
+
+    def list_aside(self) -> AsyncGenerator[Listed, None]:
+        """Give what was set aside, and when."""
+
+    async def bring_back(self, sha256: str) -> None: ...
+
+    async def forget(self, sha256: str) -> None:
+        """Delete what was set aside."""
 
 
 def check_digest(sha256: str) -> str:

@@ -4,8 +4,9 @@ import asyncio
 import hashlib
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ import botocore.exceptions
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 
+from control_plane.kit import clock
 from control_plane.kit.objects import checked
 from control_plane.kit.objects.errors import (
     CorruptObjectError,
@@ -26,6 +28,7 @@ from control_plane.kit.objects.port import (
     MAX_IN_MEMORY,
     MAX_OBJECT,
     Layout,
+    Listed,
     Source,
     Stored,
     check_digest,
@@ -38,6 +41,9 @@ from control_plane.kit.objects.s3_parts import S3Parts
 PART = 16 * 1024**2
 TRANSFER = TransferConfig(multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=4)
 LONGEST_S = 7 * 86_400
+ASIDE = "unused"
+NEW = timedelta(hours=1)
+"""Of what age an object is put as if it were not there; sweeps take none that is not far older."""
 MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 TAKEN = frozenset({"412", "PreconditionFailed"})
 BUSY = frozenset({"409", "ConditionalRequestConflict"})  # two writers met: ask again who won
@@ -87,7 +93,7 @@ class S3Store:
 
     async def put_bytes(self, data: bytes, sha256: str | None = None) -> Stored:
         found = checked.stored(data, sha256 and check_digest(sha256), MAX_IN_MEMORY)
-        if await self.stat(found.sha256) != found:
+        if not await self._is_kept(found):
             await _call(partial(self._client.put_object, Bucket=self._bucket, Key=self._key(found.sha256), Body=data))
         return found
 
@@ -106,7 +112,7 @@ class S3Store:
             return await self._upload(Path(spool.name), checked.expect(Stored(digest.hexdigest(), size), wanted))
 
     async def _upload(self, path: Path, found: Stored) -> Stored:
-        if await self.stat(found.sha256) != found:
+        if not await self._is_kept(found):
             await _call(
                 partial(self._client.upload_file, str(path), self._bucket, self._key(found.sha256), Config=TRANSFER)
             )
@@ -152,10 +158,28 @@ class S3Store:
         return None if size is None else Stored(sha256, size)
 
     async def _size(self, key: str) -> int | None:
+        head = await self._head(key)
+        return None if head is None else int(head["ContentLength"])
+
+    async def _head(self, key: str) -> dict[str, Any] | None:
         try:
-            return int((await _call(partial(self._client.head_object, Bucket=self._bucket, Key=key)))["ContentLength"])
+            return await _call(partial(self._client.head_object, Bucket=self._bucket, Key=key))
         except ObjectMissingError:
             return None
+
+    async def _is_kept(self, wanted: Stored) -> bool:
+        """Say whether the object is there and new; an old one is made new, so that no sweep takes it away."""
+        key = self._key(wanted.sha256)
+        head = await self._head(key)
+        if head is None or int(head["ContentLength"]) != wanted.size:
+            return False
+        if head["LastModified"] < clock.now() - NEW:
+            place = {"Bucket": self._bucket, "Key": key, "CopySource": {"Bucket": self._bucket, "Key": key}}
+            try:
+                await _call(partial(self._client.copy_object, **place, MetadataDirective="REPLACE"))
+            except ObjectMissingError:
+                return False
+        return True
 
     async def exists(self, sha256: str) -> bool:
         return await self.stat(sha256) is not None
@@ -170,8 +194,8 @@ class S3Store:
     async def accept(self, sha256: str, size: int) -> Stored:
         """Read what was put, and copy exactly those bytes (by ETag) to where objects are."""
         found, key = await self.stat(sha256), self._incoming(sha256)
-        if found is not None:
-            return checked.expect_size(found, size)
+        if found is not None and checked.expect_size(found, size) and await self._is_kept(found):
+            return found
         etag = await _call(partial(self._digest, key, Stored(sha256, size)))
         await _call(
             partial(
@@ -239,23 +263,51 @@ class S3Store:
     async def list_names(self, prefix: str = "") -> AsyncGenerator[str, None]:
         start = f"{self._prefix}names/"
         async with aclosing(self._list(start + prefix)) as found:
-            async for key, _ in found:
-                yield key.removeprefix(start)
+            async for entry in found:
+                yield str(entry["Key"]).removeprefix(start)
 
-    async def list_objects(self) -> AsyncGenerator[Stored, None]:
-        async with aclosing(self._list(f"{self._prefix}sha256/")) as found:
-            async for key, size in found:
-                yield Stored(key.rpartition("/")[2], size)
+    async def list_objects(self) -> AsyncGenerator[Listed, None]:
+        async with aclosing(self._listed(f"{self._prefix}sha256/")) as found:
+            async for each in found:
+                yield each
 
-    async def _list(self, prefix: str) -> AsyncGenerator[tuple[str, int], None]:
+    async def set_aside(self, sha256: str) -> None:
+        await self._move(self._key(sha256), self._aside(sha256))
+
+    async def list_aside(self) -> AsyncGenerator[Listed, None]:
+        async with aclosing(self._listed(f"{self._prefix}{ASIDE}/sha256/")) as found:
+            async for each in found:
+                yield each
+
+    async def bring_back(self, sha256: str) -> None:
+        await self._move(self._aside(sha256), self._key(sha256))
+
+    async def forget(self, sha256: str) -> None:
+        await _call(partial(self._client.delete_object, Bucket=self._bucket, Key=self._aside(sha256)))
+
+    async def _move(self, key: str, target: str) -> None:
+        source = {"Bucket": self._bucket, "Key": key}
+        with suppress(ObjectMissingError):
+            await _call(partial(self._client.copy_object, Bucket=self._bucket, Key=target, CopySource=source))
+            await _call(partial(self._client.delete_object, **source))
+
+    async def _listed(self, prefix: str) -> AsyncGenerator[Listed, None]:
+        async with aclosing(self._list(prefix)) as found:
+            async for entry in found:
+                yield Listed(entry["Key"].rpartition("/")[2], int(entry["Size"]), entry["LastModified"])
+
+    async def _list(self, prefix: str) -> AsyncGenerator[dict[str, Any], None]:
         more: dict[str, str] = {}
         while True:
             page = await _call(partial(self._client.list_objects_v2, Bucket=self._bucket, Prefix=prefix, **more))
             for entry in page.get("Contents", []):
-                yield entry["Key"], int(entry["Size"])
+                yield entry
             if not page.get("IsTruncated"):
                 return
             more = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def _aside(self, sha256: str) -> str:
+        return f"{self._prefix}{ASIDE}/{object_key(sha256)}"
 
     def _key(self, sha256: str) -> str:
         return self._prefix + object_key(sha256)

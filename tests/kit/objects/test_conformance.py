@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from control_plane.kit.objects import (
     ObjectMissingError,
     ObjectTooLargeError,
     Stored,
+    s3,
 )
 from tests.kit.objects.conftest import Bench
 
@@ -223,7 +225,40 @@ async def test_names_and_objects_can_be_listed(bench: Bench) -> None:
     stored = [await bench.store.put_bytes(bytes([i])) for i in range(5)]
     assert [name async for name in bench.store.list_names()] == ["a/1", "b/1", "b/2"]
     assert [name async for name in bench.store.list_names("b/")] == ["b/1", "b/2"]
-    assert [found async for found in bench.store.list_objects()] == sorted(stored, key=lambda found: found.sha256)
+    listed = [found async for found in bench.store.list_objects()]
+    assert [Stored(found.sha256, found.size) for found in listed] == sorted(stored, key=lambda found: found.sha256)
+    assert all(abs(found.modified_at - datetime.now(UTC)) < timedelta(minutes=1) for found in listed)
+
+
+async def test_an_object_is_set_aside_brought_back_and_forgotten(bench: Bench) -> None:
+    stored = await bench.store.put_bytes(HELLO)
+    await bench.store.set_aside(stored.sha256)
+    await bench.store.set_aside(stored.sha256)
+    assert (await bench.store.stat(stored.sha256), [e async for e in bench.store.list_objects()]) == (None, [])
+    assert [found.sha256 async for found in bench.store.list_aside()] == [stored.sha256]
+    await bench.store.bring_back(stored.sha256)
+    await bench.store.bring_back(stored.sha256)
+    assert await bench.store.read(stored.sha256) == HELLO
+    await bench.store.set_aside(stored.sha256)
+    await bench.store.forget(stored.sha256)
+    await bench.store.forget(stored.sha256)
+    assert [found async for found in bench.store.list_aside()] == []
+    await bench.store.put_bytes(HELLO)
+    assert await bench.store.read(stored.sha256) == HELLO
+
+
+async def test_what_is_put_again_is_new_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep takes what is old: whoever puts bytes that were there must not lose them to it."""
+    stored = await bench.store.put_bytes(HELLO)
+    [before] = [found async for found in bench.store.list_objects()]
+    await asyncio.sleep(1.1)
+    monkeypatch.setattr(s3, "NEW", timedelta(0))
+    for again in (bench.store.put_bytes(HELLO), bench.store.accept(stored.sha256, len(HELLO))):
+        assert await again == stored
+        [after] = [found async for found in bench.store.list_objects()]
+        assert after.modified_at > before.modified_at
+        before = after
+        await asyncio.sleep(1.1)
 
 
 async def test_upload_and_download_by_url(bench: Bench) -> None:
