@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from control_plane.evaluation import service as evaluation
+from control_plane.factory import service as factory
+from control_plane.factory.reconcile import Scraper
 from control_plane.fleet import service as fleet
 from control_plane.fleet.reconcile import Sweeper
 from control_plane.kit import metrics, outbox, statistics, tls
@@ -49,6 +51,7 @@ MEASURES = (
     review.measures,
     webhooks.measures,
     registry.measures,
+    factory.measures,
 )
 
 
@@ -102,6 +105,7 @@ async def run(context: Context, stop: asyncio.Event) -> None:
         _loop("telemetry", stop, wake, context, Upkeep(context).tick),
         _loop("pipelines", stop, wake, context, lambda: pipelines.tick(context, orchestrator)),
         _loop("webhooks", stop, wake, context, Deliverer(context).tick),
+        _loop("meters", stop, wake, context, Scraper(context).tick),
         _loop("repeats", stop, wake, context, Forgetter(context.database).tick),
         _loop("outbox", stop, wake, context, lambda: outbox.dispatch(context.database, handlers)),
         _loop("measures", stop, wake, context, measurer.tick),

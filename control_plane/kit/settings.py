@@ -76,6 +76,10 @@ class Settings(BaseSettings):
     retention_cells_days: int = Field(
         default=400, ge=31, description="days for which exposure is kept by time, and by device; totals stay"
     )
+    scrape_s: float = Field(default=15.0, ge=1, le=120, description="how often exporters of clusters are read")
+    retention_meters_days: int = Field(
+        default=14, ge=1, le=400, description="days for which minutes of what exporters said are kept"
+    )
     oidc_issuer: str | None = Field(
         default=None, description="OpenID Connect provider people sign in with; none if unset"
     )

@@ -9,6 +9,7 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
+from control_plane.kit.addresses import METADATA
 from control_plane.kit.errors import Invalid
 
 Address = IPv4Address | IPv6Address
@@ -23,12 +24,6 @@ MAX_NOTE = 300
 PUBLIC_V6 = ip_network("2000::/3")
 TUNNELS = (ip_network("2001::/32"), ip_network("2002::/16"))
 """Teredo and 6to4: v4 addresses in the clothes of v6."""
-
-
-METADATA = frozenset(
-    map(ip_address, ("169.254.169.254", "168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::254"))
-)
-"""Where clouds tell a machine its credentials; one of them looks public. No setting opens them."""
 
 
 class Topic(StrEnum):

@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from control_plane.client import Client, ClientError, file_digest
 from control_plane.factory.domain import Outcome
 from control_plane.factory.schemas import AttemptCreate, AttemptFinish, AttemptRenew, FilePath, FileRef, JobItem
+from flows.runners import held
 from flows.runners.watch import ECHO_CHARS, Watch, storable
 from flows.steps.orders import holder_tag
 
@@ -57,7 +58,7 @@ def run_job(
         ClientError: `job_not_free` if somebody else holds the job, `attempt_lost` if the lease ran out meanwhile.
     """
     only = {"asked": turn.asked, "attempt": turn.attempt} if turn else {}
-    body = AttemptCreate(holder=holder, lease_s=LEASE_S, **only)
+    body = AttemptCreate(holder=holder, lease_s=LEASE_S, node=held.node(), gpu_ids=held.gpu_ids(os.environ), **only)
     job, watch = client.start_attempt(key, body), watch or Watch()
     keeper = threading.Thread(target=_keep_lease, args=(client, job, holder, watch), daemon=True)
     keeper.start()

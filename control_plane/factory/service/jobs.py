@@ -3,7 +3,6 @@
 from datetime import datetime, timedelta
 
 from control_plane.audit import service as audit
-from control_plane.factory import store
 from control_plane.factory.domain import JobState, Outcome, Profile, after_attempt, cost_of, may_start, same_command
 from control_plane.factory.models import Job
 from control_plane.factory.schemas import (
@@ -16,6 +15,8 @@ from control_plane.factory.schemas import (
     JobSpec,
 )
 from control_plane.factory.service.clusters import placed, profile_of
+from control_plane.factory.store import jobs as store
+from control_plane.factory.store import meters
 from control_plane.kit import clock
 from control_plane.kit.db import Session
 from control_plane.kit.errors import Conflict, NotFound
@@ -99,6 +100,9 @@ async def start_attempt(session: Session, key: str, body: AttemptCreate) -> JobI
     job.state, job.attempt, job.holder = JobState.RUNNING, job.attempt + 1, body.holder
     job.started_at, job.lease_until = now, now + timedelta(seconds=body.lease_s)
     job.progress, job.note = 0.0, ""
+    if body.gpu_ids:
+        used = {"job": key, "asked": job.asked, "attempt": job.attempt, "cluster": job.cluster, "began_at": now}
+        await meters.begin_use(session, used | {"node": body.node, "gpu_ids": body.gpu_ids})
     return _item(job)
 
 
@@ -128,6 +132,8 @@ async def finish_attempt(session: Session, objects: ObjectStore, key: str, body:
     job.outputs = {p: r.model_dump() for p, r in (body.outputs or {}).items()} if outcome is Outcome.DONE else None
     job.progress = 1.0 if outcome is Outcome.DONE else job.progress
     _add_usage(job, body)
+    charged = 0.0 if body.energy_j is not None else profile.gpu_watts * body.gpu_s
+    await meters.end_use(session, key, job.asked, job.attempt, clock.now(), charged)
     job.usd, job.energy_j = job.usd + cost.usd, job.energy_j + cost.energy_j
     job.energy_is_estimate = cost.energy_is_estimate
     return _item(job)
