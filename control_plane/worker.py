@@ -17,7 +17,7 @@ from control_plane.factory import service as factory
 from control_plane.factory.reconcile import Scraper
 from control_plane.fleet import service as fleet
 from control_plane.fleet.reconcile import Sweeper
-from control_plane.kit import metrics, outbox, statistics, tls
+from control_plane.kit import metrics, outbox, statistics, tls, tracing
 from control_plane.kit.context import Context
 from control_plane.kit.db import Session, execute, is_outage
 from control_plane.kit.listen import listen
@@ -33,6 +33,7 @@ from control_plane.registry.reconcile import TrustKeeper
 from control_plane.review import service as review
 from control_plane.rollout import reconcile as rollout
 from control_plane.rollout import service as rollout_service
+from control_plane.telemetry import service as telemetry
 from control_plane.telemetry.reconcile import Upkeep
 from control_plane.webhooks import service as webhooks
 from control_plane.webhooks.domain import Topic
@@ -67,10 +68,15 @@ async def _stored(_: Session, payload: Any) -> None:
     log.debug("recording %s is stored", payload["sha256"])
 
 
+async def _traced(_: Session, payload: Any) -> None:
+    log.debug("events of %s are stored", payload["device"])
+
+
 def handlers_of(context: Context) -> dict[str, outbox.Handler]:
     """Return what is done about each outbox topic."""
     return {
         "recording.stored": _stored,
+        telemetry.TRACED: _traced,
         evaluation.DECIDED: lambda session, payload: evaluation.attest(
             session, context.objects, context.keyring, payload["gate"]
         ),
@@ -194,6 +200,7 @@ def main() -> None:
     arguments = parser.parse_args()
     log_to_stderr()
     metrics.say_build("worker")
+    tracing.start("fleetloop-worker")
     statistics.warm()
     asyncio.run(_main(arguments))
 

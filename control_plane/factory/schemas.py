@@ -135,9 +135,9 @@ class JobItem(Schema):
     """A job as it stands.
 
     `held_s` is how long its attempt has been held, `silent_s` how long ago the holder's lease ran out, both by the
-    server's clock and 0 while nothing runs. `asked` counts how often the job was
-    asked for, anew after it had failed; attempts are counted from 1 each time. What has a default here a control plane
-    of an earlier release does not say.
+    server's clock and 0 while nothing runs. `asked` counts how often the job was asked for, anew after it had failed;
+    attempts are counted from 1 each time. `traceparent` is of what asked for it: no part of `spec`, upon which all that
+    ask for a job must agree. What has a default here a control plane of an earlier release does not say.
     """
 
     key: str
@@ -153,6 +153,7 @@ class JobItem(Schema):
     held_s: float = 0.0
     silent_s: float = 0.0
     cancel_reason: str | None = None
+    traceparent: str | None = None
     placement: JobPlacement | None = None
     created_at: datetime
     started_at: datetime | None

@@ -4,7 +4,7 @@ from typing import Any
 
 from control_plane.audit import service as audit
 from control_plane.factory import service as factory
-from control_plane.kit import clock, outbox
+from control_plane.kit import clock, outbox, tracing
 from control_plane.kit.db import Session, execute
 from control_plane.kit.errors import Conflict, NotFound
 from control_plane.kit.ids import new_id
@@ -62,6 +62,7 @@ async def insert_run(
         steps={},
         result={},
         requested_at=clock.now(),
+        traceparent=tracing.header(),
     )
     pipeline.last_run_at = clock.now()
     session.add(run)

@@ -17,7 +17,7 @@ from control_plane.factory.schemas import (
 from control_plane.factory.service.clusters import placed, profile_of
 from control_plane.factory.store import jobs as store
 from control_plane.factory.store import meters
-from control_plane.kit import clock
+from control_plane.kit import clock, tracing
 from control_plane.kit.db import Session
 from control_plane.kit.errors import Conflict, NotFound
 from control_plane.kit.objects import ObjectStore
@@ -39,6 +39,7 @@ async def submit_job(session: Session, body: JobCreate) -> JobItem:
         job.cluster, job.placement = await placed(session, body)
         job.state, job.attempt, job.failure, job.cancel_reason = JobState.QUEUED, 0, None, None
         job.asked, job.spec, job.wanted_by = job.asked + 1, body.spec.model_dump(mode="json"), []
+        job.traceparent = tracing.header()
     _want(job, body.run_id)
     return _item(job)
 
@@ -57,7 +58,7 @@ def _want(job: Job, run_id: str | None) -> None:
 async def _insert(session: Session, body: JobCreate) -> bool:
     cluster, placement = await placed(session, body)
     values = body.model_dump(exclude={"place"}) | {"cluster": cluster, "placement": placement}
-    return await store.insert_job(session, values | {"state": JobState.QUEUED})
+    return await store.insert_job(session, values | {"state": JobState.QUEUED, "traceparent": tracing.header()})
 
 
 async def cancel_job(session: Session, actor: str, key: str, reason: str) -> JobItem:
