@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from control_plane.evaluation import service as evaluation
+from control_plane.exports import service as exports
 from control_plane.factory import service as factory
 from control_plane.factory.reconcile import Scraper
 from control_plane.fleet import service as fleet
@@ -84,6 +85,7 @@ def handlers_of(context: Context) -> dict[str, outbox.Handler]:
             session, context.objects, payload["kind"], payload["subject"]
         ),
         registry.VOUCHED: lambda session, payload: _published(session, context, payload["digest"]),
+        outbox.LINEAGE: lambda session, payload: _run_event(session, context, payload),
         **{topic.value: _told(context, topic) for topic in Topic},
     }
 
@@ -91,6 +93,12 @@ def handlers_of(context: Context) -> dict[str, outbox.Handler]:
 def _told(context: Context, topic: Topic) -> outbox.Handler:
     """Return the handler that takes one topic to the webhooks that listen to it."""
     return lambda session, payload: webhooks.fan_out(session, context.settings.public_url, topic, payload)
+
+
+async def _run_event(session: Session, context: Context, payload: Any) -> None:
+    url, ours = context.settings.openlineage_url, context.settings.public_url.rstrip("/")
+    if url is not None:
+        await webhooks.line_up(session, url, await exports.run_events(session, payload, url=ours))
 
 
 async def _published(session: Session, context: Context, digest: str) -> None:

@@ -16,6 +16,8 @@ from control_plane.kit.metrics import Family, Measured, measure
 Handler = Callable[[Session, Any], Awaitable[None]]
 MAX_ATTEMPTS = 1000
 MOST_TOLD = 2000
+LINEAGE = "lineage.event"
+"""Outbox topic: a run began or ended, for whoever collects run events."""
 
 
 PENDING = Family("fleetloop_outbox_pending", "Things that are still to be done about what was committed.", ("topic",))
@@ -47,6 +49,11 @@ async def tell(session: Session, topic: str, subject: str, because: str, page: s
     """Emit what people outside may want to hear: of what, why, and the path of the page that says more."""
     at = clock.now().isoformat()
     await emit(session, topic, {"subject": subject, "because": because[:MOST_TOLD], "page": page, "at": at})
+
+
+async def tell_lineage(session: Session, kind: str, name: str, event: str, at: datetime) -> None:
+    """Emit that a run of some kind began or ended; `event` is OpenLineage's word: START, COMPLETE, FAIL or ABORT."""
+    await emit(session, LINEAGE, {"kind": kind, "name": name, "event": event, "at": at.isoformat()})
 
 
 async def newest_trace(session: Session, topic: str, kinds: Sequence[str], since: datetime | None) -> str | None:

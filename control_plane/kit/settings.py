@@ -99,6 +99,15 @@ class Settings(BaseSettings):
     webhook_http: bool = Field(
         default=False, description="let webhooks go by plain HTTP to this machine itself; for trials only"
     )
+    openlineage_url: str | None = Field(
+        default=None,
+        max_length=500,
+        pattern=r"^https?://[^\s\"'<>@]+$",
+        description="where run events are sent as they happen, e.g. http://marquez:5000/api/v1/lineage",
+    )
+    openlineage_token_file: Path | None = Field(
+        default=None, description="file with the bearer token for it, read anew for each event"
+    )
     heartbeat_timeout_s: float = Field(default=20.0, gt=0, description="a run silent for so long is asked for again")
 
     @property

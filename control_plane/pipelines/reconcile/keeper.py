@@ -121,6 +121,7 @@ async def _care(context: Context, session: Session, orchestrator: Orchestrator, 
         case Care.FAIL:
             run.state, run.finished_at, run.failure = RunState.FAILED, clock.now(), because
             await outbox.tell(session, TOLD_FAILED, run.id, because, f"/runs/{run.id}")
+            await outbox.tell_lineage(session, "run", run.id, "FAIL", run.finished_at)
             await audit.record(session, ACTOR, "run.fail", run.id, because)
         case Care.SUBMIT:
             return await _submit(context, session, orchestrator, run, because)
