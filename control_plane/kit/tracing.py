@@ -69,7 +69,7 @@ def start(service: str, environment: Mapping[str, str] = os.environ) -> bool:
     if not wanted or environment.get("OTEL_SDK_DISABLED", "").lower() == "true" or _ours.tracer is not None:
         return _ours.tracer is not None
     try:
-        from control_plane.kit import otel  # noqa: PLC0415 - an extra, which costs 0.2 s to import
+        from control_plane.kit import otel  # noqa: PLC0415 - an extra
     except ImportError as error:
         _log.warning("OTEL_EXPORTER_OTLP_ENDPOINT is set, but %s: pip install 'fleetloop[otel]'", error)
         return False
