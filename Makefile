@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 	  { echo "fleetloop needs Python 3.11, 3.12 or 3.13; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev,workload,fast]'
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev,workload,fast,otel]'
 	@touch $@
 
 demo: $(STAMP) ## close the loop on this machine, e.g. make demo ARGS="--exit --report report.json"

@@ -30,7 +30,7 @@ from control_plane.fleet.api import api as fleet_api
 from control_plane.fleet.device_api import device_api as fleet_device_api
 from control_plane.fleet.domain import AuthMode
 from control_plane.fleet.service import Callers, Identities, Quiet, Rules, Said
-from control_plane.kit import clock, statistics, tls
+from control_plane.kit import clock, statistics, tls, tracing
 from control_plane.kit.certificates import load_authority
 from control_plane.kit.context import Context
 from control_plane.kit.db import DATABASE_ERRORS, Database, Session
@@ -149,6 +149,8 @@ def create_app(settings: Settings, *, max_body_s: float = MAX_DEVICE_BODY_S) -> 
     app.add_middleware(SafeHeaders, free=("/device/", "/objects/"))
     app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES, max_seconds=max_body_s, free=("/objects/",))
     app.add_middleware(RequestIds)
+    if tracing.is_on():
+        app.add_middleware(tracing.Traced)
     app.add_middleware(Counted)  # outermost: what the others refuse counts too
     return app
 
@@ -347,6 +349,7 @@ def main() -> None:
     arguments = parser.parse_args()
     log_to_stderr()
     say_build(f"api-{arguments.serve}")
+    tracing.start("fleetloop-api")
     statistics.warm()
     if arguments.real_time:
         _run_before_others()

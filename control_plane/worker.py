@@ -13,9 +13,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from control_plane.evaluation import service as evaluation
+from control_plane.exports import service as exports
+from control_plane.factory import service as factory
+from control_plane.factory.reconcile import Scraper
 from control_plane.fleet import service as fleet
 from control_plane.fleet.reconcile import Sweeper
-from control_plane.kit import metrics, outbox, statistics, tls
+from control_plane.kit import metrics, outbox, statistics, tls, tracing
 from control_plane.kit.context import Context
 from control_plane.kit.db import Session, execute, is_outage
 from control_plane.kit.listen import listen
@@ -31,6 +34,7 @@ from control_plane.registry.reconcile import TrustKeeper
 from control_plane.review import service as review
 from control_plane.rollout import reconcile as rollout
 from control_plane.rollout import service as rollout_service
+from control_plane.telemetry import service as telemetry
 from control_plane.telemetry.reconcile import Upkeep
 from control_plane.webhooks import service as webhooks
 from control_plane.webhooks.domain import Topic
@@ -49,6 +53,7 @@ MEASURES = (
     review.measures,
     webhooks.measures,
     registry.measures,
+    factory.measures,
 )
 
 
@@ -64,10 +69,15 @@ async def _stored(_: Session, payload: Any) -> None:
     log.debug("recording %s is stored", payload["sha256"])
 
 
+async def _traced(_: Session, payload: Any) -> None:
+    log.debug("events of %s are stored", payload["device"])
+
+
 def handlers_of(context: Context) -> dict[str, outbox.Handler]:
     """Return what is done about each outbox topic."""
     return {
         "recording.stored": _stored,
+        telemetry.TRACED: _traced,
         evaluation.DECIDED: lambda session, payload: evaluation.attest(
             session, context.objects, context.keyring, payload["gate"]
         ),
@@ -75,6 +85,7 @@ def handlers_of(context: Context) -> dict[str, outbox.Handler]:
             session, context.objects, payload["kind"], payload["subject"]
         ),
         registry.VOUCHED: lambda session, payload: _published(session, context, payload["digest"]),
+        outbox.LINEAGE: lambda session, payload: _run_event(session, context, payload),
         **{topic.value: _told(context, topic) for topic in Topic},
     }
 
@@ -82,6 +93,12 @@ def handlers_of(context: Context) -> dict[str, outbox.Handler]:
 def _told(context: Context, topic: Topic) -> outbox.Handler:
     """Return the handler that takes one topic to the webhooks that listen to it."""
     return lambda session, payload: webhooks.fan_out(session, context.settings.public_url, topic, payload)
+
+
+async def _run_event(session: Session, context: Context, payload: Any) -> None:
+    url, ours = context.settings.openlineage_url, context.settings.public_url.rstrip("/")
+    if url is not None:
+        await webhooks.line_up(session, url, await exports.run_events(session, payload, url=ours))
 
 
 async def _published(session: Session, context: Context, digest: str) -> None:
@@ -102,6 +119,7 @@ async def run(context: Context, stop: asyncio.Event) -> None:
         _loop("telemetry", stop, wake, context, Upkeep(context).tick),
         _loop("pipelines", stop, wake, context, lambda: pipelines.tick(context, orchestrator)),
         _loop("webhooks", stop, wake, context, Deliverer(context).tick),
+        _loop("meters", stop, wake, context, Scraper(context).tick),
         _loop("repeats", stop, wake, context, Forgetter(context.database).tick),
         _loop("outbox", stop, wake, context, lambda: outbox.dispatch(context.database, handlers)),
         _loop("measures", stop, wake, context, measurer.tick),
@@ -190,6 +208,7 @@ def main() -> None:
     arguments = parser.parse_args()
     log_to_stderr()
     metrics.say_build("worker")
+    tracing.start("fleetloop-worker")
     statistics.warm()
     asyncio.run(_main(arguments))
 

@@ -78,6 +78,41 @@ PANELS = (
         "s",
         (("min by (role) (fleetloop_trust_expires_timestamp_seconds) - time()", "{{role}}"),),
     ),
+    Panel(
+        "Jobs by state",
+        "short",
+        (("sum by (cluster, state) (max by (cluster, state) (fleetloop_jobs))", "{{cluster}} {{state}}"),),
+    ),
+    Panel(
+        "Jobs: wait until they begin",
+        "s",
+        (
+            ("max by (cluster) (fleetloop_jobs_queue_seconds)", "{{cluster}} mean"),
+            ("max by (cluster) (fleetloop_jobs_queue_oldest_seconds)", "{{cluster}} oldest waiting"),
+        ),
+    ),
+    Panel(
+        "Jobs: wall time per hour",
+        "s",
+        (("sum by (kind) (max by (cluster, kind) (delta(fleetloop_jobs_wall_seconds[1h])))", "{{kind}}"),),
+        "What the jobs that ended in an hour had taken.",
+    ),
+    Panel(
+        "Jobs: energy and price per hour",
+        "short",
+        (
+            (
+                "sum by (cluster) (max by (cluster, kind) (delta(fleetloop_jobs_energy_joules[1h]))) / 3.6e6",
+                "{{cluster}} kWh",
+            ),
+            ("sum by (cluster) (max by (cluster, kind) (delta(fleetloop_jobs_cost_dollars[1h])))", "{{cluster}} USD"),
+        ),
+    ),
+    Panel(
+        "Exporters: since the last answer",
+        "s",
+        (("min by (cluster, exporter) (fleetloop_exporter_silent_seconds)", "{{cluster}} {{exporter}}"),),
+    ),
     Panel("Memory", "bytes", (('process_resident_memory_bytes{job="fleetloop"}', "{{program}}"),)),
 )
 

@@ -12,6 +12,7 @@ from typing import Any
 from prefect import flow, serve
 
 from control_plane.client import Client
+from control_plane.kit import tracing
 from control_plane.pipelines.schemas import RunCreate
 from flows.curate import curate
 from flows.evaluate import evaluate
@@ -34,6 +35,7 @@ async def ask(pipeline: str, server: str) -> str:
 
 
 def main() -> None:
+    tracing.start("fleetloop-flow")
     deployments: list[Any] = [item.to_deployment(name=NAME) for item in FLOWS]
     every_s, pipeline = os.environ.get("FLEETLOOP_SCHEDULE_S"), os.environ.get("FLEETLOOP_SCHEDULE_PIPELINE")
     if every_s and pipeline:

@@ -7,6 +7,7 @@ import argparse
 import json
 import sys
 
+from control_plane.kit import tracing
 from flows.runners.loop import run_flow
 from flows.runners.parts import BODIES
 
@@ -17,7 +18,16 @@ def main() -> int:
     parser.add_argument("--params", required=True, type=json.loads, help="run_id, attempt, server and params as JSON")
     arguments = parser.parse_args()
     given = arguments.params
-    result = run_flow(BODIES[arguments.flow], given["run_id"], given["attempt"], given["params"], given["server"])
+    tracing.start("fleetloop-flow")
+    result = run_flow(
+        BODIES[arguments.flow],
+        given["run_id"],
+        given["attempt"],
+        given["params"],
+        given["server"],
+        traceparent=given.get("traceparent", ""),
+    )
+    tracing.stop()
     sys.stdout.write(json.dumps(result, default=str) + "\n")
     return 0
 

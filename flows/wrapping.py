@@ -24,7 +24,7 @@ def steps_as_tasks(run: RunSession) -> Do:
 
 
 async def run_in_prefect(
-    flow: str, run_id: str, attempt: int, params: Mapping[str, Any], server: str
+    flow: str, run_id: str, attempt: int, params: Mapping[str, Any], server: str, traceparent: str = ""
 ) -> dict[str, Any]:
     """Run a body in a thread, so that the flow stays async (a sync one waits a second for Prefect's heartbeat)."""
-    return await asyncio.to_thread(run_flow, BODIES[flow], run_id, attempt, params, server, steps_as_tasks)
+    return await asyncio.to_thread(run_flow, BODIES[flow], run_id, attempt, params, server, steps_as_tasks, traceparent)

@@ -50,7 +50,8 @@ class TelemetrySender:
         if not items:
             return self._backoff.spread(self._period_s)
         try:
-            reply = await self._client.post("telemetry", self._encoded(items), TelemetryReply)
+            happened = any(item.kind == EVENT for item in items)
+            reply = await self._client.post("telemetry", self._encoded(items), TelemetryReply, traced=happened)
         except LinkError as error:
             return await self._failed(error, items)
         return await self._answered(reply, items)

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import ipaddress
+import secrets
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -141,14 +142,14 @@ class DeviceClient:
         payload = statement.model_dump_json().encode()
         return seal_device_envelope(payload_type, payload, self.key.key_id, self.key.sign)
 
-    async def post(self, route: str, body: bytes, answer: type[Answer]) -> Answer:
-        """Send a message and return the validated answer.
+    async def post(self, route: str, body: bytes, answer: type[Answer], *, traced: bool = False) -> Answer:
+        """Send a message and return the validated answer; `traced` asks who collects traces to keep this one.
 
         Raises:
             LinkError: no connection, a status other than 2xx, or an answer that must not be believed.
         """
         try:
-            data = await asyncio.wait_for(self._posted(route, body), self._timeout_s)
+            data = await asyncio.wait_for(self._posted(route, body, traced), self._timeout_s)
         except asyncio.TimeoutError as error:
             raise LinkError("timeout", f"no whole answer to {route} in {self._timeout_s:.0f} s") from error
         try:
@@ -225,14 +226,19 @@ class DeviceClient:
             raise LinkError("bad_answer", f"the server points to {url.host}, which means something else to everybody")
         return url
 
-    async def _posted(self, route: str, body: bytes) -> bytes:
-        headers = {"Content-Type": "application/json"}
+    async def _posted(self, route: str, body: bytes, traced: bool) -> bytes:
+        headers = {"Content-Type": "application/json", "traceparent": new_traceparent(sampled=traced)}
         digest = hashlib.sha256(body).hexdigest()
         async with self.exchange(
             "POST", self.route(route), headers=headers, content=body, content_sha256=digest
         ) as response:
             await require_success(response)
             return await bounded_body(response, ANSWER_BYTES)
+
+
+def new_traceparent(*, sampled: bool) -> str:
+    """Begin a trace (https://www.w3.org/TR/trace-context/): what the server does about a request is then told apart."""
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-{int(sampled):02x}"
 
 
 def _only_here(host: str) -> str | None:

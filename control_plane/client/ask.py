@@ -15,6 +15,7 @@ from uuid import uuid4
 from pydantic import BaseModel, TypeAdapter
 
 from control_plane.client.errors import ClientError, Invalid, TooMany, Unavailable
+from control_plane.kit import tracing
 from control_plane.kit.pages import Page
 
 P = ParamSpec("P")
@@ -37,7 +38,7 @@ class Ask(Generic[T]):
 
     def headers(self) -> dict[str, str]:
         key = {"Idempotency-Key": self.key} if self.key else {}
-        return (JSON if self.body is not None else {}) | key
+        return (JSON if self.body is not None else {}) | key | tracing.headers()
 
     def content(self) -> str | None:
         """Return what is sent: only what was said, for an earlier release would refuse fields that it does not know."""

@@ -1,5 +1,9 @@
 """Clusters, jobs and the ledger."""
 
+from typing import Annotated
+
+from fastapi import Query
+
 from control_plane.factory import service
 from control_plane.factory.domain import JobState
 from control_plane.factory.schemas import (
@@ -7,17 +11,20 @@ from control_plane.factory.schemas import (
     AttemptFinish,
     AttemptRenew,
     ClusterItem,
+    ClusterMeters,
     ClusterPut,
     JobCancel,
     JobCreate,
     JobExplanation,
     JobItem,
+    JobMeters,
     Ledger,
 )
 from control_plane.kit.http import AdminCall, Cursor, Limit, PipelineCall, ViewerCall, WorkerCall, router
 from control_plane.kit.pages import Page
 
 api = router("factory")
+Hours = Annotated[float, Query(gt=0, le=24 * 31, description="how far back")]
 
 
 @api.get("/clusters", name="list_clusters")
@@ -30,6 +37,12 @@ async def list_clusters(call: ViewerCall) -> list[ClusterItem]:
 async def put_cluster(name: str, body: ClusterPut, call: AdminCall) -> ClusterItem:
     """Add a cluster or change its price and power."""
     return await service.put_cluster(call.session, name, body)
+
+
+@api.get("/clusters/{name}/meters", name="get_cluster_meters")
+async def cluster_meters(name: str, call: ViewerCall, hours: Hours = 1.0) -> ClusterMeters:
+    """Say what a cluster's exporters measured: tokens, joules, dollars, waits; altogether and by steps of time."""
+    return await service.cluster_meters(call.session, name, hours)
 
 
 @api.post("/jobs", status_code=201, name="submit_job")
@@ -54,6 +67,12 @@ async def list_jobs(
 async def get_job(key: str, call: ViewerCall) -> JobItem:
     """Return one job."""
     return await service.get_job(call.session, key)
+
+
+@api.get("/jobs/{key}/meters", name="get_job_meters")
+async def job_meters(key: str, call: ViewerCall) -> JobMeters:
+    """Say what the GPUs of a job's attempts were measured to take, or why that is not known."""
+    return await service.job_meters(call.session, key)
 
 
 @api.get("/jobs/{key}/explanation", name="explain_job")

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from control_plane.kit.db import Session, rows
 from control_plane.kit.limits import App
 from control_plane.kit.observability import our_version
+from control_plane.kit.routes import route_of
 
 REGISTRY: Final = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
@@ -175,7 +176,7 @@ class Counted:
 def count(scope: Mapping[str, Any], status: int, seconds: float) -> None:
     """Count one answer; a path that no route knows is "other", so that strangers cannot make up series."""
     surface = surface_of(scope["path"])
-    route = getattr(scope.get("route"), "path", "other")
+    route = route_of(scope)
     REQUESTS.labels(surface, route, str(status)).inc()
     REQUEST_S.labels(surface, route).observe(seconds)
 

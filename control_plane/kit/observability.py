@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from secrets import token_hex
 from typing import Any, Final
 
+from control_plane.kit import tracing
 from control_plane.kit.limits import App
 
 HEADER: Final = b"x-request-id"
@@ -28,6 +29,8 @@ class _JsonLines(logging.Formatter):
         }
         if request := REQUEST_ID.get():
             line["request_id"] = request
+        if trace := tracing.trace_id():
+            line["trace_id"] = trace
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line)

@@ -81,6 +81,10 @@ class Settings(BaseSettings):
     retention_cells_days: int = Field(
         default=400, ge=31, description="days for which exposure is kept by time, and by device; totals stay"
     )
+    scrape_s: float = Field(default=15.0, ge=1, le=120, description="how often exporters of clusters are read")
+    retention_meters_days: int = Field(
+        default=14, ge=1, le=400, description="days for which minutes of what exporters said are kept"
+    )
     oidc_issuer: str | None = Field(
         default=None, description="OpenID Connect provider people sign in with; none if unset"
     )
@@ -99,6 +103,15 @@ class Settings(BaseSettings):
     )
     webhook_http: bool = Field(
         default=False, description="let webhooks go by plain HTTP to this machine itself; for trials only"
+    )
+    openlineage_url: str | None = Field(
+        default=None,
+        max_length=500,
+        pattern=r"^https?://[^\s\"'<>@]+$",
+        description="where run events are sent as they happen, e.g. http://marquez:5000/api/v1/lineage",
+    )
+    openlineage_token_file: Path | None = Field(
+        default=None, description="file with the bearer token for it, read anew for each event"
     )
     heartbeat_timeout_s: float = Field(default=20.0, gt=0, description="a run silent for so long is asked for again")
 

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from control_plane.kit import clock
+from control_plane.kit import clock, tracing
 from control_plane.kit.certificates import SERVER_LIFE, Authority
 from control_plane.kit.metrics import ShortcutCount
 
@@ -75,6 +75,7 @@ class DeviceProtocol(HttpToolsProtocol):
         super().__init__(config, *arguments, **named)
         self._shortcuts: Shortcuts = getattr(config.app, "shortcuts", {})
         self._counts = {path: counter_of(path) for path in self._shortcuts}
+        self._traces = tracing.is_on()
 
     def data_received(self, data: bytes) -> None:
         self._reading = True
@@ -107,6 +108,8 @@ class DeviceProtocol(HttpToolsProtocol):
     def _is_taken(self, cycle: RequestResponseCycle) -> bool:
         if cycle.waiting_for_100_continue or self.flow.write_paused or cycle.disconnected:
             return False
+        if self._traces and tracing.is_sampled(cycle.scope["headers"]):
+            return False  # only the application's way has spans
         shortcut = self._shortcuts[cycle.scope["path"]]
         return shortcut.take(cycle.scope, bytes(cycle.body), partial(self._respond, cycle, time.perf_counter()))
 

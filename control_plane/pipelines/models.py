@@ -41,3 +41,4 @@ class PipelineRun(Base):
     steps: Mapped[dict[str, Any]]
     result: Mapped[dict[str, Any]]
     failure: Mapped[str | None]
+    traceparent: Mapped[str | None]

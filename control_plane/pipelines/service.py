@@ -4,7 +4,7 @@ from typing import Any
 
 from control_plane.audit import service as audit
 from control_plane.factory import service as factory
-from control_plane.kit import clock, outbox
+from control_plane.kit import clock, outbox, tracing
 from control_plane.kit.db import Session, execute
 from control_plane.kit.errors import Conflict, NotFound
 from control_plane.kit.ids import new_id
@@ -62,11 +62,13 @@ async def insert_run(
         steps={},
         result={},
         requested_at=clock.now(),
+        traceparent=tracing.header(),
     )
     pipeline.last_run_at = clock.now()
     session.add(run)
     await session.flush()
     await execute(session, "select pg_notify('fleetloop', 'run')")
+    await outbox.tell_lineage(session, "run", run.id, "START", run.requested_at)
     await audit.record(session, actor, "run.request", run.id, because, pipeline=pipeline.name)
     return run
 
@@ -101,6 +103,8 @@ async def finish_run(session: Session, actor: str, run_id: str, body: RunFinish)
     run = await _held(session, run_id, body.attempt)
     run.state, run.finished_at = RunState(body.state), clock.now()
     run.result, run.failure = body.result, body.failure
+    event = "COMPLETE" if run.state is RunState.DONE else "FAIL"
+    await outbox.tell_lineage(session, "run", run_id, event, run.finished_at)
     if run.state is RunState.FAILED:
         await outbox.tell(session, TOLD_FAILED, run_id, body.failure or "it failed", f"/runs/{run_id}")
     await audit.record(session, actor, f"run.{body.state}", run_id, body.failure or "", pipeline=run.pipeline)
@@ -112,6 +116,7 @@ async def cancel_run(session: Session, actor: str, run_id: str, reason: str) -> 
     if RunState(run.state) in ENDS:
         raise Conflict(f"run {run_id} is {run.state} already")
     run.state, run.finished_at, run.failure = RunState.CANCELLED, clock.now(), reason
+    await outbox.tell_lineage(session, "run", run_id, "ABORT", run.finished_at)
     await factory.cancel_jobs(session, run_id, f"its run was: {reason}"[:500])
     await audit.record(session, actor, "run.cancel", run_id, reason)
     return _run(run)

@@ -1,6 +1,6 @@
 """Ask for a training run; say what came of it."""
 
-from control_plane.kit import clock
+from control_plane.kit import clock, outbox
 from control_plane.kit.db import Session
 from control_plane.kit.errors import NotFound
 from control_plane.kit.pages import Page, decode_cursor, page_of
@@ -20,11 +20,15 @@ async def ask(session: Session, body: TrainingCreate) -> TrainingItem:
         sources = [Node(Kind.DATASET, body.dataset)] if body.dataset else []
         sources += [Node(Kind.MODEL_VERSION, body.parent)] if body.parent else []
         await lineage.link(session, Node(Kind.TRAINING, key), sources, "learned from")
+        await outbox.tell_lineage(session, "train", key, "START", clock.now())
     return _item(await _training(session, key))
 
 
 async def finish(session: Session, key: str, body: TrainingFinish) -> TrainingItem:
     training = await _training(session, key)
+    if training.state != body.state and body.state is not TrainingState.ASKED:
+        event = "COMPLETE" if body.state is TrainingState.DONE else "FAIL"
+        await outbox.tell_lineage(session, "train", key, event, clock.now())
     training.state, training.report, training.finished_at = body.state, body.report, clock.now()
     return _item(training)
 

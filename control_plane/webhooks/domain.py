@@ -4,11 +4,12 @@ An address is judged as what it is in the end: v4 inside v6 in any of its forms 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
+from control_plane.kit.addresses import METADATA, is_never_reached
 from control_plane.kit.errors import Invalid
 
 Address = IPv4Address | IPv6Address
@@ -19,16 +20,13 @@ MAX_ATTEMPTS = 8
 FIRST_DELAY_S, LONGEST_DELAY_S = 10.0, 3600.0
 MOST_FAILURES = 25
 """Attempts that may fail in a row, over all deliveries, before nobody is tried any more."""
+PATIENT_ATTEMPTS, PATIENT_DELAY_S = 2500, 300.0
+PASSING = frozenset({401, 403, 404, 408, 425, 429})
+"""Refusals that a receiver's keeper can put right: a token, an address, a load."""
 MAX_NOTE = 300
 PUBLIC_V6 = ip_network("2000::/3")
 TUNNELS = (ip_network("2001::/32"), ip_network("2002::/16"))
 """Teredo and 6to4: v4 addresses in the clothes of v6."""
-
-
-METADATA = frozenset(
-    map(ip_address, ("169.254.169.254", "168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::254"))
-)
-"""Where clouds tell a machine its credentials; one of them looks public. No setting opens them."""
 
 
 class Topic(StrEnum):
@@ -53,10 +51,14 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Where webhooks may go beyond the public internet: `networks`; plain HTTP only to this machine, for trials."""
+    """Where webhooks may go beyond the public internet: `networks`; plain HTTP only to this machine, for trials.
+
+    `stated`: the URL is a setting of whoever runs the installation, and leads wherever it leads, but to credentials.
+    """
 
     networks: tuple[Network, ...] = ()
     http_loopback: bool = False
+    stated: bool = False
 
     @classmethod
     def read(cls, networks: str, *, http_loopback: bool) -> "Rules":
@@ -104,7 +106,7 @@ def read_url(url: str, rules: Rules) -> Target:
         port = parts.port
     except ValueError as error:
         raise Outside("this is no URL") from error
-    if parts.scheme != "https" and not (parts.scheme == "http" and rules.http_loopback):
+    if parts.scheme != "https" and not (parts.scheme == "http" and (rules.http_loopback or rules.stated)):
         raise Outside("webhooks go by https only")
     if parts.username is not None or parts.password is not None or parts.fragment:
         raise Outside("a URL here has neither a user nor a fragment; what is signed needs no password")
@@ -126,7 +128,10 @@ def choose(target: Target, addresses: Sequence[str], rules: Rules) -> str:
         raise Outside(f"{target.host} has no address")
     for text in addresses:
         address = ip_address(text.split("%")[0])
-        allowed = address.is_loopback if target.scheme == "http" else may_reach(address, rules)
+        if rules.stated:
+            allowed = not is_never_reached(address)
+        else:
+            allowed = address.is_loopback if target.scheme == "http" else may_reach(address, rules)
         if not allowed:
             raise Outside(f"{target.host} stands for {address}, which is not on the public internet")
     return addresses[0]
@@ -177,6 +182,20 @@ def weigh(answer: Answer, attempts: int, failures: int, jitter: float) -> Outcom
         disable = f"{failures} attempts in a row failed, the last one: {note}"
     state = State.FAILED if attempts >= MAX_ATTEMPTS else State.WAITING
     return Outcome(state, delay_s(attempts, jitter), failures, note, disable)
+
+
+def weigh_patiently(answer: Answer, attempts: int, failures: int, jitter: float) -> Outcome:
+    """Decide as `weigh`, for a receiver that is nobody's subscription: it is never given up, only what it refuses is.
+
+    For a week an event is tried at least every five minutes; one that is refused as such (4xx) has the usual attempts.
+    """
+    found = weigh(answer, attempts, failures, jitter)
+    if found.state is State.DELIVERED:
+        return found
+    refused = answer.status is not None and 400 <= answer.status < 500 and answer.status not in PASSING
+    most = MAX_ATTEMPTS if refused else PATIENT_ATTEMPTS
+    state = State.FAILED if attempts >= most else State.WAITING
+    return replace(found, state=state, delay_s=min(found.delay_s, PATIENT_DELAY_S), disable=None)
 
 
 def delay_s(attempts: int, jitter: float) -> float:

@@ -10,7 +10,10 @@ from control_plane.kit.db import Base
 
 
 class Webhook(Base):
-    """`epoch` counts its secrets; `failures` counts failed attempts in a row; `because`: why inactive."""
+    """`epoch` counts its secrets; `failures` counts failed attempts in a row; `because`: why inactive.
+
+    `form`: "fleetloop" for what people subscribe to, "openlineage" for the one that a setting makes.
+    """
 
     __tablename__ = "webhook"
 
@@ -18,6 +21,7 @@ class Webhook(Base):
     name: Mapped[str] = mapped_column(unique=True)
     url: Mapped[str]
     topics: Mapped[list[Any]]
+    form: Mapped[str] = mapped_column(server_default="fleetloop", default="fleetloop")
     epoch: Mapped[int] = mapped_column(server_default="1", default=1)
     active: Mapped[bool] = mapped_column(server_default=true(), default=True)
     failures: Mapped[int] = mapped_column(server_default="0", default=0)
@@ -27,12 +31,22 @@ class Webhook(Base):
 
 
 class Delivery(Base):
-    """`body` is what is sent, to the byte; `note` is what went wrong with the last attempt."""
+    """`body` is what is sent, to the byte; `note` is what went wrong with the last attempt.
+
+    Of one `line` the first by id goes before the others; null stands in none.
+    """
 
     __tablename__ = "webhook_delivery"
     __table_args__ = (
         Index("ix_webhook_delivery_of", "webhook_id", "created_at"),
         Index("ix_webhook_delivery_due", "next_at", postgresql_where=text("state = 'waiting'")),
+        Index(
+            "ix_webhook_delivery_line",
+            "webhook_id",
+            "line",
+            "id",
+            postgresql_where=text("state = 'waiting' and line is not null"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -47,3 +61,4 @@ class Delivery(Base):
     elapsed_ms: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     tried_at: Mapped[datetime | None]
+    line: Mapped[str | None]

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any, TypeVar
 
 from control_plane.client import ClientError
+from control_plane.kit import tracing
 from control_plane.pipelines.schemas import RunFinish
 from control_plane.registry.schemas import VersionItem
 from flows.runners import stages
@@ -64,9 +65,13 @@ def run_flow(
     params: Mapping[str, Any],
     server: str,
     wrap: Callable[[RunSession], Do] | None = None,
+    traceparent: str = "",
 ) -> dict[str, Any]:
     """Open a run, do it, and report its end; a lost run ends in silence because it is another attempt's."""
-    with open_run(run_id, attempt, params, server) as run:
+    with (
+        tracing.span("run", parent=traceparent, kind="consumer", run__id=run_id, attempt=attempt),
+        open_run(run_id, attempt, params, server) as run,
+    ):
         try:
             result = body(run, wrap(run) if wrap else run.step)
         except RunLostError:

@@ -14,6 +14,7 @@ from agents.protocol.v1 import digest_of
 from control_plane.client import Client, ClientError
 from control_plane.factory.domain import Policy
 from control_plane.factory.schemas import FileRef, JobCreate, JobItem, JobSpec, PlaceAsk
+from control_plane.kit import tracing
 from control_plane.pipelines.schemas import StepPut
 from flows.runners.back_ends.configured import Clusters, open_clusters
 from flows.runners.workload import Command, Workload, find_workload
@@ -38,9 +39,14 @@ class RunSession:
     params: Mapping[str, Any]
     lost: threading.Event = field(default_factory=threading.Event)
     compute_s: float = 0.0
+    traceparent: str | None = None
 
     def step(self, name: str, work: Callable[[], Answer]) -> Answer:
         """Do one step and report when it began, how it ended, and how much of its time was compute."""
+        with tracing.span(f"step {name}", parent=self.traceparent):  # steps may run in threads of their own
+            return self._step(name, work)
+
+    def _step(self, name: str, work: Callable[[], Answer]) -> Answer:
         if self.lost.is_set():
             raise RunLostError(f"run {self.run_id} is another attempt's")
         self._report(name, StepPut(attempt=self.attempt, state="running"))
@@ -137,6 +143,7 @@ def open_run(run_id: str, attempt: int, params: Mapping[str, Any], server: str) 
     client = Client(server, os.environ["FLEETLOOP_TOKEN"])
     clusters = open_clusters(client, home(), os.environ.get("FLEETLOOP_CLUSTERS"))
     session = RunSession(client, find_workload(str(params["workload"])), clusters, run_id, attempt, params)
+    session.traceparent = tracing.header()
     stop = threading.Event()
     heart = threading.Thread(target=_beat, args=(session, stop), daemon=True)
     heart.start()

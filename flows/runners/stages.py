@@ -29,6 +29,7 @@ from control_plane.rollout.schemas import PlanBody, RolloutCreate, RolloutItem, 
 from control_plane.training.domain import TrainingState
 from control_plane.training.schemas import TrainingCreate, TrainingFinish
 from flows.runners.attest import attest_training
+from flows.runners.mlflow import linked
 from flows.runners.session import RunSession
 from flows.steps.select import Recorded, group_of, select_clips
 from flows.steps.shards import shards_of, side_by_side, waves_of
@@ -172,13 +173,22 @@ def _train(
     job = run.run_job("train", run.workload.spec.commands.train, params, inputs, training.key)
     version = run.client.register_version(run.workload.model, _version(job, parent, dataset, training.key, name))
     attest_training(run, version, training, job)
-    run.client.finish_training(
-        training.key,
-        TrainingFinish(
-            state=TrainingState.DONE, report={"job": job.key, "version": version.version} | _report(run, job)
-        ),
-    )
+    report = {"job": job.key, "version": version.version} | _report(run, job)
+    report |= linked(report, _tags(run, version, training.key))
+    run.client.finish_training(training.key, TrainingFinish(state=TrainingState.DONE, report=report))
     return version
+
+
+def _tags(run: RunSession, version: VersionItem, training: str) -> dict[str, str]:
+    """Return what MLflow's run is told of what became of it."""
+    page = f"{run.client.server}/versions/{version.content_digest}"
+    return {
+        "fleetloop.model_version": f"{version.model}@{version.version}",
+        "fleetloop.model_version_url": page,
+        "fleetloop.content_digest": version.content_digest,
+        "fleetloop.training": training,
+        "fleetloop.run": run.run_id,
+    }
 
 
 def _version(job: JobItem, parent: VersionItem | None, dataset: str | None, training: str, label: str) -> VersionCreate:

@@ -22,6 +22,8 @@ from pydantic import TypeAdapter, ValidationError
 from control_plane.client import Client, ClientError, file_digest
 from control_plane.factory.domain import Outcome
 from control_plane.factory.schemas import AttemptCreate, AttemptFinish, AttemptRenew, FilePath, FileRef, JobItem
+from control_plane.kit import tracing
+from flows.runners import held
 from flows.runners.watch import ECHO_CHARS, Watch, storable
 from flows.steps.orders import holder_tag
 
@@ -31,8 +33,8 @@ RENEW_S = 3.0
 TRY_ELSEWHERE = 75
 KILLED = 128 + 9
 MAX_OUTPUT_FILES = 5000
-PRIVATE = ("FLEETLOOP_TOKEN", "FLEETLOOP_TOKEN_FILE")
-"""What commands are not told: they need no word with the control plane, their wrapper has it for them."""
+PRIVATE = ("FLEETLOOP_TOKEN", "FLEETLOOP_TOKEN_FILE", tracing.VARIABLE, *tracing.PRIVATE)
+"""What commands are not told: they need no word with control plane or collector, their wrapper has it for them."""
 
 
 class OwnFaultError(RuntimeError):
@@ -57,8 +59,13 @@ def run_job(
         ClientError: `job_not_free` if somebody else holds the job, `attempt_lost` if the lease ran out meanwhile.
     """
     only = {"asked": turn.asked, "attempt": turn.attempt} if turn else {}
-    body = AttemptCreate(holder=holder, lease_s=LEASE_S, **only)
-    job, watch = client.start_attempt(key, body), watch or Watch()
+    body = AttemptCreate(holder=holder, lease_s=LEASE_S, node=held.node(), gpu_ids=held.gpu_ids(os.environ), **only)
+    job = client.start_attempt(key, body)
+    with tracing.span("job", parent=job.traceparent, kind="consumer", job__key=key, job__kind=job.kind):
+        return _run_attempt(client, job, home, holder, watch or Watch())
+
+
+def _run_attempt(client: Client, job: JobItem, home: Path, holder: str, watch: Watch) -> JobItem:
     keeper = threading.Thread(target=_keep_lease, args=(client, job, holder, watch), daemon=True)
     keeper.start()
     # Named for its holder: a home may be shared by wrappers of several attempts, askings and control planes.
@@ -76,7 +83,7 @@ def run_job(
         shutil.rmtree(folder, ignore_errors=True)
     wall_s = time.monotonic() - begun
     return client.finish_attempt(
-        key,
+        job.key,
         AttemptFinish(
             attempt=job.attempt,
             holder=holder,
@@ -152,7 +159,8 @@ def _run(job: JobItem, folder: Path, watch: Watch) -> int | None:
 def _environment(job: JobItem) -> dict[str, str]:
     """Return ours without what is private, and with what the job asks for."""
     ours = {name: value for name, value in os.environ.items() if name not in PRIVATE}
-    return {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | ours | job.spec.env
+    traced = {tracing.VARIABLE: now} if (now := tracing.header()) else {}
+    return {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | ours | job.spec.env | traced
 
 
 def _start(command: list[str], folder: Path, env: dict[str, str]) -> "subprocess.Popen[bytes]":
@@ -235,6 +243,7 @@ def main() -> None:
     since clusters show the environment of jobs to others, in the file that FLEETLOOP_TOKEN_FILE names. Told to leave
     (SIGTERM: preempted, drained, over the cluster's limit) it says so in the ledger before it goes.
     """
+    tracing.start("fleetloop-job")
     client = Client(os.environ["FLEETLOOP_SERVER"], _token())
     watch, turn = Watch(echo_left=ECHO_CHARS), turn_of(sys.argv[2]) if len(sys.argv) > 2 else None
     signal.signal(signal.SIGTERM, lambda *_: setattr(watch, "evicted", "told to leave its place (SIGTERM)"))

@@ -1,3 +1,4 @@
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -225,3 +226,17 @@ def test_the_least_important_goes_first_when_the_outbox_is_full() -> None:
     choice = choose([waiting(1), waiting(2), waiting(3, "collision")], {}, rules, Bounds(bytes=25))
     assert [each.order for each in choice.send] == [3.0, 1.0]
     assert choice.drop == {f"{2:064x}": "outbox_full"}
+
+
+async def test_telemetry_begins_a_trace_that_is_wanted_where_something_happened(
+    server: FleetServer, robot: Robot, telemetry: TelemetrySender
+) -> None:
+    """`https://www.w3.org/TR/trace-context/`: version, trace, span, flags; the last bit wants it kept."""
+    robot.report_window(driven())
+    await telemetry.send_once()
+    robot.report_event(Event("collision", DIGEST, NOW))
+    await telemetry.send_once()
+    quiet, loud = (r.headers["traceparent"] for r in server.requests if r.path.endswith("/telemetry"))
+    assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-00", quiet)
+    assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-01", loud)
+    assert quiet[3:35] != loud[3:35]

@@ -24,8 +24,16 @@ from control_plane.evaluation import service as evaluation
 from control_plane.evaluation.schemas import EvaluationCreate, GateCreate, GateItem, ResultsCreate, SuiteCreate
 from control_plane.evaluation.schemas import FileRef as EvaluationFile
 from control_plane.factory import service as factory
-from control_plane.factory.domain import Outcome
-from control_plane.factory.schemas import AttemptCreate, AttemptFinish, AttemptRenew, ClusterPut, JobCreate, JobSpec
+from control_plane.factory.domain import ExporterKind, Outcome, read
+from control_plane.factory.schemas import (
+    AttemptCreate,
+    AttemptFinish,
+    AttemptRenew,
+    ClusterPut,
+    ExporterPut,
+    JobCreate,
+    JobSpec,
+)
 from control_plane.factory.schemas import FileRef as JobFile
 from control_plane.fleet import service as fleet
 from control_plane.fleet.domain import DeviceState, Identity
@@ -51,7 +59,9 @@ from control_plane.training import service as training
 from control_plane.training.domain import TrainingState
 from control_plane.training.schemas import TrainingCreate, TrainingFinish
 from tests.browser.parts import CONTRACT, GATE, bundle, mcap, result
+from tests.support.exporters import FOLDER
 
+DCGM, VLLM = ExporterKind.DCGM, ExporterKind.VLLM
 MODEL, CLASS, SITES = "warehouse-amr-drive", "sim-amr", ("hall", "annex", "cold_store")
 EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 KINDS = ("near_miss", "stuck", "collision", "hard_brake")
@@ -453,7 +463,29 @@ STEPS = (
 )
 
 
+async def _metered(stage: Stage) -> None:
+    """Let a cluster's exporters have told of half an hour."""
+    stated = [(kind, f"http://node1:{port}/metrics") for kind, port in ((DCGM, 9400), (VLLM, 8000))]
+    exporters = [ExporterPut(kind=kind, url=url) for kind, url in stated]
+    body = ClusterPut(backend="slurm", usd_per_hour=1.2, watts=10, usd_per_gpu_hour=2.5, exporters=exporters)
+    async with stage.session() as session:
+        await factory.put_cluster(session, "gpus", body)
+        claimed = {each["kind"]: each["id"] for each in await factory.claim(session, 10, 15.0)}
+    now_s, texts = clock.now().timestamp(), {kind: (FOLDER / f"{kind}.txt").read_text() for kind in (DCGM, VLLM)}
+    for step in range(60):
+        at_s = now_s - 1800 + 30 * step
+        power = 250 + 100 * math.sin(step / 6)
+        said = {
+            DCGM: texts[DCGM].replace("9000000000", f"{9e9 + 9e6 * step:.0f}").replace("} 300\n", f"}} {power:.1f}\n"),
+            VLLM: texts[VLLM].replace("} 1000.0", f"}} {1000.0 + 2400 * step}"),
+        }
+        async with stage.session() as session:
+            for kind, text in said.items():
+                await factory.heard(session, claimed[kind], read(text, kind, at_s), at_s)
+
+
 async def _run(stage: Stage) -> None:
+    await _metered(stage)
     async with stage.session() as session:
         await factory.put_cluster(session, "local", ClusterPut(backend="local", usd_per_hour=0.085, watts=14.0))
         body = PipelinePut(flow="loop", model=MODEL, trigger=TriggerBody(min_events=40))

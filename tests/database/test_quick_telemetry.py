@@ -10,6 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
+from agents.link.client import new_traceparent
+from control_plane.kit import tracing
 from control_plane.telemetry.device_api import QuickTelemetry
 from control_plane.telemetry.service import queue
 from tests.support.device import event, window
@@ -64,6 +66,23 @@ async def test_a_plain_batch_is_taken_in_front_of_the_application_and_once(devic
     assert await count(device.server, "telemetry_window") == 3
     assert await select(device.server, "select sum(windows)::int as n from telemetry_total") == [{"n": 3}]
     assert await count(device.server, "telemetry_event") == 1
+
+
+@pytest.mark.parametrize("on", [False, True])
+async def test_only_what_asks_to_be_traced_leaves_the_short_way_and_only_where_traces_go(
+    server: Server, tmp_path: Path, quick: list[bool], monkeypatch: pytest.MonkeyPatch, on: bool
+) -> None:
+    monkeypatch.setattr(tracing, "is_on", lambda: on)
+    taken = []
+    async with quiet_device(server, tmp_path) as device:
+        for seq, sampled in enumerate((False, True)):
+            quick.clear()
+            headers = {HEADER: urllib.parse.quote(device.certificate), "traceparent": new_traceparent(sampled=sampled)}
+            content = json.dumps(batch(seq), separators=(",", ":")).encode()
+            answer = await device.http.post("/device/v1/telemetry", content=content, headers=headers)
+            assert answer.json()["acknowledged_seq"] == seq
+            taken.append(bool(quick))
+    assert taken == [True, not on]
 
 
 async def test_by_tls_too(device: Quiet, quick: list[bool], tmp_path: Path) -> None:

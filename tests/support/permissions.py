@@ -32,6 +32,7 @@ voapx GET /api/v1/audit
 voapx GET /api/v1/audit/check
 voapx GET /api/v1/baselines
 voapx GET /api/v1/clusters
+voapx GET /api/v1/clusters/{name}/meters
 x     PUT /api/v1/clusters/{name}
 voapx GET /api/v1/datasets
 px    POST /api/v1/datasets
@@ -73,6 +74,7 @@ px    POST /api/v1/jobs/{key}/attempts
 opx   POST /api/v1/jobs/{key}/cancel
 voapx GET /api/v1/jobs/{key}/explanation
 px    POST /api/v1/jobs/{key}/finish
+voapx GET /api/v1/jobs/{key}/meters
 px    POST /api/v1/jobs/{key}/renew
 voapx GET /api/v1/ledger
 voapx GET /api/v1/ledger/versions

@@ -17,10 +17,14 @@ class BillLine(BaseModel):
     energy_j: float
     episodes: int
     usd_per_1000_episodes: float | None
+    energy_j_per_1000_episodes: float | None
     usd_until_promoted: float | None
+    energy_j_until_promoted: float | None
     prevented: str
     usd_per_prevented: float | None
+    energy_j_per_prevented: float | None
     training_usd: float
+    training_energy_j: float
     simulation_usd: float
     gate_usd: float
     data_usd: float
@@ -35,10 +39,14 @@ class BillLine(BaseModel):
             energy_j=bill.total.energy_j,
             episodes=bill.episodes,
             usd_per_1000_episodes=_usd(bill.per_1000_episodes),
+            energy_j_per_1000_episodes=_energy_j(bill.per_1000_episodes),
             usd_until_promoted=_usd(bill.until_promoted),
+            energy_j_until_promoted=_energy_j(bill.until_promoted),
             prevented=in_words(bill.prevented),
             usd_per_prevented=_usd(bill.per_prevented),
+            energy_j_per_prevented=_energy_j(bill.per_prevented),
             training_usd=bill.training.usd,
+            training_energy_j=bill.training.energy_j,
             simulation_usd=bill.simulation.usd,
             gate_usd=bill.gate.usd,
             data_usd=bill.data.usd,
@@ -98,3 +106,7 @@ def in_words(prevented: PreventedItem | None) -> str:
 
 def _usd(cost: CostItem | None) -> float | None:
     return None if cost is None else cost.usd
+
+
+def _energy_j(cost: CostItem | None) -> float | None:
+    return None if cost is None else cost.energy_j

@@ -1,17 +1,20 @@
-"""`fleetloop clusters put`, `jobs explain` and `jobs cancel`: where jobs may run, why they run there, and their end."""
+"""`fleetloop clusters put|meters`, `jobs explain|meters|cancel`: where jobs may run, why there, what it takes."""
 
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
-from control_plane.cli.answers import Answer, Change, Report
+from control_plane.cli.answers import Answer, Change, Items, Report
 from control_plane.cli.command import Verb
 from control_plane.cli.connection import client
 from control_plane.cli.nouns import views
+from control_plane.cli.nouns.meters import meter_lines
 from control_plane.cli.nouns.runs import JobKey, Reason, clusters, jobs
 from control_plane.cli.output import say
 from control_plane.client import Calls
-from control_plane.factory.schemas import ClusterPut
+from control_plane.factory.domain import ExporterKind
+from control_plane.factory.schemas import ClusterPut, ExporterPut
 
 __all__ = ["clusters", "jobs"]
 GIB = 1 << 30
@@ -31,6 +34,11 @@ def put_cluster(
     queue_s: Annotated[float, typer.Option(min=0, max=604800, help="wait of an ordinary day, in seconds")] = 0.0,
     usd_per_gpu_hour: Annotated[float, typer.Option(min=0, help="of one GPU")] = 0.0,
     gpu_watts: Annotated[float, typer.Option(min=0, help="of one busy GPU")] = 0.0,
+    usd_per_kwh: Annotated[float, typer.Option(min=0, max=1000, help="of energy that hours do not include")] = 0.0,
+    exporter: Annotated[
+        list[str] | None,
+        typer.Option(help="KIND=URL of one exporter, once for each; 'none' takes all away, without it they stay"),
+    ] = None,
     note: Annotated[str, typer.Option(help="where the figures come from")] = "",
 ) -> Answer:
     """State what a cluster has and costs; what is not stated is taken for enough.
@@ -50,8 +58,47 @@ def put_cluster(
         queue_s=queue_s,
         usd_per_gpu_hour=usd_per_gpu_hour,
         gpu_watts=gpu_watts,
+        usd_per_kwh=usd_per_kwh,
+        exporters=_exporters(exporter),
     )
     return Change("admin", [Calls.put_cluster.ask(name, body)], views.CLUSTER)
+
+
+def _exporters(said: list[str] | None) -> list[ExporterPut] | None:
+    if not said:
+        return None
+    try:
+        return [ExporterPut(kind=ExporterKind(kind), url=url) for kind, _, url in _pairs(said)]
+    except ValueError as error:
+        kinds = ", ".join(ExporterKind)
+        words = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise typer.BadParameter(f"--exporter is KIND=URL, KIND one of {kinds}: {words}") from error
+
+
+def _pairs(said: list[str]) -> list[tuple[str, str, str]]:
+    return [] if said == ["none"] else [each.partition("=") for each in said]
+
+
+@Verb(clusters)("meters", watched=True)
+def cluster_meters(
+    name: Annotated[str, typer.Argument(help="the cluster's name")],
+    hours: Annotated[float, typer.Option(min=0.02, max=744, help="how far back")] = 1.0,
+) -> Answer:
+    """Say what a cluster's exporters measured: tokens, joules, dollars, waits; a dash is not measured.
+
+    For example: fleetloop clusters meters gpus --hours 24
+    """
+    found = client("viewer").cluster_meters(name, hours)
+    return Report([found], lambda: say("\n".join(meter_lines(found))), key="cluster")
+
+
+@Verb(jobs)("meters", watched=True)
+def job_meters(key: JobKey) -> Answer:
+    """Say what the GPUs of a job's attempts were measured to take, or why nobody knows.
+
+    For example: fleetloop jobs meters JOB
+    """
+    return Items(client("viewer").job_meters(key).uses, views.USE)
 
 
 @Verb(jobs)("explain", watched=True)

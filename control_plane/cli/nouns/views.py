@@ -9,7 +9,7 @@ CASE = View("scenario", ("scenario", "seed", "status", "metrics"), ("cluster", "
 CLUSTER = View(
     "name",
     ("name", "backend", "slots", "usd_per_hour", "watts", "note"),
-    ("cpus", "gpus", "memory_bytes", "speed", "queue_s", "usd_per_gpu_hour", "gpu_watts"),
+    ("cpus", "gpus", "memory_bytes", "speed", "queue_s", "usd_per_gpu_hour", "gpu_watts", "usd_per_kwh", "exporters"),
 )
 CONTEXT = View("name", ("name", "current", "url", "token"))
 DATASET = View("digest", ("digest", "name", "clips", "holdout", "created_at"), ("created_by",))
@@ -49,7 +49,10 @@ BILL = View(
         "model", "version", "content_digest", "usd", "energy_j", "episodes", "usd_per_1000_episodes",
         "usd_until_promoted", "prevented", "usd_per_prevented",
     ),
-    ("training_usd", "simulation_usd", "gate_usd", "data_usd"),
+    (
+        "training_usd", "simulation_usd", "gate_usd", "data_usd", "training_energy_j", "energy_j_per_1000_episodes",
+        "energy_j_until_promoted", "energy_j_per_prevented",
+    ),
 )  # fmt: skip
 MODEL_BILL = View(
     "model",
@@ -87,6 +90,11 @@ PERSON = View("name", ("name", "role", "active", "provider", "last_seen_at"))
 TOKEN = View("name", ("name", "role", "created_at", "revoked_at", "last_used_at"))
 TOKEN_MADE = View("token", ("name", "role", "token"))
 TRAINING = View("key", ("key", "model", "state", "seed", "created_at", "finished_at"), ("dataset", "parent", "run_id"))
+USE = View(
+    "attempt",
+    ("asked", "attempt", "node", "gpu_ids", "energy_j", "busy", "covered", "estimate_j", "note"),
+    ("began_at", "ended_at"),
+)
 VERSION = View(
     "content_digest",
     ("version", "label", "content_digest", "parent", "dataset", "created_at"),

@@ -8,11 +8,13 @@ from control_plane.factory.schemas import (
     AttemptFinish,
     AttemptRenew,
     ClusterItem,
+    ClusterMeters,
     ClusterPut,
     JobCancel,
     JobCreate,
     JobExplanation,
     JobItem,
+    JobMeters,
     Ledger,
 )
 
@@ -27,6 +29,16 @@ class FactoryCalls:
     def list_clusters(self) -> Ask[list[ClusterItem]]:
         """List clusters with their prices and power."""
         return get(list[ClusterItem], "/clusters")
+
+    @Call
+    def cluster_meters(self, name: str, hours: float = 1.0) -> Ask[ClusterMeters]:
+        """Say what a cluster's exporters measured in the last hours."""
+        return get(ClusterMeters, f"/clusters/{segment(name)}/meters", hours=hours)
+
+    @Call
+    def job_meters(self, key: str) -> Ask[JobMeters]:
+        """Say what the GPUs of a job's attempts were measured to take."""
+        return get(JobMeters, f"/jobs/{segment(key)}/meters")
 
     @Call
     def submit_job(self, body: JobCreate) -> Ask[JobItem]:

@@ -9,6 +9,7 @@ from control_plane.evaluation import store
 from control_plane.evaluation.models import Evaluation, Suite
 from control_plane.evaluation.schemas import CaseItem, EvaluationCreate, EvaluationItem, ResultLine, ResultsCreate
 from control_plane.evaluation.service.suites import HOLDOUT, find_suite, read_file
+from control_plane.kit import clock, outbox
 from control_plane.kit.db import Session
 from control_plane.kit.errors import Forbidden, Invalid, NotFound
 from control_plane.kit.ids import new_id
@@ -48,6 +49,7 @@ async def create_evaluation(session: Session, body: EvaluationCreate) -> Evaluat
     if await store.insert_evaluation(session, values):
         sources = [Node(Kind.MODEL_VERSION, body.content_digest), Node(Kind.SUITE, suite.digest)]
         await lineage.link(session, Node(Kind.EVALUATION, values["id"] or ""), sources, "evaluates")
+        await outbox.tell_lineage(session, "evaluate", str(values["id"]), "START", clock.now())
     evaluation = await store.find_by_key(session, key)
     if evaluation is None:
         raise NotFound("the evaluation vanished")
@@ -79,7 +81,10 @@ async def add_results(
     if different - set(evaluation.nondeterminism):
         evaluation.nondeterminism = sorted({*evaluation.nondeterminism, *different})[:MOST_NONDETERMINISM]
     await store.insert_cases(session, [_case(evaluation_id, line, body.job_key) for line in lines])
-    return await _item(session, evaluation)
+    item = await _item(session, evaluation)
+    if item.done >= item.scenarios and not before.keys() >= firsts.keys():
+        await outbox.tell_lineage(session, "evaluate", evaluation_id, "COMPLETE", clock.now())
+    return item
 
 
 def _case(evaluation_id: str, line: ResultLine, job_key: str) -> dict[str, Any]:

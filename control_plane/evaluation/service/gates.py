@@ -31,7 +31,7 @@ from control_plane.evaluation.service.circumstances import gather
 from control_plane.evaluation.service.evaluations import evaluation_key, onnx_of
 from control_plane.evaluation.service.policies import policy_of
 from control_plane.evaluation.service.suites import HOLDOUT, find_suite, planned
-from control_plane.kit import outbox
+from control_plane.kit import clock, outbox
 from control_plane.kit.db import Session
 from control_plane.kit.errors import Invalid, NotFound
 from control_plane.kit.ids import new_id
@@ -255,6 +255,10 @@ def _head(asked: Asked, looks: dict[str, int], attempt: int) -> dict[str, Any]:
 
 async def _follow_up(session: Session, actor: str, asked: Asked, decision: GateDecision, gate: Gate) -> None:
     await outbox.emit(session, DECIDED, {"gate": gate.id})
+    now = clock.now()
+    for name in asked.used:  # stopped as soon as there was enough to decide by, whatever their suites still hold
+        await outbox.tell_lineage(session, "evaluate", name, "COMPLETE", now)
+    await outbox.tell_lineage(session, "gate", gate.id, "COMPLETE", now)
     if decision.verdict is Verdict.FAIL:
         await outbox.tell(session, FAILED, gate.id, decision.because, f"/gates/{gate.id}")
     nodes = [Node(Kind.EVALUATION, evaluation) for evaluation in asked.used]

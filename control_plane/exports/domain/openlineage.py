@@ -10,8 +10,8 @@ Only facets of the specification are used. It has none for models or approvals; 
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
@@ -30,8 +30,10 @@ from openlineage.client.serde import Serde
 
 from control_plane.evaluation.domain import Verdict
 from control_plane.evaluation.schemas import EvaluationItem, GateItem, PartItem
-from control_plane.exports.domain.values import PRODUCER, Curation, Made, Site
+from control_plane.exports.domain.values import PRODUCER, Curation, Happened, Made, Site, Telling, Told
+from control_plane.pipelines.schemas import RunItem
 from control_plane.registry.schemas import VersionItem
+from control_plane.rollout.schemas import RolloutItem
 from control_plane.training.domain import TrainingState
 from control_plane.training.schemas import TrainingItem
 
@@ -56,6 +58,29 @@ def events_of(made: Made, site: Site) -> list[RunEvent]:
         *(writer.judged(each) for each in made.gates.values()),
     ]
     return [event for told in sorted(runs, key=lambda told: told.ended_at) for event in writer.events(told)]
+
+
+def event_of(made: Made, site: Site, telling: Telling) -> RunEvent | None:
+    """Return the one event that tells what happened; None if what it happened to is not there any more.
+
+    The same telling gives an event of the same run, type and time, however often and however late it is made.
+    """
+    writer = _Writer(made, site)
+    known: Mapping[Told, tuple[Mapping[str, Any], Callable[[Any], _Told]]] = {
+        Told.RUN: (made.runs, writer.ran),
+        Told.TRAIN: (made.trainings, writer.trained),
+        Told.EVALUATE: (made.evaluations, writer.evaluated),
+        Told.GATE: (made.gates, writer.judged),
+        Told.PROMOTE: (made.rollouts, writer.promoted),
+    }
+    items, write = known[telling.kind]
+    item = items.get(telling.name)
+    if item is None:
+        return None
+    told = write(item)
+    if telling.happened is Happened.START:
+        return writer.events(replace(told, started_at=telling.at, end=None))[0]
+    return writer.events(replace(told, ended_at=telling.at, end=RunState(telling.happened.value)))[1]
 
 
 def lines_of(events: Iterable[RunEvent]) -> bytes:
@@ -112,7 +137,7 @@ class _Writer:
 
     def trained(self, one: TrainingItem) -> _Told:
         made = [self._made_version(each) for each in self._made.versions.values() if each.training == one.key]
-        facets = _parameters({**one.recipe, "code": one.code, "seed": one.seed}) | _error(one)
+        facets = _parameters({**one.recipe, "code": one.code, "seed": one.seed} | _of_run(one)) | _error(one)
         inputs, ended_at = self._made_from(one), one.finished_at or one.created_at
         return _Told("train", one.model, one.key, one.created_at, facets, inputs, made, ended_at, ENDS.get(one.state))
 
@@ -143,6 +168,22 @@ class _Writer:
         facets = _parameters(told) | {"test": _facet(TestRunFacet, tests=[_test(part) for part in one.parts])}
         verdict = self._output(f"gates/{one.id}", one.evidence_sha256, one.because)
         return _Told("gate", one.model, one.id, one.created_at, facets, inputs, [verdict], one.created_at)
+
+    def ran(self, one: RunItem) -> _Told:
+        """Tell of a run of a pipeline: what it read and wrote is told by the runs that it consists of."""
+        told = {"flow": one.flow, "because": one.because, "requestedBy": one.requested_by, "attempt": one.attempt}
+        facets = _parameters(told | one.params) | _message(one.failure)
+        ended_at = one.finished_at or one.requested_at
+        return _Told("run", one.pipeline, one.id, one.requested_at, facets, [], [], ended_at)
+
+    def promoted(self, one: RolloutItem) -> _Told:
+        """Tell of a rollout: it reads a version and what its gate said, and writes what devices then run."""
+        told = {"release": one.release, "counter": one.counter, "deviceClasses": one.device_classes}
+        told |= {"sites": one.sites or [], "phase": one.phase.value, "because": one.because}
+        verdict = [self._input(f"gates/{one.gate_id}", None)] if one.gate_id else []
+        inputs, ended_at = [self._version(one.content_digest), *verdict], one.finished_at or one.created_at
+        fleet = self._output(f"rollouts/{one.id}", one.content_digest, one.because)
+        return _Told("promote", one.model, one.id, one.created_at, _parameters(told), inputs, [fleet], ended_at)
 
     def _made_from(self, one: TrainingItem | VersionItem) -> list[InputDataset]:
         found = [self._dataset(one.dataset)] if one.dataset else []
@@ -195,6 +236,11 @@ def _facets(version: str | None, says: str) -> dict[str, Any]:
     return found | ({"documentation": _facet(DocumentationDatasetFacet, description=says)} if says else {})
 
 
+def _of_run(one: TrainingItem) -> dict[str, str]:
+    """Name the run of a pipeline that a training belongs to, by its id there."""
+    return {"pipelineRun": one.run_id} if one.run_id else {}
+
+
 def _parameters(told: Mapping[str, Any]) -> dict[str, Any]:
     """Return parameters as texts: the facet knows no other kind."""
     given = [ExecutionParameter(key=key, value=value) for key, value in _texts(told)]
@@ -210,8 +256,13 @@ def _texts(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _error(one: TrainingItem) -> dict[str, Any]:
     if one.state is not TrainingState.FAILED:
         return {}
-    why = str(one.report.get("failure") or "the training failed")[:LONGEST]
-    return {"errorMessage": _facet(ErrorMessageRunFacet, message=why, programmingLanguage="python")}
+    return _message(str(one.report.get("failure") or "the training failed"))
+
+
+def _message(why: str | None) -> dict[str, Any]:
+    if not why:
+        return {}
+    return {"errorMessage": _facet(ErrorMessageRunFacet, message=why[:LONGEST], programmingLanguage="python")}
 
 
 def _test(part: PartItem) -> TestExecution:

@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 
 from control_plane.evaluation.schemas import EvaluationItem, GateItem, SuiteItem
 from control_plane.lineage.domain import Kind
+from control_plane.pipelines.schemas import RunItem
 from control_plane.registry.schemas import AttestationItem, ModelItem, VersionItem
+from control_plane.rollout.schemas import RolloutItem
 from control_plane.training.schemas import TrainingItem
 
 PRODUCER: Final = "urn:fleetloop:control-plane:v1"
@@ -90,5 +92,36 @@ class Made:
     suites: Mapping[str, SuiteItem] = field(default_factory=dict)
     evaluations: Mapping[str, EvaluationItem] = field(default_factory=dict)
     gates: Mapping[str, GateItem] = field(default_factory=dict)
+    runs: Mapping[str, RunItem] = field(default_factory=dict)
+    rollouts: Mapping[str, RolloutItem] = field(default_factory=dict)
     also: Mapping[str, VersionItem] = field(default_factory=dict)
     dataset_names: Mapping[str, str] = field(default_factory=dict)
+
+
+class Happened(StrEnum):
+    """What is told of a run as it happens, by OpenLineage's words; the first goes before the others."""
+
+    START = "START"
+    COMPLETE = "COMPLETE"
+    FAIL = "FAIL"
+    ABORT = "ABORT"
+
+
+class Told(StrEnum):
+    """Of which runs is told as they happen; the words are those of their jobs."""
+
+    RUN = "run"
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+    GATE = "gate"
+    PROMOTE = "promote"
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """That something happened to a run, and when."""
+
+    kind: Told
+    name: str
+    happened: Happened
+    at: datetime

@@ -32,7 +32,7 @@ RUNS = (Kind.DATASET, Kind.TRAINING, Kind.MODEL_VERSION, Kind.EVALUATION, Kind.G
 Item = TypeVar("Item")
 
 
-async def _there(asked: Awaitable[Item]) -> Item | None:
+async def there(asked: Awaitable[Item]) -> Item | None:
     """Return what was asked for, or None if there is no such thing: lineage may name what retention has taken."""
     try:
         return await asked
@@ -67,11 +67,11 @@ class Reader:
         )
 
     async def version(self, digest: str) -> VersionItem | None:
-        return await _there(registry.get_version(self.session, digest))
+        return await there(registry.get_version(self.session, digest))
 
     async def curation(self, digest: str) -> Curation | None:
         """Return a dataset version, its manifest cut down to what documents tell."""
-        found = await _there(datasets.get(self.session, digest))
+        found = await there(datasets.get(self.session, digest))
         if found is None:
             return None
         clips = found.manifest["clips"]
@@ -89,17 +89,17 @@ class Reader:
         )
 
     async def training(self, key: str) -> TrainingItem | None:
-        return await _there(training.get(self.session, key))
+        return await there(training.get(self.session, key))
 
     async def evaluation(self, name: str) -> EvaluationItem | None:
-        return await _there(evaluation.get_evaluation(self.session, name, trains=self.trains))
+        return await there(evaluation.get_evaluation(self.session, name, trains=self.trains))
 
     async def gate(self, name: str) -> GateItem | None:
-        return await _there(evaluation.get_gate(self.session, name, trains=self.trains))
+        return await there(evaluation.get_gate(self.session, name, trains=self.trains))
 
     async def suites(self, digests: Iterable[str]) -> dict[str, SuiteItem]:
         """Return those of some suites that are there."""
-        found = {digest: await _there(evaluation.get_suite(self.session, digest)) for digest in sorted(set(digests))}
+        found = {digest: await there(evaluation.get_suite(self.session, digest)) for digest in sorted(set(digests))}
         return {digest: suite for digest, suite in found.items() if suite is not None}
 
     async def made(self, root: Node, depth: int) -> Made:
@@ -124,9 +124,9 @@ class Reader:
             evaluations=known,
             gates={one.id: one for one in gates if one},
         )
-        return await self._named(found)
+        return await self.named(found)
 
-    async def _named(self, made: Made) -> Made:
+    async def named(self, made: Made) -> Made:
         """Add the names of what was read by the runs that are told, whether or not its own making is told."""
         makers: list[TrainingItem | VersionItem] = [*made.trainings.values(), *made.versions.values()]
         parents = {parent for one in made.datasets.values() for parent in one.parents}

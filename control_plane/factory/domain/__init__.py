@@ -1,5 +1,26 @@
 """Decisions about jobs: what may happen next, where they run, what they cost."""
 
+from control_plane.factory.domain.exporters import MAX_EXPORTERS, ExporterKind, Measure, read_exporter_url
+from control_plane.factory.domain.figures import (
+    ENOUGH_COVERED,
+    Figures,
+    Line,
+    Metered,
+    Rates,
+    Spread,
+    figures,
+    metered,
+)
+from control_plane.factory.domain.histograms import Histogram, Quantile, merged, quantile
+from control_plane.factory.domain.increase import (
+    MINUTE_S,
+    Amount,
+    Increment,
+    bound_word,
+    from_plain,
+    increase,
+    to_plain,
+)
 from control_plane.factory.domain.jobs import (
     MAX_ATTEMPTS,
     Cost,
@@ -14,13 +35,26 @@ from control_plane.factory.domain.jobs import (
     same_command,
 )
 from control_plane.factory.domain.placement import Needs, Option, Place, Placement, Policy, expected_s, place, weigh
+from control_plane.factory.domain.reading import STALE_S, Reading, UnreadableError, read
 
 __all__ = [
+    "ENOUGH_COVERED",
     "MAX_ATTEMPTS",
+    "MAX_EXPORTERS",
+    "MINUTE_S",
+    "STALE_S",
+    "Amount",
     "Cost",
+    "ExporterKind",
+    "Figures",
+    "Histogram",
+    "Increment",
     "JobCost",
     "JobState",
     "KindCost",
+    "Line",
+    "Measure",
+    "Metered",
     "Needs",
     "Option",
     "Outcome",
@@ -28,11 +62,26 @@ __all__ = [
     "Placement",
     "Policy",
     "Profile",
+    "Quantile",
+    "Rates",
+    "Reading",
+    "Spread",
+    "UnreadableError",
     "after_attempt",
+    "bound_word",
     "cost_of",
     "expected_s",
+    "figures",
+    "from_plain",
+    "increase",
     "may_start",
+    "merged",
+    "metered",
     "place",
+    "quantile",
+    "read",
+    "read_exporter_url",
     "same_command",
+    "to_plain",
     "weigh",
 ]

@@ -13,22 +13,38 @@ from control_plane.factory.service.jobs import (
     submit_job,
 )
 from control_plane.factory.service.ledger import By, costs, ledger, readers, spent
+from control_plane.factory.service.meters import (
+    claim,
+    cluster_meters,
+    heard,
+    job_meters,
+    measures,
+    settle_uses,
+    tidy,
+)
 
 __all__ = [
     "By",
     "cancel_job",
     "cancel_jobs",
+    "claim",
+    "cluster_meters",
     "costs",
     "explain",
     "finish_attempt",
     "get_job",
+    "heard",
+    "job_meters",
     "ledger",
     "list_clusters",
     "list_jobs",
+    "measures",
     "put_cluster",
     "readers",
     "renew_attempt",
+    "settle_uses",
     "spent",
     "start_attempt",
     "submit_job",
+    "tidy",
 ]

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from control_plane.factory import store
 from control_plane.factory.domain import Needs, Place, Profile, expected_s, place
 from control_plane.factory.models import Cluster
 from control_plane.factory.schemas import ClusterItem, ClusterPut, JobCreate, JobPlacement, PlaceAsk, WeighedCluster
+from control_plane.factory.service.meters import exporters_of, put_exporters
+from control_plane.factory.store import jobs as store
 from control_plane.kit.db import Session
 from control_plane.kit.errors import Invalid
 
@@ -16,12 +17,20 @@ WITHOUT_IMAGES = frozenset({"local", "slurm", "ray"})
 
 
 async def put_cluster(session: Session, name: str, body: ClusterPut) -> ClusterItem:
-    await store.put_cluster(session, name, body.model_dump())
-    return ClusterItem(name=name, **body.model_dump())
+    await store.put_cluster(session, name, body.model_dump(exclude={"exporters"}))
+    if body.exporters is not None:
+        await put_exporters(session, name, body.exporters)
+    held = (await exporters_of(session)).get(name, [])
+    return ClusterItem(name=name, **body.model_dump(exclude={"exporters"}), exporters=held)
 
 
 async def list_clusters(session: Session) -> list[ClusterItem]:
-    return [ClusterItem.model_validate(c, from_attributes=True) for c in await store.list_clusters(session)]
+    exporters = await exporters_of(session)
+    stated = set(ClusterPut.model_fields) - {"exporters"} | {"name"}
+    return [
+        ClusterItem(**{name: getattr(each, name) for name in stated}, exporters=exporters.get(each.name, []))
+        for each in await store.list_clusters(session)
+    ]
 
 
 async def placed(session: Session, body: JobCreate) -> tuple[str, dict[str, Any] | None]:

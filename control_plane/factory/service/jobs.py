@@ -3,7 +3,6 @@
 from datetime import datetime, timedelta
 
 from control_plane.audit import service as audit
-from control_plane.factory import store
 from control_plane.factory.domain import JobState, Outcome, Profile, after_attempt, cost_of, may_start, same_command
 from control_plane.factory.models import Job
 from control_plane.factory.schemas import (
@@ -16,7 +15,9 @@ from control_plane.factory.schemas import (
     JobSpec,
 )
 from control_plane.factory.service.clusters import placed, profile_of
-from control_plane.kit import clock
+from control_plane.factory.store import jobs as store
+from control_plane.factory.store import meters
+from control_plane.kit import clock, tracing
 from control_plane.kit.db import Session
 from control_plane.kit.errors import Conflict, NotFound
 from control_plane.kit.objects import ObjectStore
@@ -38,6 +39,7 @@ async def submit_job(session: Session, body: JobCreate) -> JobItem:
         job.cluster, job.placement = await placed(session, body)
         job.state, job.attempt, job.failure, job.cancel_reason = JobState.QUEUED, 0, None, None
         job.asked, job.spec, job.wanted_by = job.asked + 1, body.spec.model_dump(mode="json"), []
+        job.traceparent = tracing.header()
     _want(job, body.run_id)
     return _item(job)
 
@@ -56,7 +58,7 @@ def _want(job: Job, run_id: str | None) -> None:
 async def _insert(session: Session, body: JobCreate) -> bool:
     cluster, placement = await placed(session, body)
     values = body.model_dump(exclude={"place"}) | {"cluster": cluster, "placement": placement}
-    return await store.insert_job(session, values | {"state": JobState.QUEUED})
+    return await store.insert_job(session, values | {"state": JobState.QUEUED, "traceparent": tracing.header()})
 
 
 async def cancel_job(session: Session, actor: str, key: str, reason: str) -> JobItem:
@@ -99,6 +101,9 @@ async def start_attempt(session: Session, key: str, body: AttemptCreate) -> JobI
     job.state, job.attempt, job.holder = JobState.RUNNING, job.attempt + 1, body.holder
     job.started_at, job.lease_until = now, now + timedelta(seconds=body.lease_s)
     job.progress, job.note = 0.0, ""
+    if body.gpu_ids:
+        used = {"job": key, "asked": job.asked, "attempt": job.attempt, "cluster": job.cluster, "began_at": now}
+        await meters.begin_use(session, used | {"node": body.node, "gpu_ids": body.gpu_ids})
     return _item(job)
 
 
@@ -128,6 +133,8 @@ async def finish_attempt(session: Session, objects: ObjectStore, key: str, body:
     job.outputs = {p: r.model_dump() for p, r in (body.outputs or {}).items()} if outcome is Outcome.DONE else None
     job.progress = 1.0 if outcome is Outcome.DONE else job.progress
     _add_usage(job, body)
+    charged = 0.0 if body.energy_j is not None else profile.gpu_watts * body.gpu_s
+    await meters.end_use(session, key, job.asked, job.attempt, clock.now(), charged)
     job.usd, job.energy_j = job.usd + cost.usd, job.energy_j + cost.energy_j
     job.energy_is_estimate = cost.energy_is_estimate
     return _item(job)

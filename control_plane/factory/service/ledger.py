@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from control_plane.factory import store
 from control_plane.factory.domain import JobCost, KindCost
 from control_plane.factory.schemas import Ledger, LedgerLine
+from control_plane.factory.store import jobs as store
 from control_plane.kit.db import Session
 
 By = Literal["kind", "run", "cluster", "subject"]

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from agents.protocol.v1 import digest_of
 from control_plane.audit import service as audit
-from control_plane.kit import clock, outbox
+from control_plane.kit import clock, outbox, tracing
 from control_plane.kit.context import Context
 from control_plane.kit.db import Session
 from control_plane.kit.errors import Unavailable
@@ -68,7 +68,8 @@ async def _ask(session: Session, pipeline: Pipeline) -> int:
     because = why_run(trigger, seen)
     if because is None:
         return 0
-    await service.insert_run(session, pipeline, ACTOR, because, {"since_event": pipeline.event_cursor})
+    with tracing.span("pipeline ask", parent=await _cause(session, pipeline), pipeline=pipeline.name):
+        await service.insert_run(session, pipeline, ACTOR, because, {"since_event": pipeline.event_cursor})
     pipeline.event_cursor = cursor
     return 1
 
@@ -83,6 +84,15 @@ async def _evidence(session: Session, pipeline: Pipeline, trigger: Trigger) -> t
         rate_low = (await telemetry.rate(session, running, kinds, model.exposure)).low if running else None
     open_run = bool(await store.open_runs(session, pipeline.name))
     return Evidence(clock.now(), new, rate_low, pipeline.last_run_at, open_run), cursor
+
+
+async def _cause(session: Session, pipeline: Pipeline) -> str | None:
+    """Return the trace of the newest incident since the last run; without a collector nobody looks."""
+    if not tracing.is_on():
+        return None
+    model = await registry.get_model(session, pipeline.model)
+    kinds = [kind for kind, rule in model.events.items() if rule.incident]
+    return await outbox.newest_trace(session, telemetry.TRACED, kinds, pipeline.last_run_at)
 
 
 async def _running(session: Session, model: str) -> str | None:
@@ -111,6 +121,7 @@ async def _care(context: Context, session: Session, orchestrator: Orchestrator, 
         case Care.FAIL:
             run.state, run.finished_at, run.failure = RunState.FAILED, clock.now(), because
             await outbox.tell(session, TOLD_FAILED, run.id, because, f"/runs/{run.id}")
+            await outbox.tell_lineage(session, "run", run.id, "FAIL", run.finished_at)
             await audit.record(session, ACTOR, "run.fail", run.id, because)
         case Care.SUBMIT:
             return await _submit(context, session, orchestrator, run, because)
@@ -122,8 +133,11 @@ async def _submit(
 ) -> int:
     attempt = run.attempt + 1
     params = {"run_id": run.id, "attempt": attempt, "params": run.params, "server": context.settings.public_url}
+    key = f"{run.id}-{attempt}-{digest_of(params)[:12]}"  # the same if it is submitted again; spans are not
     try:
-        made = await orchestrator.submit(run.flow, params, f"{run.id}-{attempt}-{digest_of(params)[:12]}")
+        with tracing.span("run submit", parent=run.traceparent, kind="producer", run__id=run.id, attempt=attempt):
+            traced: dict[str, Any] = tracing.headers() if run.traceparent else {}
+            made = await orchestrator.submit(run.flow, params | traced, key)
     except Unavailable as error:
         log.info("run %s waits: %s", run.id, error.detail.splitlines()[0])
         return 0

@@ -12,6 +12,8 @@ from control_plane.rollout.reconcile.field import FieldView
 from control_plane.rollout.reconcile.record import rollout_of
 from control_plane.rollout.service import ACTOR
 
+LINEAGE = {Phase.DONE: "COMPLETE", Phase.HALTED: "FAIL", Phase.WITHDRAWN: "ABORT"}
+"""How a promotion ended, in the words of run events."""
 TOLD = {
     Phase.HALTING: "rollout.halted",
     Phase.HALTED: "rollout.halted",
@@ -64,6 +66,9 @@ class Keeper:
         if said[:2] == (row.phase, row.stage):
             return
         await execute(session, "select pg_notify('fleetloop', ''), pg_notify('fleetloop_rollout', '')")
+        event = LINEAGE.get(Phase(row.phase))
+        if event is not None and said[0] != row.phase:
+            await outbox.tell_lineage(session, "promote", row.id, event, row.finished_at or look.now())
         topic = TOLD.get(Phase(row.phase))
         if topic is not None and said[0] not in (row.phase, Phase.HALTING):
             await outbox.tell(session, topic, row.id, decision.because, f"/rollouts/{row.id}")

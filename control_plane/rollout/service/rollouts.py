@@ -7,6 +7,7 @@ from typing import Any
 from control_plane.audit import service as audit
 from control_plane.evaluation import service as evaluation
 from control_plane.evaluation.domain import Verdict
+from control_plane.kit import clock, outbox
 from control_plane.kit.db import Session, execute
 from control_plane.kit.errors import Conflict, Invalid, NotFound
 from control_plane.kit.ids import new_id
@@ -56,6 +57,7 @@ async def create_rollout(session: Session, objects: ObjectStore, actor: str, bod
         "way_back": row.restore_release,
     }
     await registry.ask_approval(session, actor, release.digest, evidence)
+    await outbox.tell_lineage(session, "promote", row.id, "START", clock.now())
     action = "rollout.override" if body.override_reason else "rollout.create"
     because = body.override_reason or release.reason
     await audit.record(session, actor, action, row.id, because, release=row.release, gate=body.gate_id, verdict=verdict)

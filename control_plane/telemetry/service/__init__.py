@@ -2,7 +2,7 @@
 
 from control_plane.telemetry.service.events import count_events_since, list_events, numbers_of
 from control_plane.telemetry.service.exposure import cells, device_sums, pace, rate, sums
-from control_plane.telemetry.service.intake import Batch, batch_of, take_batch
+from control_plane.telemetry.service.intake import TRACED, Batch, batch_of, take_batch
 from control_plane.telemetry.service.queue import Intake
 from control_plane.telemetry.service.recordings import (
     announce,
@@ -17,6 +17,7 @@ from control_plane.telemetry.service.series import device_series
 from control_plane.telemetry.service.upkeep import Retention, ensure_partitions, maintain
 
 __all__ = [
+    "TRACED",
     "Batch",
     "Intake",
     "Retention",

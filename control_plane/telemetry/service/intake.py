@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from agents.protocol import v1 as wire
 from control_plane.fleet.domain import Identity
-from control_plane.kit import clock
+from control_plane.kit import clock, outbox, tracing
 from control_plane.kit.db import Session
 from control_plane.kit.errors import Invalid, Refused
 from control_plane.lineage import service as lineage
@@ -29,6 +29,9 @@ from control_plane.telemetry.domain import (
 from control_plane.telemetry.store import intake as store
 from control_plane.telemetry.store import sums
 from control_plane.telemetry.store.binary import Sender, Window, packed
+
+TRACED = "telemetry.traced"
+"""Outbox topic: events of a batch that belongs to a trace were stored."""
 
 
 class Event(Protocol):
@@ -55,6 +58,7 @@ class Batch:
     received_at: datetime
     windows: Sequence[Window]
     events: Sequence[Event]
+    traceparent: str | None = None
     unattested: frozenset[str] = frozenset()
     """Contents that its device has not said in any check-in it runs: kept, and counted as nothing."""
 
@@ -109,7 +113,7 @@ def batch_of(who: Identity, stream_id: str, windows: Sequence[Window], events: S
     check_times([window.started_at for window in windows])
     check_times([window.ended_at for window in windows])
     check_times([event.at for event in events])
-    return Batch(who, stream_id, clock.now(), windows, events)
+    return Batch(who, stream_id, clock.now(), windows, events, tracing.header())
 
 
 def check_times(instants: Sequence[datetime]) -> None:
@@ -206,6 +210,14 @@ class Sums:
                 add_to(self._cells, (Place(who.device_class, who.site, content), start_s), held)
 
 
+async def _tell_traced(session: Session, batches: Sequence[Batch]) -> None:
+    """Keep with the events of which trace they are, so that a run that they ask for is a part of it."""
+    for batch in batches:
+        if batch.traceparent and batch.events:
+            said = {"device": batch.who.id, "kinds": sorted({event.kind for event in batch.events})}
+            await outbox.emit(session, TRACED, said, batch.traceparent)
+
+
 async def _write_events(session: Session, batches: Sequence[Batch]) -> None:
     records, edges = [], []
     for batch in batches:
@@ -216,4 +228,5 @@ async def _write_events(session: Session, batches: Sequence[Batch]) -> None:
             edges.append(Edge(Node(Kind.DEVICE, batch.who.id), node, "happened to"))
             edges.append(Edge(Node(Kind.MODEL_VERSION, event.content_digest), node, "happened with"))
     await store.copy_events(session, records)
+    await _tell_traced(session, batches)
     await lineage.link_all(session, edges)

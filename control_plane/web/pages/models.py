@@ -1,5 +1,6 @@
 """Models and their versions, with where each came from and went."""
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -14,6 +15,7 @@ from control_plane.lineage.schemas import LineageEdgeItem, LineageNode
 from control_plane.registry import service
 from control_plane.registry.schemas import ModelItem
 from control_plane.rollout import service as rollout
+from control_plane.training import service as training
 from control_plane.web.charts import HALF
 from control_plane.web.edge import PageCall, SeeCall, pages
 from control_plane.web.figures import coverage_picture, rate_picture
@@ -28,6 +30,7 @@ SHOWN_VERSIONS = 100
 UP, DOWN = 4, 3
 LINEAGE_S = 10.0
 SHOWN_GAPS = 30
+ADDRESS = re.compile(r"https?://[^\s\"'<>]{1,500}")
 models = pages()
 
 
@@ -98,8 +101,19 @@ async def show_version(digest: str, call: SeeCall) -> Response:
         picture=rate_picture(names, [(version, rate)], HALF),
         lineage=await _lineage(call, digest),
         formats=formats_of(Kind.MODEL_VERSION),
+        mlflow=await _mlflow(call, version.training),
         baselines=[b for b in await rollout.list_baselines(call.session) if b.content_digest == digest],
     )
+
+
+async def _mlflow(call: PageCall, key: str | None) -> str | None:
+    """Return where MLflow shows the training, if its report says so and that is an address."""
+    try:
+        report = (await training.get(call.session, key)).report if key else {}
+    except NotFound:
+        return None
+    said = report.get("mlflow_run_url")
+    return said if isinstance(said, str) and ADDRESS.fullmatch(said) else None
 
 
 async def _lineage(call: PageCall, digest: str) -> Markup | None:

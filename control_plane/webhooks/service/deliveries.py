@@ -4,22 +4,24 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from control_plane.audit import service as audit
 from control_plane.kit import clock
 from control_plane.kit.db import Row, Session
-from control_plane.kit.errors import Conflict, NotFound
+from control_plane.kit.errors import Conflict, NotFound, Unavailable
 from control_plane.kit.ids import new_id
 from control_plane.review import service as review
 from control_plane.webhooks import store
-from control_plane.webhooks.domain import TEST, Answer, State, weigh
+from control_plane.webhooks.domain import TEST, Answer, State, weigh, weigh_patiently
 from control_plane.webhooks.models import Delivery, Webhook
 from control_plane.webhooks.schemas import DeliveryItem
 
 ACTOR = "webhooks"
 DISABLED = "webhook_disabled"
 MOST_WAITING = 1000
+OPENLINEAGE, OPENLINEAGE_ID = "openlineage", "hook_openlineage"
+MOST_LINED = 100_000
 SHOWN = 100
 KEPT, KEPT_DAYS = 500, 30
 EACH, AT_ONCE, LEASE_S = 2, 16, 60.0
@@ -34,9 +36,46 @@ async def fan_out(session: Session, public_url: str, topic: str, payload: Mappin
     await session.flush()
 
 
+class Lined(Protocol):
+    """What goes in a line: `id` names it for ever, `place` orders it within its `line`."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def line(self) -> str: ...
+    @property
+    def place(self) -> str: ...
+    @property
+    def body(self) -> str: ...
+
+
+async def line_up(session: Session, url: str, events: Sequence[Lined]) -> None:
+    """Have run events delivered to where a setting says, each once and in the order of its line.
+
+    Raises:
+        Unavailable: too many wait already; what asked for it stays in the outbox.
+    """
+    await store.put_stated(session, OPENLINEAGE_ID, OPENLINEAGE, url)
+    if events and await store.waiting(session, OPENLINEAGE_ID) >= MOST_LINED:
+        raise Unavailable(f"{MOST_LINED} run events wait for {OPENLINEAGE} already")
+    values = [
+        {
+            "id": each.id,
+            "webhook_id": OPENLINEAGE_ID,
+            "topic": each.place,
+            "body": each.body,
+            "state": State.WAITING,
+            "attempts": 0,
+            "line": each.line,
+        }
+        for each in events
+    ]
+    await store.put_in_line(session, values)
+
+
 async def send_test(session: Session, public_url: str, actor: str, webhook_id: str) -> DeliveryItem:
     webhook = await store.find(session, webhook_id, lock=True)
-    if webhook is None:
+    if webhook is None or webhook.form != store.SUBSCRIBED:
         raise NotFound(f"there is no webhook {webhook_id[:60]}")
     if not webhook.active:
         raise Conflict("this webhook is disabled; make it active first")
@@ -75,7 +114,8 @@ async def settle(session: Session, claimed: Row, answer: Answer) -> None:
     delivery = await store.find_delivery(session, claimed["id"])
     if webhook is None or delivery is None or delivery.state != State.WAITING:
         return
-    outcome = weigh(answer, delivery.attempts, webhook.failures, secrets.randbelow(1001) / 1000)
+    judge = weigh if webhook.form == store.SUBSCRIBED else weigh_patiently
+    outcome = judge(answer, delivery.attempts, webhook.failures, secrets.randbelow(1001) / 1000)
     delivery.state, delivery.note = outcome.state, outcome.note
     delivery.status, delivery.elapsed_ms = answer.status, answer.elapsed_ms
     delivery.next_at = clock.now() + timedelta(seconds=outcome.delay_s)

@@ -4,31 +4,18 @@ A redirect is an answer like any other; nothing of an answer but its status is r
 """
 
 import asyncio
-import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import httpx
 
 from control_plane.kit import clock
+from control_plane.kit.reach import Resolve, resolve
 from control_plane.webhooks.domain import Answer, Outside, Rules, Target, choose, read_url
 from control_plane.webhooks.service.signing import HEADER, sign
 
 ATTEMPT_S = 10.0
-RESOLVE_S = 5.0
-Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-
-
-async def resolve(host: str, port: int) -> Sequence[str]:
-    """Return the addresses of a name, in the system's order.
-
-    Raises:
-        OSError: it has none.
-    """
-    async with asyncio.timeout(RESOLVE_S):
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(address[4][0]) for address in found]
 
 
 class Sender:

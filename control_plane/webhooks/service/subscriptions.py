@@ -101,7 +101,7 @@ def _said(body: WebhookPut) -> dict[str, Any]:
 
 async def _find(session: Session, webhook_id: str) -> Webhook:
     webhook = await store.find(session, webhook_id, lock=True)
-    if webhook is None:
+    if webhook is None or webhook.form != store.SUBSCRIBED:
         raise NotFound(f"there is no webhook {webhook_id[:60]}")
     return webhook
 

@@ -1,0 +1,1 @@
+"""Rows of clusters, jobs and what exporters said."""
