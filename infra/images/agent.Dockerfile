@@ -3,7 +3,6 @@ ARG PYTHON=python:3.13.9-slim-trixie
 
 FROM ${PYTHON} AS build
 ARG PIP_NO_INDEX
-ARG SOURCE_DATE_EPOCH=1767225600
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_FIND_LINKS=/wheels PYTHONDONTWRITEBYTECODE=1
 COPY infra/images/wheels /wheels
 COPY infra/images/requirements/build.txt infra/images/requirements/agent.txt /requirements/
@@ -11,6 +10,7 @@ RUN python3 -m venv /opt/build && /opt/build/bin/pip install --no-deps --require
     && python3 -m venv /opt/fleetloop \
     && /opt/fleetloop/bin/pip install --no-compile --no-deps --require-hashes -r /requirements/agent.txt
 WORKDIR /source
+ARG SOURCE_DATE_EPOCH=1767225600
 COPY infra/packaging/agent infra/packaging/agent
 COPY agents agents
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist infra/packaging/agent \

@@ -4,7 +4,6 @@ ARG PYTHON=python:3.13.9-slim-trixie
 FROM ${PYTHON} AS build
 # Without an index: --build-arg PIP_NO_INDEX=1 and wheels in infra/images/wheels (make docker does that).
 ARG PIP_NO_INDEX
-ARG SOURCE_DATE_EPOCH=1767225600
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_FIND_LINKS=/wheels PYTHONDONTWRITEBYTECODE=1
 COPY infra/images/wheels /wheels
 COPY infra/images/requirements/build.txt infra/images/requirements/server.txt /requirements/
@@ -12,6 +11,7 @@ RUN python3 -m venv /opt/build && /opt/build/bin/pip install --no-deps --require
     && python3 -m venv /opt/fleetloop \
     && /opt/fleetloop/bin/pip install --no-compile --no-deps --require-hashes -r /requirements/server.txt
 WORKDIR /source
+ARG SOURCE_DATE_EPOCH=1767225600
 COPY pyproject.toml README.md LICENSE ./
 COPY agents agents
 COPY control_plane control_plane
