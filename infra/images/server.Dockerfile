@@ -26,7 +26,8 @@ LABEL org.opencontainers.image.title="fleetloop/server" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN groupadd --gid 10001 fleetloop \
     && useradd --uid 10001 --gid 10001 --home-dir /var/lib/fleetloop --create-home --shell /usr/sbin/nologin fleetloop \
-    && install -d -o fleetloop -g fleetloop -m 0750 /run/fleetloop-devices /run/fleetloop-secrets /run/fleetloop-store
+    && install -d -o fleetloop -g fleetloop -m 0750 /etc/fleetloop /run/fleetloop-devices /run/fleetloop-secrets \
+       /run/fleetloop-store
 COPY --from=build /opt/fleetloop /opt/fleetloop
 ENV PATH=/opt/fleetloop/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \

@@ -84,9 +84,11 @@ async def test_the_pooler_gives_transactions_whatever_connection_is_free(pooler:
     mine = await one.fetchval("select pg_backend_pid()")
     await transaction.commit()
     assert await two.fetchval("select pg_backend_pid()") == mine, "the connection went on to somebody else"
-    await one.prepare("select 1", name="kept")
-    with pytest.raises(asyncpg.DuplicatePreparedStatementError):
-        await two.prepare("select 1", name="kept")
+    kept = await one.prepare("select 1", name="kept")
+    async with two.transaction():
+        await two.execute("select 1")  # holds the connection that knows the statement
+        with pytest.raises(asyncpg.InvalidSQLStatementNameError):
+            await kept.fetch()
     await one.close()
     await two.close()
 
