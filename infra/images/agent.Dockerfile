@@ -8,14 +8,16 @@ COPY infra/images/wheels /wheels
 COPY infra/images/requirements/build.txt infra/images/requirements/agent.txt /requirements/
 RUN python3 -m venv /opt/build && /opt/build/bin/pip install --no-deps --require-hashes -r /requirements/build.txt \
     && python3 -m venv /opt/fleetloop \
-    && /opt/fleetloop/bin/pip install --no-compile --no-deps --require-hashes -r /requirements/agent.txt
+    && /opt/fleetloop/bin/pip install --no-compile --no-deps --require-hashes -r /requirements/agent.txt \
+    && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/fleetloop/lib
 WORKDIR /source
 ARG SOURCE_DATE_EPOCH=1767225600
 COPY infra/packaging/agent infra/packaging/agent
 COPY agents agents
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist infra/packaging/agent \
     && /opt/fleetloop/bin/pip install --no-compile --no-deps --no-index /dist/*.whl \
-    && /opt/fleetloop/bin/pip uninstall --yes pip
+    && /opt/fleetloop/bin/pip uninstall --yes pip \
+    && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/fleetloop/lib
 
 FROM ${PYTHON}
 LABEL org.opencontainers.image.title="fleetloop/agent" \

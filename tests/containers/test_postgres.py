@@ -3,9 +3,6 @@
 All other tests run on 18, the embedded server's major. These are the same tests, told of another server.
 """
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,8 +12,8 @@ import asyncpg
 import pytest
 
 from tests.support import docker, postgres_majors
+from tests.support.again import passed
 
-ROOT = Path(__file__).parents[2]
 SCHEMA = tuple(
     f"tests/migrations/test_migrations.py::test_{name}"
     for name in (
@@ -36,23 +33,13 @@ OTHERS = sorted(set(INSTALLED) - {18})
 pytestmark = pytest.mark.timeout(300)
 
 
-def passed(*tests: str, **environment: str) -> int:
-    """Run tests in a process of their own; return how many passed, and fail if any did not."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
-    done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=280, check=False
-    )
-    last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
-    assert done.returncode == 0, f"{done.stdout[-6000:]}{done.stderr[-2000:]}"
-    print(last)
-    return int(last.split(" passed")[0])
-
-
 @pytest.mark.parametrize("major", OTHERS)
 def test_the_schema_and_its_queries_on_another_major(major: int) -> None:
-    with TemporaryDirectory(prefix=f"fl-pg{major}-", ignore_cleanup_errors=True) as folder:
-        with postgres_majors.running(INSTALLED[major], Path(folder)) as url:
-            assert passed(*SCHEMA, *QUERIES, FLEETLOOP_TEST_DATABASE_URL=url) > 30
+    with (
+        TemporaryDirectory(prefix=f"fl-pg{major}-", ignore_cleanup_errors=True) as folder,
+        postgres_majors.running(INSTALLED[major], Path(folder)) as url,
+    ):
+        assert passed(*SCHEMA, *QUERIES, FLEETLOOP_TEST_DATABASE_URL=url) > 30
 
 
 async def test_the_schema_and_its_queries_in_a_container(postgres_17: str) -> None:

@@ -24,7 +24,7 @@ LOCK = {
 def pins(name: str) -> dict[str, str]:
     text = (IMAGES / "requirements" / f"{name}.txt").read_text()
     found = {canonicalize_name(package): version for package, version in PIN.findall(text)}
-    assert found and len(found) == text.count("=="), "every line is a pin of one version, without a marker"
+    assert len(found) == text.count("==") > 0, "every line is a pin of one version, without a marker"
     return found
 
 

@@ -23,10 +23,27 @@ HARDENED = {
 
 
 @functools.cache
+def home() -> Path:
+    found = subprocess.run([ENGINE, "home"], capture_output=True, text=True, check=True)
+    return Path(found.stdout.strip())
+
+
+@functools.cache
+def no_compose() -> str:
+    """Say why `docker compose` is not here; empty if it is. Points Docker at the plugin that `make docker` fetched."""
+    if (home() / "cli" / "cli-plugins" / "docker-compose").exists():
+        os.environ.setdefault("DOCKER_CONFIG", str(home() / "cli"))
+    try:
+        asked = subprocess.run(["docker", "compose", "version"], capture_output=True, timeout=COMMAND_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"no Docker: {error}"
+    return "" if asked.returncode == 0 else "no compose plugin: make docker fetches one"
+
+
+@functools.cache
 def missing(*images: str) -> str:
     """Say why containers of these images cannot run here; empty if they can. Points Docker's clients at our engine."""
-    found = subprocess.run([ENGINE, "home"], capture_output=True, text=True, check=True)
-    socket = Path(found.stdout.strip()) / "docker.sock"
+    socket = home() / "docker.sock"
     if socket.exists():
         os.environ.setdefault("DOCKER_HOST", f"unix://{socket}")
     os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"  # its image would have to be pulled
@@ -56,7 +73,9 @@ def running(image: str, port: int, *, network: Any = None, alias: str = "", **va
     from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - as above
     from testcontainers.core.wait_strategies import HealthcheckWaitStrategy  # noqa: PLC0415
 
-    container: Any = DockerContainer(image, **(HARDENED | values)).with_tmpfs_mount("/tmp")  # noqa: S108 - in there
+    folders = values.pop("tmpfs", {"/tmp": ""})  # noqa: S108 - in there
+    container: Any = DockerContainer(image, **(HARDENED | values))
+    container.tmpfs.update(folders)
     container.ports[port] = (LOOPBACK,)
     if network is not None:
         container.with_network(network).with_network_aliases(alias)
