@@ -72,6 +72,7 @@ async def test_the_pooler_gives_transactions_whatever_connection_is_free(pooler:
     await transaction.commit()
     assert await two.fetchval("select pg_backend_pid()") == mine, "the connection went on to somebody else"
     kept = await one.prepare("select 1", name="kept")
+    assert await kept.fetchval() == 1  # only now is the connection let go
     async with two.transaction():
         await two.execute("select 1")  # holds the connection that knows the statement
         with pytest.raises(asyncpg.InvalidSQLStatementNameError):
@@ -82,4 +83,4 @@ async def test_the_pooler_gives_transactions_whatever_connection_is_free(pooler:
 
 def test_the_server_works_behind_a_pooler(pooler: str, postgres_17: str) -> None:
     servers = {"FLEETLOOP_TEST_DATABASE_URL": postgres_17, "FLEETLOOP_TEST_POOLER_URL": pooler}
-    assert passed(*QUERIES, *ALL_DAY, **servers) > 30
+    assert passed(*QUERIES[1:], *ALL_DAY, **servers) > 30
