@@ -17,7 +17,8 @@ COPY agents agents
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist infra/packaging/agent \
     && /opt/fleetloop/bin/pip install --no-compile --no-deps --no-index /dist/*.whl \
     && /opt/fleetloop/bin/pip uninstall --yes pip \
-    && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/fleetloop/lib
+    && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash \
+       /opt/fleetloop/lib/python3*/site-packages/agents
 
 FROM ${PYTHON}
 LABEL org.opencontainers.image.title="fleetloop/agent" \

@@ -85,7 +85,11 @@ stop() {
   docker -H "unix://$SOCKET" ps -q 2>/dev/null | xargs -r docker -H "unix://$SOCKET" stop -t 5 >/dev/null || true
   kill "$pid" 2>/dev/null || true
   for _ in $(seq 200); do
-    kill -0 "$pid" 2>/dev/null || { rm -f "$PIDFILE" "$SOCKET"; return 0; }
+    if ! kill -0 "$pid" 2>/dev/null; then
+      rm -f "$PIDFILE" "$SOCKET"
+      umount "$HOME_DIR"/exec/netns/* 2>/dev/null || true # it leaves one, and the folder could not be removed
+      return 0
+    fi
     sleep 0.1
   done
   fail "dockerd (process $pid) does not end"

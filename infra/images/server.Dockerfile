@@ -20,7 +20,10 @@ COPY flows flows
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
     && /opt/fleetloop/bin/pip install --no-compile --no-deps --no-index /dist/*.whl \
     && /opt/fleetloop/bin/pip uninstall --yes pip \
-    && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/fleetloop/lib
+    && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash \
+       /opt/fleetloop/lib/python3*/site-packages/agents \
+       /opt/fleetloop/lib/python3*/site-packages/control_plane \
+       /opt/fleetloop/lib/python3*/site-packages/flows
 
 FROM ${PYTHON}
 LABEL org.opencontainers.image.title="fleetloop/server" \
