@@ -7,10 +7,16 @@ STAMP := $(VENV)/.ready
 ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo up test check bench prove fmt lint types imports docs wire
+# An engine that `make docker` started; one that answers by itself needs no word from us.
+ENGINE_SOCKET := $(shell infra/images/engine.sh home)/docker.sock
+ifneq ($(wildcard $(ENGINE_SOCKET)),)
+export DOCKER_HOST ?= unix://$(ENGINE_SOCKET)
+endif
+
+.PHONY: help setup demo up test check bench prove fmt lint types imports docs wire images docker docker-stop sbom pins
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## virtual environment with everything pinned
 
@@ -30,7 +36,7 @@ up: $(STAMP) ## run the control plane on this machine until Ctrl-C
 test: $(STAMP) ## all tests, e.g. make test ARGS="tests/agent -k trust"
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
 
-check: lint types imports test docs wire ## exactly what CI runs
+check: lint types imports images test docs wire ## exactly what CI runs
 
 bench: $(STAMP) ## benchmarks: JSON lines with a ratio to a ceiling measured in the same run
 	@$(BIN)/python -m tests.bench $(ARGS)
@@ -57,3 +63,22 @@ docs: $(STAMP) ## generated references and links are up to date
 
 wire: $(STAMP) ## JSON Schemas of the device wire are up to date
 	$(BIN)/python docs/build.py --check --only wire
+
+images: $(STAMP) ## hadolint, every Dockerfile
+	$(BIN)/hadolint infra/images/*.Dockerfile
+
+docker: $(STAMP) ## a Docker engine if none answers, and every image from Debian's packages and wheels, without a registry
+	@infra/images/engine.sh start
+	@infra/images/build.sh $(BIN)/python
+
+docker-stop: ## stop the Docker engine that `make docker` started
+	@infra/images/engine.sh stop
+
+sbom: $(STAMP) ## bill of materials of the server image's Python packages, CycloneDX, into dist/
+	@mkdir -p dist
+	@PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py requirements infra/images/requirements/server.txt --pyproject pyproject.toml --mc-type application \
+	  --output-reproducible --sv 1.6 --of JSON -o dist/fleetloop-server.cdx.json
+	@sha256sum dist/fleetloop-server.cdx.json
+
+pins: $(STAMP) ## write the images' requirements with their hashes anew, after a change of pyproject.toml or requirements.lock
+	@infra/images/pins.sh $(BIN)/uv

@@ -115,7 +115,7 @@ def open_context(settings: Settings, *, pool_size: int = 10) -> Context:
     authority = load_authority(
         settings.device_ca or settings.keys / "device-ca.pem", settings.trust_domain, clock.now()
     )
-    database = Database(settings.database_url, pool_size=pool_size)
+    database = Database(settings.database_url, pool_size=pool_size, pooled=settings.pooled)
     return Context(settings, database, open_objects(settings), {"director": director}, keyring, authority)
 
 
@@ -231,7 +231,7 @@ async def _adopt_signed(context: Context) -> None:
 
 async def _listen(app: FastAPI) -> None:
     """Let NOTIFY wake this process's caches; while it cannot, nothing is answered from them alone."""
-    url = app.state.context.settings.database_url
+    url = app.state.context.settings.direct_url
     channels = {
         "fleetloop_rollout": lambda _: app.state.board.forget(),
         CHANNEL: app.state.pulse.hear,

@@ -124,7 +124,7 @@ async def run(context: Context, stop: asyncio.Event) -> None:
         _loop("outbox", stop, wake, context, lambda: outbox.dispatch(context.database, handlers)),
         _loop("measures", stop, wake, context, measurer.tick),
     ]
-    url = context.settings.database_url or ""
+    url = context.settings.direct_url or ""
     beside = [
         asyncio.create_task(listen(url, {"fleetloop": lambda _: wake.set()}, wake.set)),
         asyncio.create_task(beat(context.database)),

@@ -74,11 +74,15 @@ def template(postgres_url: str) -> str:
 
 
 @pytest.fixture
-async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
+async def database_url(postgres_url: str, template: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+    """A database of the test's own, reached through the pooler FLEETLOOP_TEST_POOLER_URL if there is one."""
     name = f"t_{uuid4().hex}"
     connection = await asyncpg.connect(postgres_url)
     await connection.execute(f'create database "{name}" template "{template}"')
-    yield with_database(postgres_url, name)
+    pooler = os.environ.get("FLEETLOOP_TEST_POOLER_URL")
+    if pooler:
+        monkeypatch.setenv("FLEETLOOP_DATABASE_DIRECT_URL", with_database(postgres_url, name))
+    yield with_database(pooler or postgres_url, name)
     await connection.execute(f'drop database "{name}" with (force)')
     await connection.close()
 

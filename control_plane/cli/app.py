@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from control_plane.cli import approvals, connection, output, simulate, verify
+from control_plane.cli import approvals, connection, output, prepare, simulate, verify
 from control_plane.cli.answers import Answer
 from control_plane.cli.backups import backup
 from control_plane.cli.command import ContextName, TokenFile, Url, Verb
@@ -100,6 +100,7 @@ CHANGES: dict[str, Callable[..., Answer]] = {
     "add": short.add,
     "approve": approvals.approve,
     "init": context.init,
+    "prepare": prepare.prepare,
     "revoke": approvals.revoke,
 }
 OLD: dict[str, Callable[..., Answer]] = {

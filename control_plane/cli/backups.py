@@ -54,8 +54,8 @@ def _item(found: "kept.Backup") -> BackupItem:
 def installation(home: Path | None, database_url: str | None) -> Iterator["settings.Settings"]:
     """Give an installation's settings; the embedded database of one that is down runs meanwhile."""
     found = settings.Settings(home=home) if home else settings.Settings()
-    if database_url or found.database_url:
-        yield found.model_copy(update={"database_url": database_url or found.database_url})
+    if database_url or found.direct_url:
+        yield found.model_copy(update={"database_url": database_url or found.direct_url})
         return
     if not (found.home / "pg").exists():
         raise Invalid("say which database: --database-url, FLEETLOOP_DATABASE_URL, or the --home of 'fleetloop up'")

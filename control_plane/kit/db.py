@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, ClassVar
+from uuid import uuid4
 
 import asyncpg
 from sqlalchemy import DateTime, MetaData, text
@@ -55,12 +56,29 @@ def libpq_of(url: str) -> tuple[str, dict[str, str]]:
     return parsed._replace(password=None).render_as_string(hide_password=False), secret
 
 
-class Database:
-    """An engine and its sessions."""
+_NOTHING_KEPT: dict[str, Any] = {
+    "statement_cache_size": 0,
+    "prepared_statement_cache_size": 0,
+    "prepared_statement_name_func": lambda: f"__fleetloop_{uuid4().hex}",
+}
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+
+class Database:
+    """An engine and its sessions.
+
+    `pooled` says that the URL leads to a pooler which may give every transaction another connection: no statement is
+    kept prepared, none relies on what an earlier one left behind, and names of statements are never used twice.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 10, pooled: bool = False) -> None:
+        self._pooled = pooled
         self.engine: AsyncEngine = create_async_engine(
-            async_url(url), pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, pool_timeout=10
+            async_url(url),
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_pre_ping=True,
+            pool_timeout=10,
+            connect_args=_NOTHING_KEPT if pooled else {},
         )
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         self.connections_most = 2 * pool_size
@@ -73,7 +91,11 @@ class Database:
     async def fetch(self, statement: str, *values: Any) -> Sequence[Mapping[str, Any]]:
         """Run one statement ($1, $2 ...) as a transaction of its own, in one round trip past SQLAlchemy."""
         async with self.engine.connect() as connection:
-            found: Sequence[Mapping[str, Any]] = await (await _driver(connection)).fetch(statement, *values)
+            driver = await _driver(connection)
+            if self._pooled:  # the statement and its values travel apart, and would meet other connections
+                async with driver.transaction():
+                    return list(await driver.fetch(statement, *values))
+            found: Sequence[Mapping[str, Any]] = await driver.fetch(statement, *values)
             return found
 
     @property

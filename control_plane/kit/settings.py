@@ -1,9 +1,18 @@
 """How one installation is configured: environment variables `FLEETLOOP_...`, read once by the composition roots."""
 
+import os
 from pathlib import Path
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
+
+SECRETS_DIR = "FLEETLOOP_SECRETS_DIR"
+"""Names a folder whose files are settings, such as fleetloop_database_url: what containers get their secrets in."""
 
 
 class Settings(BaseSettings):
@@ -12,6 +21,11 @@ class Settings(BaseSettings):
     home: Path = Field(default=Path(".fleetloop"), description="folder for keys, the embedded database and objects")
     database_url: str | None = Field(
         default=None, description="PostgreSQL to use, e.g. postgresql://user@host/db; the embedded one if unset"
+    )
+    database_direct_url: str | None = Field(
+        default=None,
+        description="the same PostgreSQL past a pooler in transaction mode, for LISTEN, migrations and backups; "
+        "set it if FLEETLOOP_DATABASE_URL leads to such a pooler",
     )
     object_store: str | None = Field(
         default=None, description="s3://BUCKET for S3 (endpoint and keys below), else a folder; HOME/objects if unset"
@@ -114,6 +128,29 @@ class Settings(BaseSettings):
         default=None, description="file with the bearer token for it, read anew for each event"
     )
     heartbeat_timeout_s: float = Field(default=20.0, gt=0, description="a run silent for so long is asked for again")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read arguments, then the environment, then the files of the folder of secrets, if one is named."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, SecretsSettingsSource(settings_cls, os.environ.get(SECRETS_DIR) or None)
+
+    @property
+    def direct_url(self) -> str | None:
+        """Where PostgreSQL itself is."""
+        return self.database_direct_url or self.database_url
+
+    @property
+    def pooled(self) -> bool:
+        """Whether a pooler in transaction mode stands before PostgreSQL."""
+        return self.database_direct_url is not None
 
     @property
     def keys(self) -> Path:

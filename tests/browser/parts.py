@@ -45,7 +45,7 @@ def bundle(scale: float) -> dict[str, bytes]:
     golden = save_safetensors({"input.scan": scan, "output.cmd": scan @ weights})
     return {
         "model.onnx": model.SerializeToString(),
-        "contract.json": json.dumps(CONTRACT).encode(),
+        "contract.json": json.dumps({"name": "warehouse-amr-drive"} | CONTRACT).encode(),
         "golden.safetensors": golden,
     }
 

@@ -1,6 +1,7 @@
 """Our nginx configuration, run by a real nginx before the real application (attack cases F 60, 61 and G 72, 73)."""
 
 import asyncio
+import os
 import re
 import shutil
 import ssl
@@ -28,7 +29,11 @@ from tests.support.server import Server
 
 CONF = Path(__file__).parents[2] / "infra" / "nginx" / "devices.conf"
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
-pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed: the configuration is not tried here")
+IMAGE = os.environ.get("FLEETLOOP_TEST_NGINX_IMAGE")
+"""Whose nginx is to be tried in place of this machine's: tests/containers gives ours."""
+pytestmark = pytest.mark.skipif(
+    NGINX is None and IMAGE is None, reason="nginx is not installed: the configuration is not tried here"
+)
 
 MAIN = """
 daemon off;
@@ -52,7 +57,7 @@ http {{
 async def nginx(server: Server, folder: Path, port: int) -> AsyncIterator[str]:
     """Run the configuration as it is, with its paths and port replaced and its header time-out shortened."""
     _configure(server, folder, port)
-    process = await asyncio.create_subprocess_exec(NGINX or "", "-p", folder, "-c", folder / "nginx.conf")
+    process = await asyncio.create_subprocess_exec(*_program(folder), "-p", folder, "-c", folder / "nginx.conf")
     try:
         async with listening(server, behind_proxy(server.app, socket=folder / "devices.sock")):
             await _ready(port)
@@ -60,6 +65,13 @@ async def nginx(server: Server, folder: Path, port: int) -> AsyncIterator[str]:
     finally:
         process.terminate()
         await process.wait()
+
+
+def _program(folder: Path) -> list[str]:
+    if IMAGE is None:
+        return [NGINX or ""]
+    here = ["--network", "host", "--user", f"{os.getuid()}:{os.getgid()}", "--volume", f"{folder}:{folder}"]
+    return ["docker", "run", "--rm", "--init", "--read-only", "--tmpfs", "/tmp", *here, IMAGE]  # noqa: S108
 
 
 def _configure(server: Server, folder: Path, port: int) -> None:

@@ -13,7 +13,7 @@ from control_plane.kit.roles import Role
 from tests.support.cli import Ended, Typed, commands, fleetloop, kind_of
 from tests.support.live import Live, serve
 
-LOCAL = {"context", "init", "doctor", "simulate", "verify", "keys", "backup", "objects"}
+LOCAL = {"context", "init", "prepare", "doctor", "simulate", "verify", "keys", "backup", "objects"}
 EVERY = commands()
 SERVED = [each for each in EVERY if each.prints and each.words[0] not in LOCAL]
 LISTS = {"list", "status", "check", "summary"}
