@@ -37,7 +37,7 @@ def test_every_service_is_confined(name: str) -> None:
         assert not str(value).startswith(("postgresql", "fl_"))
 
 
-@pytest.mark.parametrize("name", set(SERVICES) - JOBS)
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - JOBS))
 def test_every_service_has_a_state_of_health(name: str) -> None:
     service = SERVICES[name]
     image = Path(service["image"].replace("}", "").rsplit("/", 1)[-1]).name
