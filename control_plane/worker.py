@@ -121,6 +121,7 @@ async def run(context: Context, stop: asyncio.Event) -> None:
         _loop("webhooks", stop, wake, context, Deliverer(context).tick),
         _loop("meters", stop, wake, context, Scraper(context).tick),
         _loop("repeats", stop, wake, context, Forgetter(context.database).tick),
+        _loop("tidy", stop, wake, context, Forgetter(context.database, outbox.forget, outbox.KEPT).tick),
         _loop("outbox", stop, wake, context, lambda: outbox.dispatch(context.database, handlers)),
         _loop("measures", stop, wake, context, measurer.tick),
     ]

@@ -6,7 +6,7 @@ writing, with back-off. A lower slice speaks to a higher one only in this way.
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from control_plane.kit import clock, tracing
@@ -15,6 +15,8 @@ from control_plane.kit.metrics import Family, Measured, measure
 
 Handler = Callable[[Session, Any], Awaitable[None]]
 MAX_ATTEMPTS = 1000
+KEPT = timedelta(days=30)
+"""How long one can see what was done about something."""
 MOST_TOLD = 2000
 LINEAGE = "lineage.event"
 """Outbox topic: a run began or ended, for whoever collects run events."""
@@ -68,6 +70,17 @@ async def newest_trace(session: Session, topic: str, kinds: Sequence[str], since
         since=since,
     )
     return str(found[0]["traceparent"]) if found else None
+
+
+async def forget(session: Session, before: datetime, most: int) -> int:
+    """Delete the oldest rows that were done with before an instant, at most so many; return how many went."""
+    return await execute(
+        session,
+        """delete from kit_outbox where id in (
+             select id from kit_outbox where done_at < :before order by id limit :most for update skip locked)""",
+        before=before,
+        most=most,
+    )
 
 
 async def dispatch(database: Database, handlers: Mapping[str, Handler], limit: int = 20) -> int:

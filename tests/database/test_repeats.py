@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.kit import clock, repeats
+from control_plane.kit import clock, outbox, repeats
 from control_plane.kit.db import execute, rows
 from tests.support.server import Server, open_server
 
@@ -56,3 +56,19 @@ async def test_passes_follow_each_other_while_there_is_more(server: Server, monk
     forgetter = repeats.Forgetter(server.context.database)
     assert [await forgetter.tick() for _ in range(3)] == [4, 2, 0]
     assert await kept(server) == []
+
+
+async def test_the_outbox_forgets_what_was_done_a_month_ago_and_nothing_else(server: Server) -> None:
+    database = server.context.database
+    async with database.transaction() as session:
+        await execute(session, "delete from kit_outbox")
+        for topic in ("long", "lately", "never"):
+            await outbox.emit(session, topic, {})
+        done = "update kit_outbox set created_at = now() - interval '60 days', done_at = now() - cast(:ago as interval)"
+        await execute(session, f"{done} where topic = 'long'", ago=timedelta(days=31))
+        await execute(session, f"{done} where topic = 'lately'", ago=timedelta(days=29))
+        await execute(session, "update kit_outbox set created_at = now() - interval '60 days' where topic = 'never'")
+    assert await repeats.Forgetter(database, outbox.forget, outbox.KEPT).tick() == 1
+    async with database.transaction() as session:
+        left = await rows(session, "select topic from kit_outbox order by id")
+    assert [line["topic"] for line in left] == ["lately", "never"]
