@@ -7,7 +7,7 @@ STAMP := $(VENV)/.ready
 ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo up test check bench prove fmt lint types imports docs wire
+.PHONY: help setup demo up test check bench prove fmt lint types imports docs wire bundle
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,3 +57,6 @@ docs: $(STAMP) ## generated references and links are up to date
 
 wire: $(STAMP) ## JSON Schemas of the device wire are up to date
 	$(BIN)/python docs/build.py --check --only wire
+
+bundle: $(STAMP) ## one file for machines that reach no registry, into dist/; make bundle ARGS="--with workload"
+	@$(BIN)/python infra/bundle/bundle.py $(ARGS)

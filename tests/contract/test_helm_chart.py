@@ -224,11 +224,8 @@ def test_rules_and_the_proxy_are_those_of_infra() -> None:
     socket = server["command"][server["command"].index("--proxied-socket") + 1]
     assert f"server unix:{socket};" in proxy["data"]["devices.conf"]
     mounts = {item["path"] for item in _secret_items(devices, "tls")}
-    assert {f"/etc/fleetloop/{path}" for path in mounts} == set(
-        re.findall(
-            r"^\s+ssl_(?:certificate|certificate_key|client_certificate) (\S+);", proxy["data"]["devices.conf"], re.M
-        )
-    )
+    named = re.findall(r"^\s+ssl_(?:client_)?certificate(?:_key)? (\S+);", proxy["data"]["devices.conf"], re.MULTILINE)
+    assert {f"/etc/fleetloop/{path}" for path in mounts} == set(named)
 
 
 def _secret_items(deployment: Document, volume: str) -> list[dict[str, str]]:
