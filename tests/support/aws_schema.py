@@ -12,7 +12,6 @@ import json
 import re
 import sys
 import tarfile
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +30,7 @@ class Binding:
     """One resource's two files: what may be written (index.d.ts), and what is computed (index.js)."""
 
     def __init__(self, declared: str, code: str) -> None:
+        code = code.partition("//# sourceMappingURL")[0]  # half the file, one endless word
         found = re.findall(r"export interface (\w+)(?: extends [\w.]+)? \{\n(.*?)\n\}", declared, re.DOTALL)
         self.interfaces = dict(found)
         parts = re.split(r"^class (\w+) extends cdktf\.(\w+) \{$", code, flags=re.MULTILINE)
@@ -108,29 +108,34 @@ def read(package: Path) -> dict[str, Any]:
     Raises:
         KeyError: the package does not know one of the resources.
     """
-    with tarfile.open(package) as archive:
+    resources, sources = used()
+    folders = {name: name.removeprefix("aws_").replace("_", "-") for name in sorted(resources)}
+    data = {name: f"data-{name.replace('_', '-')}" for name in sorted(sources)}
+    texts = _texts(package, {"provider", *folders.values(), *data.values()})
 
-        @cache
-        def text(name: str) -> str:
-            file = archive.extractfile(f"package/lib/{name}")
-            if file is None:
-                raise KeyError(name)
-            return file.read().decode()
+    def one(folder: str) -> dict[str, Any]:
+        binding = Binding(texts[f"{folder}/index.d.ts"], texts[f"{folder}/index.js"])
+        return {"version": 0, "block": _sort(binding.block(f"{binding.main}Config", binding.main))}
 
-        def one(folder: str, config: str = "Config") -> dict[str, Any]:
-            binding = Binding(text(f"{folder}/index.d.ts"), text(f"{folder}/index.js"))
-            return {"version": 0, "block": _sort(binding.block(f"{binding.main}{config}", binding.main))}
+    (version,) = set(re.findall(r"providerVersion: '([\d.]+)'", texts["provider/index.js"]))
+    return {
+        "source": f"{package.name.removesuffix('.tgz')} (hashicorp/aws {version})",
+        "provider": one("provider"),
+        "resource_schemas": {name: one(folder) for name, folder in folders.items()},
+        "data_source_schemas": {name: one(folder) for name, folder in data.items()},
+    }
 
-        resources, sources = used()
-        (version,) = set(re.findall(r"providerVersion: '([\d.]+)'", text("provider/index.js")))
-        return {
-            "source": f"{package.name.removesuffix('.tgz')} (hashicorp/aws {version})",
-            "provider": one("provider"),
-            "resource_schemas": {
-                name: one(name.removeprefix("aws_").replace("_", "-")) for name in sorted(resources)
-            },
-            "data_source_schemas": {name: one(f"data-{name.replace('_', '-')}") for name in sorted(sources)},
-        }
+
+def _texts(package: Path, folders: set[str]) -> dict[str, str]:
+    """Return what these folders hold; the package is walked once, since it is packed as a whole."""
+    found = dict[str, str]()
+    with tarfile.open(package, "r|gz") as archive:
+        for item in archive:
+            name = item.name.removeprefix("package/lib/")
+            if name.partition("/")[0] in folders and name.endswith(("index.js", "index.d.ts")):
+                file = archive.extractfile(item)
+                found[name] = file.read().decode() if file else ""
+    return found
 
 
 def main() -> None:
