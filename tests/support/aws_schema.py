@@ -20,7 +20,9 @@ SCHEMA: Final = Path(__file__).parents[1] / "fixtures" / "terraform" / "aws.json
 SIMPLE: Final = {"string": "string", "number": "number", "boolean": "bool", "boolean | cdktf.IResolvable": "bool"}
 FIELD: Final = re.compile(r"\s*readonly \w+(\?)?: (.*);\s*", re.DOTALL)
 ANCHOR: Final = re.compile(r"#(\w+) \w+#\w+\}")
-GETTER: Final = re.compile(r"this\.get(String|Number|Boolean|List|NumberList|StringMap|\w+)Attribute\(['\"](\w+)['\"]\)")
+GETTER: Final = re.compile(
+    r"this\.get(String|Number|Boolean|List|NumberList|StringMap|\w+)Attribute\(['\"](\w+)['\"]\)"
+)
 MAP: Final = re.compile(r"new cdktf\.(String|Boolean|Number)Map\(this, ['\"](\w+)['\"]\)")
 LISTS: Final = re.compile(r"new (\w+)List\(this, ['\"](\w+)['\"], (true|false)\)")
 TYPES: Final = {"String": "string", "Number": "number", "Boolean": "bool", "List": ["list", "string"]}

@@ -16,6 +16,7 @@ VALUES = {
     "minimal": CHART / "ci" / "minimal.yaml",
     "everything": CHART / "ci" / "everything.yaml",
     "production": CHART / "values-production.yaml",
+    "aws": CHART / "ci" / "aws.yaml",
 }
 LIBRARY = "no wheel of helm-python-sdk for this machine: the chart is not rendered"
 POD_KINDS = ("Deployment", "Job")

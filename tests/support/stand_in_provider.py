@@ -1,10 +1,10 @@
 """A stand-in for the AWS provider that knows its schema and nothing else, for `terraform validate` and mocked tests.
 
-Terraform starts it as a plug-in and speaks gRPC with it (protocol 6). It tells the schema of tests/fixtures/terraform and
-finds every value right: what only the real provider checks (values of enumerations, which arguments exclude each other)
-stays unchecked. It plans and makes nothing: tests mock that, and whatever is asked for beyond is refused.
+Terraform starts it as a plug-in and speaks gRPC with it (protocol 6). It tells the schema of tests/fixtures/terraform
+and finds every value right: what only the real provider checks (values of enumerations, which arguments exclude each
+other) stays unchecked. It plans and makes nothing: tests mock that, and whatever is asked for beyond is refused.
 
-The messages that matter are few, so they are written here byte by byte rather than generated from Terraform's definitions.
+The messages that matter are few, so they are written here byte by byte, not generated from Terraform's definitions.
 """
 
 import json
@@ -45,7 +45,7 @@ def text(field: int, value: bytes | str) -> bytes:
 
 
 def attribute(name: str, about: dict[str, Any]) -> bytes:
-    flags = ((5, "required"), (6, "optional"), (7, "computed"))
+    flags = ((4, "required"), (5, "optional"), (6, "computed"))
     return text(1, name) + text(2, json.dumps(about["type"])) + b"".join(number(f, about.get(n, 0)) for f, n in flags)
 
 

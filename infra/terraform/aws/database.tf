@@ -84,8 +84,9 @@ resource "aws_db_instance" "this" {
   instance_class = var.database_type
   db_name        = "fleetloop"
 
-  # AWS makes the password, keeps it in Secrets Manager and changes it; it is in no state and no plan.
-  username                      = "fleetloop"
+  # AWS makes the password, keeps it in Secrets Manager and changes it every week; it is in no state and no plan. The
+  # control plane has a role of its own (docs/how-to/cloud.md).
+  username                      = "fleetloop_admin"
   manage_master_user_password   = true
   master_user_secret_kms_key_id = aws_kms_key.data.arn
 

@@ -62,22 +62,25 @@ resource "aws_nat_gateway" "this" {
 resource "aws_route_table" "public" {
   vpc_id = aws_vpc.this.id
   tags   = { Name = "${var.name}-public" }
+}
 
-  route {
-    cidr_block = "0.0.0.0/0"
-    gateway_id = aws_internet_gateway.this.id
-  }
+resource "aws_route" "public" {
+  route_table_id         = aws_route_table.public.id
+  destination_cidr_block = "0.0.0.0/0"
+  gateway_id             = aws_internet_gateway.this.id
 }
 
 resource "aws_route_table" "nodes" {
   for_each = local.zones
   vpc_id   = aws_vpc.this.id
   tags     = { Name = "${var.name}-nodes-${each.key}" }
+}
 
-  route {
-    cidr_block     = "0.0.0.0/0"
-    nat_gateway_id = aws_nat_gateway.this[each.key].id
-  }
+resource "aws_route" "nodes" {
+  for_each               = local.zones
+  route_table_id         = aws_route_table.nodes[each.key].id
+  destination_cidr_block = "0.0.0.0/0"
+  nat_gateway_id         = aws_nat_gateway.this[each.key].id
 }
 
 # The database goes nowhere: its routes are those inside the network.
