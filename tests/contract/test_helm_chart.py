@@ -166,7 +166,22 @@ def test_files_of_secrets_are_settings_too(name: str) -> None:
     for pod in pods(rendered(name)):
         for volume in pod["spec"]["volumes"]:
             for source in volume.get("projected", {}).get("sources", ()):
-                assert {item["path"] for item in source["secret"]["items"]} <= known
+                assert {item["path"] for item in source.get("secret", {}).get("items", ())} <= known
+
+
+@everywhere
+def test_whoever_speaks_to_the_database_is_told_how_to_trust_it(name: str) -> None:
+    """In a URL neither of asyncpg's two ways in understands sslmode, so it goes by PostgreSQL's own variables."""
+    wanted = values_of(name).get("database", {}).get("sslMode", "require")
+    told = 0
+    for pod in pods(rendered(name)):
+        for container in pod["spec"]["containers"]:
+            if any(mount["name"] == "secrets" for mount in container["volumeMounts"]):
+                variables = {each["name"]: each.get("value") for each in container["env"]}
+                assert variables["PGSSLMODE"] == wanted
+                assert ("PGSSLROOTCERT" in variables) == wanted.startswith("verify")
+                told += 1
+    assert told == 3 + ("Job" in {each["kind"] for each in rendered(name)})
 
 
 @everywhere

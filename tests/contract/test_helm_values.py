@@ -36,6 +36,7 @@ WRONG: dict[str, tuple[str, Document]] = {
         {"settings": {"database_url": "postgresql://u:p@h/d"}},
     ),
     "objects in a pod's folder": ("'/settings/object_store'", {"settings": {"object_store": "/var/lib/objects"}}),
+    "an authority that is not named": ("'/database/authorities'", {"database": {"sslMode": "verify-full"}}),
     "no keys": ("'/keys/secret'", {"keys": {"secret": "", "claim": ""}}),
     "a name that is no name": ("'/devices/tlsSecret'", {"devices": {"tlsSecret": "Devices TLS"}}),
     "a digest that is none": ("'/image/digest'", {"image": {"digest": "sha256:12"}}),

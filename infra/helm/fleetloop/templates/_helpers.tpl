@@ -104,7 +104,15 @@ checksum/settings: {{ include (print $.Template.BasePath "/settings.yaml") . | s
 {{- end }}
 
 {{/* Environment, mounts and volumes of a process of the control plane. Secrets are files (FLEETLOOP_SECRETS_DIR). */}}
+{{- define "fleetloop.database.environment" -}}
+- {name: PGSSLMODE, value: {{ .Values.database.sslMode }}}
+{{- if .Values.database.authorities }}
+- {name: PGSSLROOTCERT, value: /run/fleetloop-secrets/database-ca.crt}
+{{- end }}
+{{- end }}
+
 {{- define "fleetloop.server.environment" -}}
+env: {{- include "fleetloop.database.environment" . | nindent 2 }}
 envFrom:
   - configMapRef: {name: {{ include "fleetloop.name" . }}-settings}
 {{- end }}
@@ -159,6 +167,11 @@ envFrom:
             {{- with .Values.database.directKey }}
             - {key: {{ . }}, path: fleetloop_database_direct_url}
             {{- end }}
+      {{- with .Values.database.authorities }}
+      - configMap:
+          name: {{ . }}
+          items: [{key: ca.crt, path: database-ca.crt}]
+      {{- end }}
       {{- with .Values.oidcSecret }}
       - secret:
           name: {{ . }}
