@@ -13,7 +13,7 @@ ifneq ($(wildcard $(ENGINE_SOCKET)),)
 export DOCKER_HOST ?= unix://$(ENGINE_SOCKET)
 endif
 
-.PHONY: help setup demo up test check bench prove fmt lint types imports docs wire images docker docker-stop sbom pins
+.PHONY: help setup demo up test check bench prove fmt lint types imports docs wire images docker docker-stop sbom pins bundle
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,3 +82,6 @@ sbom: $(STAMP) ## bill of materials of the server image's Python packages, Cyclo
 
 pins: $(STAMP) ## write the images' requirements with their hashes anew, after a change of pyproject.toml or requirements.lock
 	@infra/images/pins.sh $(BIN)/uv
+
+bundle: $(STAMP) ## one file for machines that reach no registry, into dist/; make bundle ARGS="--with workload"
+	@$(BIN)/python infra/bundle/bundle.py $(ARGS)

@@ -87,7 +87,7 @@ async def _named(session: Session, digests: Iterable[str]) -> set[str]:
     for table, columns in (await _columns(session)).items():
         said = " || ' ' || ".join(f"coalesce({each}, '')" for each in columns)
         read = f'select regexp_matches({said}, $$[0-9a-f]{{64}}$$, $$g$$) as digest from "{table}"'  # noqa: S608 - our tables
-        query = f"select distinct sha256 from ({read}) as said join swept on sha256 = said.digest[1]"  # noqa: S608
+        query = f"select distinct sha256 from ({read}) as said join swept on sha256 = said.digest[1]"  # noqa: S608 - `read` is ours
         found |= {each["sha256"] for each in await rows(session, query)}
     return found
 

@@ -83,7 +83,7 @@ class Server:
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
 
-    async def post(self, _path: str, body: bytes, _reply: type[TelemetryReply]) -> TelemetryReply:
+    async def post(self, _path: str, body: bytes, _reply: type[TelemetryReply], **_: bool) -> TelemetryReply:
         self.bodies.append(json.loads(body))
         seq = self.bodies[-1]["windows"][-1]["seq"]
         return TelemetryReply(acknowledged_seq=seq, accepted=1, duplicates=0, next_batch_s=1.0)

@@ -226,6 +226,9 @@ def running(file: Path, limit_s: float = 60) -> int:
 
 def gone(pid: int, limit_s: float = 30) -> None:
     def ended() -> bool:
-        return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        try:
+            return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
 
     until(ended, limit_s, f"process {pid} ends")

@@ -30,7 +30,7 @@ POLICY = {
 
 
 def register(run: RunSession, folder: Path, seed: int) -> VersionItem:
-    contract = {key: run.workload.spec.model[key] for key in ("inputs", "outputs", "golden")}
+    contract = {key: run.workload.spec.model[key] for key in ("name", "inputs", "outputs", "golden")}
     rng = np.random.default_rng(1)
     rows = {"scan": rng.random((8, 3, 60)).astype(np.float32), "vec": rng.random((8, 14)).astype(np.float32)}
     write_bundle(folder, to_onnx(new_network(seed)), contract, rows)

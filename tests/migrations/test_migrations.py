@@ -1,9 +1,11 @@
 """The schema comes up on nothing, goes away, comes up again, and is what the models say."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
@@ -56,6 +58,25 @@ def test_up_down_and_up_again(empty_url: str) -> None:
     assert left == []
     upgrade(empty_url)
     assert tables(empty_url) == first
+
+
+def test_a_job_can_migrate_and_do_nothing_else(empty_url: str, tmp_path: Path) -> None:
+    command_line = [sys.executable, "-m", "control_plane.migrations"]
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("FLEETLOOP_")}
+    settings = plain | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    for _ in range(2):
+        done = subprocess.run(
+            command_line, cwd=tmp_path, env=settings | {"FLEETLOOP_DATABASE_URL": empty_url},
+            capture_output=True, text=True, timeout=100, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert "evaluation" in tables(empty_url)
+    assert list(tmp_path.iterdir()) == []
+    unset = subprocess.run(
+        command_line, cwd=tmp_path, env=settings, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert unset.returncode == 1
+    assert unset.stderr.startswith("FLEETLOOP_DATABASE_URL is not set")
 
 
 def test_models_and_migrations_say_the_same(empty_url: str) -> None:
