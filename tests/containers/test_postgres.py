@@ -81,6 +81,7 @@ async def test_the_pooler_gives_transactions_whatever_connection_is_free(pooler:
     await two.close()
 
 
+@pytest.mark.skipif(bool(docker.left_out()), reason=docker.left_out() or "-")
 def test_the_server_works_behind_a_pooler(pooler: str, postgres_17: str) -> None:
     servers = {"FLEETLOOP_TEST_DATABASE_URL": postgres_17, "FLEETLOOP_TEST_POOLER_URL": pooler}
     assert passed(*QUERIES[1:], *ALL_DAY, **servers) > 30

@@ -98,9 +98,9 @@ def _quoted(text: str) -> str:
 
 
 def test_g76_the_server_asks_nobody_whom_a_user_names() -> None:
-    """No fetch by URL: orchestrator, object store and provider are named by settings, webhooks and exporters by admins.
+    """No fetch by URL: orchestrator, store and provider are named by settings, webhooks and exporters by admins.
 
-    Where these may be is judged by the address that is connected to: `tests/database/test_webhooks.py`, `test_meters.py`.
+    Where these may be is judged by the address that is connected to: test_webhooks.py, test_meters.py.
     """
     root = Path(__file__).parents[2] / "control_plane"
     homes = {"kit/objects/s3.py", "pipelines/reconcile/orchestrators.py", "client/awaiting.py", "client/blocking.py"}

@@ -28,6 +28,12 @@ def home() -> Path:
     return Path(found.stdout.strip())
 
 
+def left_out() -> str:
+    """Say why the longest of these tests are not run; empty if they are. CI has 25 minutes for everything."""
+    some = os.environ.get("FLEETLOOP_TEST_CONTAINERS") == "some"
+    return "FLEETLOOP_TEST_CONTAINERS=some leaves the longest out; make test runs them where Docker is" if some else ""
+
+
 @functools.cache
 def no_compose() -> str:
     """Say why `docker compose` is not here; empty if it is. Points Docker at the plugin that `make docker` fetched."""
