@@ -37,7 +37,7 @@ from tests.bench.stage import client_of, installation
 from tests.clusters import ray_cluster, slurm_cluster
 
 SHARDS = 2
-SHARD = 45 * 64  # with `shard_scale: 64`: half a minute of a core
+SHARD = 45 * 128  # with `shard_scale: 128`: a minute of a core
 ROUNDS = 2
 SLOTS = 2
 ROOT = Path(__file__).parents[2]
