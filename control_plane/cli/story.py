@@ -159,6 +159,7 @@ class Story:
                 plan=PlanBody.model_validate(self.spec["rollout"]),
                 gate_id=result["gate"],
                 override_reason=OVERRIDE,
+                plan_override=OVERRIDE,  # whoever insists does so too where so few canaries can show little
             ),
             key="demo-subtle",
         )
