@@ -62,7 +62,7 @@ def drill(whole: Whole, story: Story, folder: Path) -> Drilled:
     total = len(list(viewer.list_devices()))
     until(lambda: _heard(story, at) == total, BACK_S, "all devices have checked in")
     silent_s = time.monotonic() - begun
-    rollout = _roll_out_again(story, "v1")
+    rollout = _roll_out_again(story, "v2")  # v1 is worse: the field halts it
     return Drilled(
         objects=_objects(folder),
         deleted=deleted,
