@@ -1,6 +1,6 @@
 """Which stored objects does nobody name any more? They are set aside, and deleted at a later sweep.
 
-An object is in use if its digest stands anywhere in the database, or in a small text object that is in use itself (a
+An object is in use if its digest stands anywhere in the database, or in a JSON object that is in use itself (a
 manifest). So nothing that lineage, audit, a job or a release names is ever taken; what is left are uploads that nobody
 finished and outputs of attempts that were lost.
 
@@ -10,6 +10,7 @@ new again. What is set aside in the very moment in which somebody names it is br
 
 import re
 from collections.abc import Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -20,7 +21,6 @@ from control_plane.kit.objects import Listed, ObjectStore
 
 LEAST = timedelta(hours=24)
 """An upload by URL may take so long; S3 keeps parts for a week, but they are no objects yet."""
-MANIFEST_BYTES = 1 << 20
 DIGEST = re.compile(rb"[0-9a-f]{64}")
 NOT_READ = ("telemetry_window", "telemetry_event", "telemetry_cell", "alembic_version")
 """Large, and name only contents of versions and recordings, which other tables name too."""
@@ -108,20 +108,25 @@ async def _columns(session: Session) -> dict[str, list[str]]:
 async def _named_by_manifests(
     objects: ObjectStore, named: set[str], listed: list[Listed], wanted: set[str]
 ) -> set[str]:
-    """Return what small text objects in use name, and what those name, until nothing new is found."""
-    sizes = {each.sha256: each.size for each in listed}
-    found, ahead = set(named), set(named)
+    """Return what JSON objects in use name, and what those name, until nothing new is found."""
+    there = {each.sha256 for each in listed}
+    found, ahead = set(named), named & there
     while ahead and not wanted <= found:
         told = set[str]()
         for sha256 in ahead:
-            if sizes.get(sha256, MANIFEST_BYTES) < MANIFEST_BYTES:
-                told |= await _names_in(objects, sha256)
-        ahead = (told & sizes.keys()) - found
+            told |= await _names_in(objects, sha256)
+        ahead = (told & there) - found
         found |= told
     return found
 
 
 async def _names_in(objects: ObjectStore, sha256: str) -> set[str]:
-    """Return the digests in an object that is JSON or lines of it; nothing for any other."""
-    data = await objects.read(sha256, max_size=MANIFEST_BYTES)
-    return {each.decode() for each in DIGEST.findall(data)} if data[:1] in (b"{", b"[") else set()
+    """Return the digests in an object that is JSON or lines of it, however long; nothing for any other."""
+    found, rest = set[str](), b""
+    async with aclosing(objects.open(sha256)) as chunks:
+        async for chunk in chunks:
+            if not rest and chunk[:1] not in (b"{", b"["):
+                break
+            found |= {each.decode() for each in DIGEST.findall(rest + chunk)}
+            rest = (rest + chunk)[-63:]  # a digest may lie across two chunks
+    return found

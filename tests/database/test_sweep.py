@@ -86,6 +86,15 @@ async def test_whatever_names_an_object_keeps_it(place: Place) -> None:
     assert [each.sha256 async for each in place.store.list_aside()] == sorted([lost, lost_manifest])
 
 
+async def test_a_manifest_of_any_length_keeps_what_it_names(place: Place) -> None:
+    await place.name("create table scratch (a text)")
+    frames = await place.old(b"PAR1 frames")
+    filler = " " * ((1 << 20) - 40)  # so that the digest lies across two chunks
+    manifest = await place.old(f'{{"a":"{filler}","frames":"{frames}"}}'.encode())
+    await place.name("insert into scratch values (:a)", a=manifest)
+    assert await place.sweep() == Swept(2, 0, 0, 0, 0)
+
+
 async def test_what_is_named_after_it_was_set_aside_is_brought_back(place: Place) -> None:
     taken = await place.old(b"named too late")
     await place.sweep()
