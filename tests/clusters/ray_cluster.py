@@ -66,9 +66,10 @@ class Ray:
             return 0
         return sum(each["raylet"].get("state") == "ALIVE" for each in told)
 
-    def whole(self) -> None:
+    def whole(self, nodes: int = 3) -> None:
+        """Wait until so many nodes are alive, the head among them."""
         try:
-            until(lambda: self.alive() == 3, 90, "both nodes joined Ray")
+            until(lambda: self.alive() == nodes, 90, f"{nodes} nodes of Ray are alive")
         except TimeoutError:
             for log in sorted(self.folder.glob("*.out")):
                 print(f"{log.name}: {log.read_text()[-1000:]}")
@@ -111,7 +112,7 @@ def make_ray(folder: Path, start: Start) -> Ray:
     start("ray-head", head, environment)
     made = Ray(f"http://127.0.0.1:{dashboard}", token_file, join, start, folder, environment)
     until(lambda: made.alive() == 1, 90, "Ray's head answers")
-    for _ in range(2):
+    for nodes in (2, 3):  # in turn: Ray gives a node 30 s to start, too few for two at once with cold files
         made.start_node()
-    made.whole()
+        made.whole(nodes)
     return made
