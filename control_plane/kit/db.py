@@ -13,7 +13,7 @@ from uuid import uuid4
 import asyncpg
 from sqlalchemy import DateTime, MetaData, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.engine import RowMapping, make_url
+from sqlalchemy.engine import URL, RowMapping, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
@@ -44,9 +44,22 @@ class Base(DeclarativeBase):
     }
 
 
-def async_url(url: str) -> str:
-    """Return the URL with the driver this server uses, whichever PostgreSQL scheme it was written with."""
-    return make_url(url).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
+def make_engine(url: str, connect_args: Mapping[str, Any] | None = None, **options: Any) -> AsyncEngine:
+    """Return an engine for a PostgreSQL URL as libpq takes it, whichever scheme it was written with.
+
+    SQLAlchemy hands a URL's query to asyncpg as arguments, of which it knows few; as a query of a URL (`dsn`) it knows
+    libpq's own: sslmode, sslrootcert, target_session_attrs, application_name and the others.
+    """
+    parsed = make_url(url).set(drivername="postgresql+asyncpg")
+    reached_by = {name: parsed.query[name] for name in ("host", "port") if name in parsed.query}
+    said = parsed.difference_update_query(reached_by).query
+    told = {"dsn": URL.create("postgresql", query=said).render_as_string()} if said else {}
+    return create_async_engine(parsed.set(query=reached_by), connect_args=told | dict(connect_args or {}), **options)
+
+
+def driver_url(url: str) -> str:
+    """Return the URL as asyncpg itself takes it."""
+    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def libpq_of(url: str) -> tuple[str, dict[str, str]]:
@@ -72,13 +85,13 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 10, pooled: bool = False) -> None:
         self._pooled = pooled
-        self.engine: AsyncEngine = create_async_engine(
-            async_url(url),
+        self.engine = make_engine(
+            url,
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_pre_ping=True,
             pool_timeout=10,
-            connect_args=_NOTHING_KEPT if pooled else {},
+            connect_args=_NOTHING_KEPT if pooled else None,
         )
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         self.connections_most = 2 * pool_size

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 
 import asyncpg
 
+from control_plane.kit.db import driver_url
+
 RETRY_S = 1.0
 ALIVE_S = 2.0
 
@@ -31,7 +33,7 @@ async def listen(
 
 
 async def _listen_once(url: str, channels: Mapping[str, Callable[[str], None]], connected: Callable[[], None]) -> None:
-    connection = await asyncpg.connect(url)
+    connection = await asyncpg.connect(driver_url(url))
     closed = asyncio.Event()
     connection.add_termination_listener(lambda *_: closed.set())
 

@@ -4,7 +4,6 @@ import asyncio
 
 from alembic import context
 from sqlalchemy import Connection, pool, text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from control_plane.access import models as access
 from control_plane.audit import models as audit
@@ -12,7 +11,7 @@ from control_plane.datasets import models as datasets
 from control_plane.evaluation import models as evaluation
 from control_plane.factory import models as factory
 from control_plane.fleet import models as fleet
-from control_plane.kit.db import Base, async_url
+from control_plane.kit.db import Base, make_engine
 from control_plane.lineage import models as lineage
 from control_plane.pipelines import models as pipelines
 from control_plane.registry import models as registry
@@ -62,9 +61,7 @@ def run(connection: Connection) -> None:
 
 
 async def run_async() -> None:
-    engine = create_async_engine(
-        async_url(context.config.get_main_option("sqlalchemy.url") or ""), poolclass=pool.NullPool
-    )
+    engine = make_engine(context.config.get_main_option("sqlalchemy.url") or "", poolclass=pool.NullPool)
     async with engine.connect() as connection:
         await connection.run_sync(run)
     await engine.dispose()

@@ -171,7 +171,7 @@ def test_files_of_secrets_are_settings_too(name: str) -> None:
 
 @everywhere
 def test_whoever_speaks_to_the_database_is_told_how_to_trust_it(name: str) -> None:
-    """In a URL neither of asyncpg's two ways in understands sslmode, so it goes by PostgreSQL's own variables."""
+    """Whatever the URL in the secret says or leaves out: by PostgreSQL's own variables, which a URL overrides."""
     wanted = values_of(name).get("database", {}).get("sslMode", "require")
     told = 0
     for pod in pods(rendered(name)):
