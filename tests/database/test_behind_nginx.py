@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -25,7 +26,7 @@ from tests.support.identity import (
     listening,
     tls_client,
 )
-from tests.support.server import Server
+from tests.support.server import Server, open_server
 
 CONF = Path(__file__).parents[2] / "infra" / "nginx" / "devices.conf"
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
@@ -128,6 +129,26 @@ async def test_devices_come_through_by_their_certificate(server: Server, folder:
             assert renewed.status_code == 200
     [seen] = (await server.ok("GET", "/devices"))["items"]
     assert seen["last_seen_at"] is not None
+
+
+async def test_one_device_has_one_rate_however_many_processes_are_behind(
+    database_url: str, tmp_path: Path, folder: Path, unused_tcp_port: int
+) -> None:
+    """No process refuses here: who does is nginx, whose count all of them share."""
+    async with (
+        open_server(database_url, tmp_path, device_rate_per_s=1e6) as server,
+        nginx(server, folder, unused_tcp_port) as url,
+    ):
+        hasty, calm = [await enrol_with_certificate(server, serial) for serial in ("hasty", "calm")]
+        async with tls_client(url, client_context(server, folder, hasty[0].key, hasty[1])) as http:
+            begun = time.monotonic()
+            answers = [await http.post("/device/v1/telemetry", json={}) for _ in range(100)]
+            most = 41 + 20 * (time.monotonic() - begun)
+        through = sum(answer.status_code == 422 for answer in answers)
+        assert {answer.status_code for answer in answers} == {422, 429}
+        assert 41 <= through <= most + 1
+        async with tls_client(url, client_context(server, folder, calm[0].key, calm[1])) as http:
+            assert (await sent(http, calm[0])).status_code == 200
 
 
 async def test_f61_nobody_speaks_for_another_through_nginx(server: Server, folder: Path, unused_tcp_port: int) -> None:
