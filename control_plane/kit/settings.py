@@ -36,6 +36,25 @@ class Settings(BaseSettings):
         pattern=r"^https?://[^\s\"'<>]+$",
         description="S3 endpoint as devices, people and jobs reach it, if it is another; devices need https",
     )
+    s3_region: str | None = Field(
+        default=None, pattern="^[a-z0-9-]{1,40}$", description="S3 region; AWS_DEFAULT_REGION's, or us-east-1, if unset"
+    )
+    s3_addressing: str | None = Field(
+        default=None,
+        pattern="^(path|virtual)$",
+        description="whether the bucket is in an S3 URL's path or in its host's name; virtual on AWS's own, else path",
+    )
+    s3_encryption: str | None = Field(
+        default=None,
+        pattern="^(AES256|aws:kms)$",
+        description="encryption S3 is asked for with each object; what the bucket does by itself if unset",
+    )
+    s3_kms_key: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=2048,
+        description="key for aws:kms; the bucket's or account's own if unset",
+    )
     public_url: str = Field(default="http://127.0.0.1:8080", description="where devices and flows reach the API")
     prefect_api_url: str | None = Field(default=None, description="Prefect's API; runs wait in the ledger if unset")
     prefect_ui_url: str | None = Field(

@@ -17,6 +17,7 @@ from control_plane.kit.certificates import load_authority
 from control_plane.migrations.upgrade import upgrade
 from tests.conftest import with_database
 from tests.contract.test_images import pins
+from tests.kit.objects.servers import RGW_OPTIONS
 from tests.support import docker
 from tests.support.again import passed
 
@@ -48,18 +49,21 @@ def test_an_image_holds_exactly_what_is_pinned_and_is_nobody(name: str, own: str
 
 def test_s3_passes_the_conformance_suite() -> None:
     access, secret = "containers", "containers-secret-key"
-    keys = {"S3_ACCESS_KEY": access, "S3_SECRET_KEY": secret}
+    options = " ".join(f"--{name.replace('_', '-')}={value}" for name, value in RGW_OPTIONS.items())
+    keys = {"S3_ACCESS_KEY": access, "S3_SECRET_KEY": secret, "CEPH_ARGS": options}
     with docker.running("fleetloop/s3", 7480, env=keys) as port:
         given = {
             "FLEETLOOP_TEST_S3_ENDPOINT": f"http://{docker.LOOPBACK}:{port}",
             "AWS_ACCESS_KEY_ID": access,
             "AWS_SECRET_ACCESS_KEY": secret,
+            "FLEETLOOP_TEST_S3_CONFIGURED": "yes",
         }
-        assert passed("tests/kit/objects/test_conformance.py", "-k", "s3", **given) > 40
+        files = ("tests/kit/objects/test_conformance.py", "tests/kit/objects/test_encryption.py")
+        assert passed(*files, "-k", "s3 or key", **given) > 80
 
 
 def test_nginx_passes_what_this_machines_nginx_passes() -> None:
-    assert passed("tests/database/test_behind_nginx.py", FLEETLOOP_TEST_NGINX_IMAGE="fleetloop/nginx") == 4
+    assert passed("tests/database/test_behind_nginx.py", FLEETLOOP_TEST_NGINX_IMAGE="fleetloop/nginx") == 5
 
 
 def test_nginx_runs_by_its_own_configuration(tmp_path: Path) -> None:

@@ -19,11 +19,24 @@ def unreachable_by_devices(settings: Settings) -> str | None:
     return f"devices refuse to be sent from https to {endpoint}; name one in FLEETLOOP_S3_PUBLIC_ENDPOINT that has TLS"
 
 
+def s3_of(settings: Settings, bucket: str) -> S3Settings:
+    """Return how the bucket is spoken to; AWS's own has it in the host's name, other servers seldom have such names."""
+    addressing = settings.s3_addressing or ("path" if settings.s3_endpoint else "virtual")
+    return S3Settings(
+        bucket,
+        settings.s3_endpoint,
+        settings.s3_public_endpoint,
+        settings.s3_region,
+        virtual=addressing == "virtual",
+        encryption=settings.s3_encryption,
+        kms_key=settings.s3_kms_key,
+    )
+
+
 def open_objects(settings: Settings) -> ObjectStore:
     """Return the configured object store; nothing is read or written before it is started."""
     where = settings.object_store
     if where is not None and where.startswith("s3://"):
-        bucket = where.removeprefix("s3://")
-        return S3Store(S3Settings(bucket, settings.s3_endpoint, settings.s3_public_endpoint))
+        return S3Store(s3_of(settings, where.removeprefix("s3://")))
     folder = Path(where) if where else settings.home / "objects"
     return LocalStore(folder, load_secret(settings.keys, "object-urls.secret"))

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import boto3
 import botocore.exceptions
-from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 
 from control_plane.kit import clock
@@ -36,11 +35,11 @@ from control_plane.kit.objects.port import (
     check_size,
     object_key,
 )
+from control_plane.kit.objects.s3_copy import TRANSFER, S3Copies
 from control_plane.kit.objects.s3_parts import S3Parts
 
-PART = 16 * 1024**2
-TRANSFER = TransferConfig(multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=4)
 LONGEST_S = 7 * 86_400
+FIRST_REGION = "us-east-1"  # whose buckets are made without naming it; other makers' servers are of this one or of any
 ASIDE = "unused"
 NEW = timedelta(hours=1)
 """Of what age an object is put as if it were not there; sweeps take none that is not far older."""
@@ -53,15 +52,30 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class S3Settings:
-    """`public_endpoint`: what devices and browsers reach, if it is not what this process reaches."""
+    """Where the bucket is and how it is spoken to.
+
+    `public_endpoint`: what devices and browsers reach, if it is not what this process reaches. `region`: that of
+    boto3's own configuration if none is said. `virtual`: the bucket is part of the host's name, not of the path.
+    `encryption` (AES256 or aws:kms) is asked for with everything that is kept, with `kms_key` or the bucket's own key;
+    what a device puts to a signed URL lies as the bucket itself would have it, until it is accepted.
+    """
 
     bucket: str
     endpoint: str | None = None
     public_endpoint: str | None = None
-    region: str = "us-east-1"
+    region: str | None = None
     access_key: str | None = None
     secret_key: str | None = None
     prefix: str = ""
+    virtual: bool = False
+    encryption: str | None = None
+    kms_key: str | None = None
+
+    @property
+    def kept(self) -> dict[str, str]:
+        """Return what a request says that makes an object."""
+        said = {"ServerSideEncryption": self.encryption, "SSEKMSKeyId": self.kms_key}
+        return {name: value for name, value in said.items() if value}
 
 
 class S3Store:
@@ -74,7 +88,9 @@ class S3Store:
         self._client = _client(settings, settings.endpoint)
         public = settings.public_endpoint or settings.endpoint
         self._signer = self._client if public == settings.endpoint else _client(settings, public)
-        self._parts = S3Parts(self._client, self._signer, self._bucket)
+        self._kept = settings.kept
+        self._copies = S3Copies(self._client, self._bucket, self._kept)
+        self._parts = S3Parts(self._client, self._signer, self._bucket, self._kept)
 
     async def start(self) -> None:
         await _call(self._make_bucket)
@@ -85,7 +101,10 @@ class S3Store:
         except botocore.exceptions.ClientError as error:
             if _code(error) not in MISSING:
                 raise
-            self._client.create_bucket(Bucket=self._bucket)
+            region = self._client.meta.region_name
+            elsewhere = self._settings.endpoint is None and region != FIRST_REGION
+            place = {"CreateBucketConfiguration": {"LocationConstraint": region}} if elsewhere else {}
+            self._client.create_bucket(Bucket=self._bucket, **place)
 
     async def close(self) -> None:
         await asyncio.to_thread(self._client.close)
@@ -94,7 +113,8 @@ class S3Store:
     async def put_bytes(self, data: bytes, sha256: str | None = None) -> Stored:
         found = checked.stored(data, sha256 and check_digest(sha256), MAX_IN_MEMORY)
         if not await self._is_kept(found):
-            await _call(partial(self._client.put_object, Bucket=self._bucket, Key=self._key(found.sha256), Body=data))
+            put = partial(self._client.put_object, Bucket=self._bucket, Key=self._key(found.sha256), Body=data)
+            await _call(partial(put, **self._kept))
         return found
 
     async def put_file(self, source: Source, sha256: str | None = None, *, max_size: int = MAX_OBJECT) -> Stored:
@@ -113,9 +133,8 @@ class S3Store:
 
     async def _upload(self, path: Path, found: Stored) -> Stored:
         if not await self._is_kept(found):
-            await _call(
-                partial(self._client.upload_file, str(path), self._bucket, self._key(found.sha256), Config=TRANSFER)
-            )
+            put = partial(self._client.upload_file, str(path), self._bucket, self._key(found.sha256), Config=TRANSFER)
+            await _call(partial(put, ExtraArgs=self._kept))
         return found
 
     async def open(self, sha256: str, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
@@ -174,9 +193,8 @@ class S3Store:
         if head is None or int(head["ContentLength"]) != wanted.size:
             return False
         if head["LastModified"] < clock.now() - NEW:
-            place = {"Bucket": self._bucket, "Key": key, "CopySource": {"Bucket": self._bucket, "Key": key}}
             try:
-                await _call(partial(self._client.copy_object, **place, MetadataDirective="REPLACE"))
+                await _call(partial(self._copies.copy, key, key))
             except ObjectMissingError:
                 return False
         return True
@@ -197,16 +215,7 @@ class S3Store:
         if found is not None and checked.expect_size(found, size) and await self._is_kept(found):
             return found
         etag = await _call(partial(self._digest, key, Stored(sha256, size)))
-        await _call(
-            partial(
-                self._client.copy,
-                {"Bucket": self._bucket, "Key": key},
-                self._bucket,
-                self._key(sha256),
-                ExtraArgs={"CopySourceIfMatch": etag},
-                Config=TRANSFER,
-            )
-        )
+        await _call(partial(self._copies.copy, key, self._key(sha256), etag))
         await _call(partial(self._client.delete_object, Bucket=self._bucket, Key=key))
         return Stored(sha256, size)
 
@@ -252,7 +261,7 @@ class S3Store:
     async def publish(self, name: str, data: bytes) -> bool:
         check_size(len(data), MAX_IN_MEMORY)
         put = partial(self._client.put_object, Bucket=self._bucket, Key=self._named(name), Body=data, IfNoneMatch="*")
-        return await _call(partial(_first, put))
+        return await _call(partial(_first, partial(put, **self._kept)))
 
     async def read_name(self, name: str, *, max_size: int = MAX_IN_MEMORY) -> bytes | None:
         try:
@@ -286,10 +295,9 @@ class S3Store:
         await _call(partial(self._client.delete_object, Bucket=self._bucket, Key=self._aside(sha256)))
 
     async def _move(self, key: str, target: str) -> None:
-        source = {"Bucket": self._bucket, "Key": key}
         with suppress(ObjectMissingError):
-            await _call(partial(self._client.copy_object, Bucket=self._bucket, Key=target, CopySource=source))
-            await _call(partial(self._client.delete_object, **source))
+            await _call(partial(self._copies.copy, key, target))
+            await _call(partial(self._client.delete_object, Bucket=self._bucket, Key=key))
 
     async def _listed(self, prefix: str) -> AsyncGenerator[Listed, None]:
         async with aclosing(self._list(prefix)) as found:
@@ -323,10 +331,11 @@ def _client(settings: S3Settings, endpoint: str | None) -> Any:
     session = boto3.session.Session(settings.access_key, settings.secret_key, region_name=settings.region)
     return session.client(
         "s3",
+        region_name=session.region_name or FIRST_REGION,
         endpoint_url=endpoint,
         config=Config(
             signature_version="s3v4",
-            s3={"addressing_style": "path"},
+            s3={"addressing_style": "virtual" if settings.virtual else "path"},
             retries={"mode": "standard", "max_attempts": 4},
             connect_timeout=5,
             read_timeout=60,

@@ -1,6 +1,6 @@
 """Parts in S3: one multipart upload to the incoming place of an object, found again by its key."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from control_plane.kit.objects.errors import ObjectMissingError
@@ -8,9 +8,13 @@ from control_plane.kit.objects.port import Layout
 
 
 class S3Parts:
-    """Blocking calls, as boto3's are; `signer` makes URLs that devices and browsers reach."""
+    """Blocking calls, as boto3's are; `signer` makes URLs that devices and browsers reach.
 
-    def __init__(self, client: Any, signer: Any, bucket: str) -> None:
+    `kept` is what the request says that begins an upload.
+    """
+
+    def __init__(self, client: Any, signer: Any, bucket: str, kept: Mapping[str, str]) -> None:
+        self._kept = kept
         self._client = client
         self._signer = signer
         self._bucket = bucket
@@ -64,4 +68,4 @@ class S3Parts:
         return str(mine[0][1]) if mine else None
 
     def _begin(self, key: str) -> str:
-        return str(self._client.create_multipart_upload(Bucket=self._bucket, Key=key)["UploadId"])
+        return str(self._client.create_multipart_upload(Bucket=self._bucket, Key=key, **self._kept)["UploadId"])

@@ -3,7 +3,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from control_plane.kit.objects import BadUrlError, Grant, LocalStore, ObjectStore, S3Settings, S3Store, object_key
-from tests.kit.objects.servers import Server, s3_server
+from tests.kit.objects.servers import KMS_KEY, Server, answered, s3_server
 
 
 @dataclass
@@ -37,12 +37,24 @@ def s3() -> Iterator[Server]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture
+def configured(s3: Server) -> Server:
+    if not s3.configured:
+        pytest.skip("whether the given S3 knows the domain and key of these tests says FLEETLOOP_TEST_S3_CONFIGURED")
+    return s3
+
+
+@pytest.fixture(params=["local", "s3", "s3 by names, encrypted"])
 async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
-    made = local_bench(tmp_path) if request.param == "local" else s3_bench(request.getfixturevalue("s3"))
-    await made.store.start()
-    yield made
-    await made.store.close()
+    if request.param == "local":
+        made = local_bench(tmp_path)
+    else:
+        encrypted = request.param != "s3"
+        made = s3_bench(request.getfixturevalue("configured" if encrypted else "s3"), encrypted=encrypted)
+    with answered():
+        await made.store.start()
+        yield made
+        await made.store.close()
 
 
 def local_bench(root: Path) -> Bench:
@@ -89,9 +101,12 @@ def granted(store: LocalStore, url: str, now: float) -> Grant | None:
         return None
 
 
-def s3_bench(server: Server) -> Bench:
+def s3_bench(server: Server, *, encrypted: bool) -> Bench:
     bucket = f"t-{secrets.token_hex(8)}"
-    store = S3Store(S3Settings(bucket, server.endpoint, None, "us-east-1", server.access_key, server.secret_key))
+    settings = S3Settings(bucket, server.endpoint, None, "us-east-1", server.access_key, server.secret_key)
+    if encrypted:
+        settings = replace(settings, endpoint=server.by_name, virtual=True, encryption="aws:kms", kms_key=KMS_KEY)
+    store = S3Store(settings)
 
     async def damage(sha256: str, data: bytes) -> None:
         store._client.put_object(Bucket=bucket, Key=object_key(sha256), Body=data)

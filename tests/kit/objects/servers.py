@@ -13,9 +13,18 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 CEPH = ("ceph", "ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "monmaptool")
 ACCESS, SECRET = "conformance", "conformance-secret-key"
+DOMAIN, KMS_KEY = "s3.fleetloop.test", "conformance-key"
+RGW_OPTIONS = {
+    "rgw_dns_name": DOMAIN,
+    "rgw_crypt_require_ssl": "false",
+    "rgw_crypt_s3_kms_backend": "testing",
+    "rgw_crypt_s3_kms_encryption_keys": f"{KMS_KEY}=YSBrZXkgZm9yIHRlc3RzLCAzMiBieXRlcyBvZiBpdC4=",
+}
 
 
 @dataclass(frozen=True)
@@ -25,14 +34,22 @@ class Server:
     access_key: str
     secret_key: str
     checks_signatures: bool
+    configured: bool = True
+    """Whether it knows DOMAIN and KMS_KEY (RGW_OPTIONS for Ceph)."""
+
+    @property
+    def by_name(self) -> str:
+        """The endpoint by a name below which every bucket has one; tests answer for both (`answered`)."""
+        return f"http://{DOMAIN}:{self.endpoint.rpartition(':')[2]}"
 
 
 @contextmanager
 def s3_server(folder: Path) -> Iterator[Server]:
     given = os.environ.get("FLEETLOOP_TEST_S3_ENDPOINT")
     if given:
-        access = os.environ.get("AWS_ACCESS_KEY_ID", ACCESS)
-        yield Server("given", given, access, os.environ.get("AWS_SECRET_ACCESS_KEY", SECRET), checks_signatures=True)
+        keys = os.environ.get("AWS_ACCESS_KEY_ID", ACCESS), os.environ.get("AWS_SECRET_ACCESS_KEY", SECRET)
+        configured = bool(os.environ.get("FLEETLOOP_TEST_S3_CONFIGURED"))
+        yield Server("given", given, *keys, checks_signatures=True, configured=configured)
     elif all(shutil.which(program) for program in CEPH):
         with ceph(folder) as server:
             yield server
@@ -65,7 +82,8 @@ def make_ceph(folder: Path, start: Callable[[str, list[str]], object], store: st
     for name in ("mon", "osd", "run", "log", "rgw"):
         (folder / name).mkdir(parents=True)
     conf = folder / "ceph.conf"
-    conf.write_text(CONF.format(d=folder, fsid=fsid, port=port, monitor=monitor, store=store))
+    options = "\n".join(f"{name}={value}" for name, value in RGW_OPTIONS.items())
+    conf.write_text(CONF.format(d=folder, fsid=fsid, port=port, monitor=monitor, store=store, options=options))
     address, common = f"[v2:127.0.0.1:{monitor}/0]", ["-c", str(conf)]
     tool("monmaptool", "--create", "--clobber", "--fsid", fsid, "--addv", "a", address, str(folder / "monmap"))
     tool("ceph-mon", *common, "-i", "a", "--mkfs", "--monmap", str(folder / "monmap"))
@@ -80,6 +98,19 @@ def make_ceph(folder: Path, start: Callable[[str, list[str]], object], store: st
     tool("radosgw-admin", *common, "-n", "client.rgw", *user)
     wait_http(port, 60)
     return Server("radosgw", f"http://127.0.0.1:{port}", ACCESS, SECRET, checks_signatures=True)
+
+
+@contextmanager
+def answered() -> Iterator[None]:
+    """Answer for the names of buckets in this process, as a company's name server does."""
+    asked = socket.getaddrinfo
+
+    def ours(host: str | bytes | None, *rest: Any, **more: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else host
+        return asked("127.0.0.1" if name and name.endswith(DOMAIN) else host, *rest, **more)
+
+    with patch.object(socket, "getaddrinfo", ours):
+        yield
 
 
 def tool(*command: str) -> None:
@@ -179,5 +210,6 @@ debug_paxos=0/0
 rgw_frontends=beast endpoint=127.0.0.1:{port} tcp_nodelay=1
 rgw_enable_usage_log=false
 rgw_data={d}/rgw
+{options}
 crash_dir={d}/log
 """
