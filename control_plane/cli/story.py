@@ -209,7 +209,9 @@ class Story:
             self.say(f"rollout {name}, stage {rollout.stage + 1}: {rollout.because}", None)
         self.rollouts[name] = rollout
         if rollout.phase is not wanted:
-            raise StoryError(f"rollout of {name} ended {rollout.phase}, not {wanted}: {rollout.because}")
+            made = self.clients["viewer"].rollout_decisions(rollout_id)
+            told = "; then ".join(each.because for each in made[-3:])
+            raise StoryError(f"rollout of {name} ended {rollout.phase}, not {wanted}: {told}")
 
     def approve(self, rollout_id: str, name: str) -> None:
         """Sign as the approver; where the gate warned, the operator who insists signs as well."""
