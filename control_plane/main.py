@@ -45,6 +45,7 @@ from control_plane.kit.object_routes import object_routes
 from control_plane.kit.objects import LocalStore
 from control_plane.kit.objects.opened import open_objects, unreachable_by_devices
 from control_plane.kit.observability import RequestIds, log_to_stderr
+from control_plane.kit.replica import Reader
 from control_plane.kit.settings import Settings
 from control_plane.kit.signing import BesideSigner, Keyring, load_signer
 from control_plane.kit.tls import Shortcuts
@@ -116,7 +117,8 @@ def open_context(settings: Settings, *, pool_size: int = 10) -> Context:
         settings.device_ca or settings.keys / "device-ca.pem", settings.trust_domain, clock.now()
     )
     database = Database(settings.database_url, pool_size=pool_size, pooled=settings.pooled)
-    return Context(settings, database, open_objects(settings), {"director": director}, keyring, authority)
+    reader = Reader.opened(database, settings.database_replica_url, pool_size=pool_size)
+    return Context(settings, database, reader, open_objects(settings), {"director": director}, keyring, authority)
 
 
 class Api(FastAPI):
@@ -209,6 +211,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
     await context.objects.close()
+    await context.reader.close()
     await context.database.close()
 
 

@@ -24,7 +24,7 @@ from control_plane.evaluation.schemas import (
     SuiteCreate,
     SuiteItem,
 )
-from control_plane.kit.http import ApproverCall, Call, Cursor, Limit, PipelineCall, ViewerCall, router
+from control_plane.kit.http import ApproverCall, Call, Cursor, Limit, PipelineCall, ViewerCall, WideCall, router
 from control_plane.kit.pages import Page
 from control_plane.kit.roles import Role
 
@@ -67,7 +67,7 @@ async def get_evaluation(evaluation_id: str, call: ViewerCall) -> EvaluationItem
 
 
 @api.get("/evaluations/{evaluation_id}/cases", name="list_cases")
-async def list_cases(evaluation_id: str, call: ViewerCall) -> list[CaseItem]:
+async def list_cases(evaluation_id: str, call: WideCall) -> list[CaseItem]:
     """List an evaluation's cases."""
     return await service.list_cases(call.session, evaluation_id, trains=_trains(call))
 
@@ -135,19 +135,19 @@ async def get_gate(gate_id: str, call: ViewerCall) -> GateItem:
 
 
 @api.get("/models/{name}/coverage", name="get_coverage")
-async def coverage(name: str, call: ViewerCall) -> CoverageItem:
+async def coverage(name: str, call: WideCall) -> CoverageItem:
     """Count the declared operating domain in suites and in the field: what is driven and not simulated."""
     return await service.get_coverage(call.session, name)
 
 
 @api.get("/models/{name}/prediction", name="get_prediction")
-async def prediction(name: str, call: ViewerCall) -> PredictionItem:
+async def prediction(name: str, call: WideCall) -> PredictionItem:
     """Set what simulation predicted of every version against what the field showed."""
     return await service.get_prediction(call.session, name)
 
 
 @api.get("/models/{name}/scenarios", name="list_scenarios")
-async def list_scenarios(name: str, call: ViewerCall) -> list[ScenarioItem]:
+async def list_scenarios(name: str, call: WideCall) -> list[ScenarioItem]:
     """List incidents that were made scenarios, and whether they happen again."""
     return await service.list_scenarios(call.session, name)
 

@@ -6,7 +6,7 @@ from fastapi import Query
 
 from control_plane.exports import service
 from control_plane.exports.domain import Format
-from control_plane.kit.http import Depth, Response, ViewerCall, router
+from control_plane.kit.http import Depth, Response, WideCall, router
 from control_plane.kit.roles import Role
 from control_plane.lineage.domain import Kind, Node
 
@@ -29,7 +29,7 @@ _DOCUMENTS: dict[int | str, dict[str, Any]] = {
 async def export(
     kind: Kind,
     name: str,
-    call: ViewerCall,
+    call: WideCall,
     wanted: Annotated[Format, Query(alias="format")],
     depth: Annotated[int, Depth] = 20,
 ) -> Response:

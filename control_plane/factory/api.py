@@ -20,7 +20,7 @@ from control_plane.factory.schemas import (
     JobMeters,
     Ledger,
 )
-from control_plane.kit.http import AdminCall, Cursor, Limit, PipelineCall, ViewerCall, WorkerCall, router
+from control_plane.kit.http import AdminCall, Cursor, Limit, PipelineCall, ViewerCall, WideCall, WorkerCall, router
 from control_plane.kit.pages import Page
 
 api = router("factory")
@@ -40,7 +40,7 @@ async def put_cluster(name: str, body: ClusterPut, call: AdminCall) -> ClusterIt
 
 
 @api.get("/clusters/{name}/meters", name="get_cluster_meters")
-async def cluster_meters(name: str, call: ViewerCall, hours: Hours = 1.0) -> ClusterMeters:
+async def cluster_meters(name: str, call: WideCall, hours: Hours = 1.0) -> ClusterMeters:
     """Say what a cluster's exporters measured: tokens, joules, dollars, waits; altogether and by steps of time."""
     return await service.cluster_meters(call.session, name, hours)
 
@@ -53,7 +53,7 @@ async def submit_job(body: JobCreate, call: PipelineCall) -> JobItem:
 
 @api.get("/jobs", name="list_jobs")
 async def list_jobs(
-    call: ViewerCall,
+    call: WideCall,
     after: Cursor = None,
     limit: Limit = 50,
     run_id: str | None = None,
@@ -70,7 +70,7 @@ async def get_job(key: str, call: ViewerCall) -> JobItem:
 
 
 @api.get("/jobs/{key}/meters", name="get_job_meters")
-async def job_meters(key: str, call: ViewerCall) -> JobMeters:
+async def job_meters(key: str, call: WideCall) -> JobMeters:
     """Say what the GPUs of a job's attempts were measured to take, or why that is not known."""
     return await service.job_meters(call.session, key)
 
@@ -106,6 +106,6 @@ async def finish_attempt(key: str, body: AttemptFinish, call: PipelineCall) -> J
 
 
 @api.get("/ledger", name="get_ledger")
-async def ledger(call: ViewerCall, by: service.By = "kind", run_id: str | None = None) -> Ledger:
+async def ledger(call: WideCall, by: service.By = "kind", run_id: str | None = None) -> Ledger:
     """Add up cost and energy of jobs by kind, run, cluster or subject."""
     return await service.ledger(call.session, by, run_id)

@@ -21,7 +21,7 @@ from control_plane.fleet.schemas import (
     KeyDeny,
     StatementItem,
 )
-from control_plane.kit.http import AdminCall, Cursor, Limit, OperatorCall, Response, ViewerCall, router
+from control_plane.kit.http import AdminCall, Cursor, Limit, OperatorCall, Response, ViewerCall, WideCall, router
 from control_plane.kit.pages import Page
 
 api = router("fleet")
@@ -49,7 +49,7 @@ async def create_token(body: EnrolmentTokenCreate, call: OperatorCall) -> Enrolm
 
 @api.get("/devices", name="list_devices")
 async def list_devices(
-    call: ViewerCall,
+    call: WideCall,
     after: Cursor = None,
     limit: Limit = 50,
     site: str | None = None,
@@ -76,7 +76,7 @@ async def list_devices(
 
 
 @api.get("/devices/summary", name="summarise_devices")
-async def summary(call: ViewerCall) -> list[FleetLine]:
+async def summary(call: WideCall) -> list[FleetLine]:
     """Count devices by class, site and running content."""
     return await service.summary(call.session)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from control_plane.kit.certificates import Authority
 from control_plane.kit.db import Database
 from control_plane.kit.objects import ObjectStore
+from control_plane.kit.replica import Reader
 from control_plane.kit.settings import Settings
 from control_plane.kit.signing import Keyring, Signer
 
@@ -14,6 +15,7 @@ from control_plane.kit.signing import Keyring, Signer
 class Context:
     settings: Settings
     database: Database
+    reader: Reader
     objects: ObjectStore
     signers: Mapping[str, Signer]
     keyring: Keyring

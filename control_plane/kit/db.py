@@ -83,7 +83,7 @@ class Database:
     kept prepared, none relies on what an earlier one left behind, and names of statements are never used twice.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 10, pooled: bool = False) -> None:
+    def __init__(self, url: str, *, pool_size: int = 10, pooled: bool = False, connect_s: float = 60.0) -> None:
         self._pooled = pooled
         self.engine = make_engine(
             url,
@@ -91,7 +91,7 @@ class Database:
             max_overflow=pool_size,
             pool_pre_ping=True,
             pool_timeout=10,
-            connect_args=_NOTHING_KEPT if pooled else None,
+            connect_args={"timeout": connect_s} | (_NOTHING_KEPT if pooled else {}),
         )
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         self.connections_most = 2 * pool_size
@@ -99,6 +99,13 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
         async with self._sessions() as session, session.begin():
+            yield session
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Session]:
+        """Give a session whose transaction may only read."""
+        async with self._sessions() as session:
+            await session.connection(execution_options={"postgresql_readonly": True})
             yield session
 
     async def fetch(self, statement: str, *values: Any) -> Sequence[Mapping[str, Any]]:
@@ -144,16 +151,17 @@ def is_outage(error: BaseException) -> bool:
         error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError))
     ):
         return True
-    return isinstance(error, asyncpg.InterfaceError) or _sqlstate(error).startswith(OUTAGE_CLASSES)
+    return isinstance(error, asyncpg.InterfaceError) or sqlstate(error).startswith(OUTAGE_CLASSES)
 
 
 def is_bad_value(error: BaseException) -> bool:
     """Say whether an error means that a value cannot be stored: out of a column's range, or text that is not text."""
     cause = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig is not None else error
-    return isinstance(cause, asyncpg.DataError) or _sqlstate(error).startswith(BAD_VALUE_CLASS)
+    return isinstance(cause, asyncpg.DataError) or sqlstate(error).startswith(BAD_VALUE_CLASS)
 
 
-def _sqlstate(error: BaseException) -> str:
+def sqlstate(error: BaseException) -> str:
+    """Return PostgreSQL's code of an error, or nothing if it has none."""
     return str(getattr(getattr(error, "orig", None) or error, "sqlstate", None) or "")
 
 
@@ -179,7 +187,7 @@ async def attempt(session: Session, statement: str, *, lock_timeout_ms: int) -> 
         async with session.begin_nested():
             await session.execute(text(statement))
     except DBAPIError as error:
-        if _sqlstate(error) not in LOCK_NOT_HAD:
+        if sqlstate(error) not in LOCK_NOT_HAD:
             raise
         return False
     return True

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import math
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
@@ -34,11 +35,14 @@ __all__ = [
     "Response",
     "TransactionRoute",
     "ViewerCall",
+    "WideCall",
     "WorkerCall",
     "context_of",
     "install_problems",
     "problem",
+    "reading",
     "router",
+    "sessions",
 ]
 
 STATUS: dict[type[errors.Problem], int] = {
@@ -85,6 +89,22 @@ def context_of(request: Request) -> Context:
     return context
 
 
+@asynccontextmanager
+async def sessions(request: Request) -> AsyncIterator[None]:
+    """Open the request's transaction, and what `reading` gives; committed and closed before the answer is sent."""
+    async with context_of(request).database.transaction() as session, AsyncExitStack() as wide:
+        request.state.session, request.state.wide = session, wide
+        yield
+
+
+async def reading(request: Request) -> Session:
+    """Return a session for wide reads: of a replica if there is a fresh one, else the request's own."""
+    session: Session = await request.state.wide.enter_async_context(
+        context_of(request).reader.session(request.state.session)
+    )
+    return session
+
+
 class TransactionRoute(APIRoute):
     """Opens the request's transaction and commits it before the answer is sent."""
 
@@ -92,8 +112,7 @@ class TransactionRoute(APIRoute):
         inner = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
-            async with context_of(request).database.transaction() as session:
-                request.state.session = session
+            async with sessions(request):
                 return await inner(request)
 
         return handle
@@ -163,6 +182,14 @@ def call_as(*roles: Role) -> Callable[..., Awaitable[Call]]:
 
 
 ViewerCall = Annotated[Call, Depends(call_as(Role.VIEWER))]
+
+
+async def _wide_call(request: Request, call: ViewerCall) -> Call:
+    return replace(call, session=await reading(request))
+
+
+WideCall = Annotated[Call, Depends(_wide_call)]
+"""A viewer's who reads much, or what much is read for; nothing can be written."""
 OperatorCall = Annotated[Call, Depends(call_as(Role.OPERATOR))]
 ApproverCall = Annotated[Call, Depends(call_as(Role.APPROVER))]
 PipelineCall = Annotated[Call, Depends(call_as(Role.PIPELINE))]

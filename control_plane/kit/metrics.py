@@ -53,6 +53,12 @@ CONNECTIONS: Final = Gauge(
 CONNECTIONS_MOST: Final = Gauge(
     "fleetloop_database_connections_limit", "Database connections that this process may hold.", registry=REGISTRY
 )
+WIDE_READS: Final = Counter(
+    "fleetloop_wide_reads",
+    "Reads that a replica may answer, by who did: the replica, or the primary because it was away or behind.",
+    ("database",),
+    registry=REGISTRY,
+)
 TICK_S: Final = Histogram(
     "fleetloop_tick_seconds", "Seconds of one turn of a reconciler.", ("loop",), registry=REGISTRY, buckets=SLOW
 )
@@ -77,6 +83,7 @@ OWN: Final[Mapping[MetricWrapperBase, tuple[str, ...]]] = {
     LOOP_LAG_S: (),
     CONNECTIONS: (),
     CONNECTIONS_MOST: (),
+    WIDE_READS: ("database",),
     TICK_S: ("loop",),
     TICK_FAILURES: ("loop", "outage"),
     TICK_AT: ("loop",),

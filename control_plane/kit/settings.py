@@ -27,6 +27,10 @@ class Settings(BaseSettings):
         description="the same PostgreSQL past a pooler in transaction mode, for LISTEN, migrations and backups; "
         "set it if FLEETLOOP_DATABASE_URL leads to such a pooler",
     )
+    database_replica_url: str | None = Field(
+        default=None,
+        description="a streaming replica of the same PostgreSQL for pages, lists and sums, read while it is fresh",
+    )
     object_store: str | None = Field(
         default=None, description="s3://BUCKET for S3 (endpoint and keys below), else a folder; HOME/objects if unset"
     )

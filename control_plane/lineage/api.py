@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Query
 
-from control_plane.kit.http import Depth, ViewerCall, router
+from control_plane.kit.http import Depth, WideCall, router
 from control_plane.lineage import service
 from control_plane.lineage.domain import Kind, Node
 from control_plane.lineage.schemas import Direction, LineageGraph
@@ -20,7 +20,7 @@ Shown = Annotated[
 async def trace(
     kind: Kind,
     name: str,
-    call: ViewerCall,
+    call: WideCall,
     direction: Direction = "up",
     depth: Annotated[int, Depth] = 20,
     shown: Shown = None,

@@ -3,7 +3,16 @@
 from typing import Any
 
 from agents.protocol.v1.trust import POLICY_PATH
-from control_plane.kit.http import AdminCall, OperatorCall, PipelineCall, Response, SigningCall, ViewerCall, router
+from control_plane.kit.http import (
+    AdminCall,
+    OperatorCall,
+    PipelineCall,
+    Response,
+    SigningCall,
+    ViewerCall,
+    WideCall,
+    router,
+)
 from control_plane.registry import service
 from control_plane.registry.schemas import (
     ArtifactCreate,
@@ -54,7 +63,7 @@ async def get_model(name: str, call: ViewerCall) -> ModelItem:
 
 
 @api.get("/models/{name}/rate", name="get_field_rate")
-async def field_rate(name: str, content: str, call: ViewerCall) -> Rate:
+async def field_rate(name: str, content: str, call: WideCall) -> Rate:
     """Return incidents per exposure of one content in the field, with a 95 % interval clustered by device."""
     return await service.field_rate(call.session, name, content)
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Query
 
-from control_plane.kit.http import Cursor, Limit, OperatorCall, Request, ViewerCall, WorkerCall, router
+from control_plane.kit.http import Cursor, Limit, OperatorCall, Request, ViewerCall, WideCall, WorkerCall, router
 from control_plane.kit.pages import Page
 from control_plane.kit.roles import Role
 from control_plane.rollout import service
@@ -105,14 +105,14 @@ async def wish(rollout_id: str, body: RolloutWish, call: OperatorCall) -> Rollou
 
 
 @api.get("/baselines", name="list_baselines")
-async def list_baselines(call: ViewerCall) -> list[BaselineItem]:
+async def list_baselines(call: WideCall) -> list[BaselineItem]:
     """List what each device class runs when no rollout says otherwise."""
     return await service.list_baselines(call.session)
 
 
 @api.get("/ledger/versions", name="get_version_ledger")
 async def version_ledger(
-    call: ViewerCall, model: Annotated[str | None, Query(max_length=100, description="only of this model")] = None
+    call: WideCall, model: Annotated[str | None, Query(max_length=100, description="only of this model")] = None
 ) -> VersionLedger:
     """Add up what versions cost, per thousand episodes and per promotion, and what the promoted ones prevented."""
     return await service.version_ledger(call.session, model)

@@ -1,6 +1,6 @@
 """Field events, recordings and sums of exposure."""
 
-from control_plane.kit.http import Cursor, Limit, ViewerCall, router
+from control_plane.kit.http import Cursor, Limit, ViewerCall, WideCall, router
 from control_plane.kit.pages import Page
 from control_plane.telemetry import service
 from control_plane.telemetry.domain import RecordingState
@@ -11,7 +11,7 @@ api = router("telemetry")
 
 @api.get("/events", name="list_field_events")
 async def list_events(
-    call: ViewerCall,
+    call: WideCall,
     after: Cursor = None,
     limit: Limit = 50,
     kind: str | None = None,
@@ -27,7 +27,7 @@ async def list_events(
 
 @api.get("/recordings", name="list_recordings")
 async def list_recordings(
-    call: ViewerCall,
+    call: WideCall,
     after: Cursor = None,
     limit: Limit = 50,
     state: RecordingState = RecordingState.STORED,
@@ -47,6 +47,6 @@ async def get_recording(sha256: str, call: ViewerCall) -> RecordingItem:
 
 
 @api.get("/exposure", name="sum_exposure")
-async def exposure(call: ViewerCall, content: str | None = None) -> list[RateLine]:
+async def exposure(call: WideCall, content: str | None = None) -> list[RateLine]:
     """Sum exposure and events by content, site and class."""
     return await service.sums(call.session, [content] if content else None)

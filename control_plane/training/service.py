@@ -25,7 +25,7 @@ async def ask(session: Session, body: TrainingCreate) -> TrainingItem:
 
 
 async def finish(session: Session, key: str, body: TrainingFinish) -> TrainingItem:
-    training = await _training(session, key)
+    training = await _training(session, key, lock=True)
     if training.state != body.state and body.state is not TrainingState.ASKED:
         event = "COMPLETE" if body.state is TrainingState.DONE else "FAIL"
         await outbox.tell_lineage(session, "train", key, event, clock.now())
@@ -43,8 +43,8 @@ async def list_trainings(session: Session, *, after: str | None = None, limit: i
     return page_of([_item(t) for t in found], limit, lambda item: item.key)
 
 
-async def _training(session: Session, key: str) -> Training:
-    found = await store.find(session, key)
+async def _training(session: Session, key: str, *, lock: bool = False) -> Training:
+    found = await store.find(session, key, lock=lock)
     if found is None:
         raise NotFound(f"there is no training {key}")
     return found

@@ -15,9 +15,9 @@ async def insert_training(session: Session, values: dict[str, Any]) -> bool:
     return done.first() is not None
 
 
-async def find(session: Session, key: str) -> Training | None:
+async def find(session: Session, key: str, *, lock: bool = False) -> Training | None:
     query = select(Training).where(Training.key == key).execution_options(populate_existing=True)
-    return await session.scalar(query.with_for_update())
+    return await session.scalar(query.with_for_update() if lock else query)
 
 
 async def list_trainings(session: Session, *, before: str | None, limit: int) -> Sequence[Training]:

@@ -19,7 +19,7 @@ from control_plane.kit import clock, errors
 from control_plane.kit.auth import Principal
 from control_plane.kit.context import Context
 from control_plane.kit.db import Session, is_bad_value, is_outage
-from control_plane.kit.http import STATUS, APIRouter, Request, Response, context_of
+from control_plane.kit.http import STATUS, APIRouter, Request, Response, context_of, reading, sessions
 from control_plane.kit.observability import REQUEST_ID
 from control_plane.kit.roles import MAY, Role
 from control_plane.kit.signing import load_secret
@@ -125,8 +125,7 @@ class PageRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             try:
-                async with context_of(request).database.transaction() as session:
-                    request.state.session = session
+                async with sessions(request):
                     response = await inner(request)
             except Exception as error:  # noqa: BLE001 - the outermost edge: it answers, and logs what it does not know
                 response = failure(request, error)
@@ -214,7 +213,12 @@ async def _form_call(request: Request, call: Annotated[PageCall, Depends(page_ca
     return replace(call, form=form)
 
 
-SeeCall = Annotated[PageCall, Depends(page_call)]
+async def _see_call(request: Request, call: Annotated[PageCall, Depends(page_call)]) -> PageCall:
+    return replace(call, session=await reading(request))
+
+
+SeeCall = Annotated[PageCall, Depends(_see_call)]
+"""Who looks; nothing can be written, and what is read may come from a replica."""
 FormCall = Annotated[PageCall, Depends(_form_call)]
 
 TITLES = {

@@ -29,23 +29,54 @@ def _major(folder: Path) -> int:
 
 @contextlib.contextmanager
 def running(programs: Path, folder: Path) -> Iterator[str]:
-    """Run a server on a unix socket in the folder; give its URL. PostgreSQL refuses root, so another user runs it."""
-    owner = _owner() if os.getuid() == 0 else None
-    data = folder / "data"
-    if owner is not None:
-        subprocess.run(["chown", owner, folder], check=True)
+    """Run a server on a unix socket in the folder; give its URL."""
+    made = Cluster(programs, folder)
+    made.run("initdb", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N")
+    with made.started():
+        yield made.url
 
-    def run(program: str, *arguments: str) -> None:
-        command = [str(programs / program), "-D", str(data), *arguments]
-        subprocess.run(command, check=True, user=owner, cwd=folder, stdout=subprocess.DEVNULL, timeout=60)
 
-    run("initdb", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N")
-    settings = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
-    run("pg_ctl", "-w", "-l", str(folder / "log"), "-o", settings, "start")
-    try:
-        yield f"postgresql://postgres@/postgres?host={folder}"
-    finally:
-        run("pg_ctl", "-w", "-m", "immediate", "stop")
+@contextlib.contextmanager
+def replicating(programs: Path, folder: Path, primary: str) -> Iterator["Cluster"]:
+    """Run a streaming replica of a server of `running`."""
+    made = Cluster(programs, folder)
+    made.run("pg_basebackup", "-d", primary, "-R", "-X", "stream", "-c", "fast")
+    with made.started():
+        yield made
+
+
+class Cluster:
+    """A folder with PostgreSQL's data. It refuses root, so another user runs it."""
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self._programs = programs
+        self._folder = folder
+        self._owner = _owner() if os.getuid() == 0 else None
+        self.url = f"postgresql://postgres@/postgres?host={folder}"
+        folder.mkdir(exist_ok=True)
+        if self._owner is not None:
+            subprocess.run(["chown", self._owner, folder], check=True)
+
+    def run(self, program: str, *arguments: str) -> None:
+        command = [str(self._programs / program), "-D", str(self._folder / "data"), *arguments]
+        subprocess.run(command, check=True, user=self._owner, cwd=self._folder, stdout=subprocess.DEVNULL, timeout=60)
+
+    @contextlib.contextmanager
+    def started(self) -> Iterator[None]:
+        self.start()
+        try:
+            yield
+        finally:
+            self.stop()
+
+    def start(self) -> None:
+        settings = f"-c listen_addresses= -c unix_socket_directories={self._folder} -c fsync=off"
+        self.run("pg_ctl", "-w", "-l", str(self._folder / "log"), "-o", settings, "start")
+
+    def stop(self) -> None:
+        """Stop it hard, if it runs."""
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self.run("pg_ctl", "-w", "-m", "immediate", "stop")
 
 
 def _owner() -> str:

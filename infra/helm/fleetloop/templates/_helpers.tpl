@@ -167,6 +167,9 @@ envFrom:
             {{- with .Values.database.directKey }}
             - {key: {{ . }}, path: fleetloop_database_direct_url}
             {{- end }}
+            {{- with .Values.database.replicaKey }}
+            - {key: {{ . }}, path: fleetloop_database_replica_url}
+            {{- end }}
       {{- with .Values.database.authorities }}
       - configMap:
           name: {{ . }}
