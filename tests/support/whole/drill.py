@@ -90,7 +90,8 @@ def _roll_out_again(story: Story, version: str) -> str:
     content = story.versions[version].content_digest
     asked = ReleaseCreate(content_digest=content, device_classes=[story.spec["device_class"]], reason=WHY)
     release = story.clients["pipeline"].create_release(asked, key="drill")
-    plan = PlanBody(stages=[StageBody(fraction=1.0, must_prove=False)])
+    at_once = StageBody(fraction=1.0, must_prove=False)
+    plan = PlanBody.model_validate(story.spec["rollout"]).model_copy(update={"stages": [at_once]})
     rollout = RolloutCreate(release=release.digest, plan=plan, override_reason=WHY, plan_override=WHY)
     made = story.clients["operator"].create_rollout(rollout, key="drill")
     story.follow_rollout("drill", made.id, Phase.DONE)
