@@ -71,7 +71,6 @@ class Settings(BaseSettings):
     check_in_s: float = Field(default=30.0, gt=0, description="how often an idle device should check in")
     tick_s: float = Field(default=1.0, gt=0, description="how often reconcilers look, if nothing wakes them")
     approvals_needed: int = Field(default=1, ge=0, le=10, description="people who must approve a release")
-    bootstrap_token: SecretStr | None = Field(default=None, description="admin token made at first start if unset")
     trust_domain: str = Field(
         default="fleetloop",
         pattern="^[a-z0-9][a-z0-9.-]{0,99}$",

@@ -153,7 +153,8 @@ async def test_no_page_or_wide_route_writes(paired: Server) -> None:
             path = queue.pop()
             answer = await person.get(path)
             assert answer.status_code < 500, (path, answer.text)
-            for link in Parts(answer.text).links if answer.headers.get("content-type", "").startswith("text/html") else ():
+            page = answer.headers.get("content-type", "").startswith("text/html")
+            for link in Parts(answer.text).links if page else ():
                 shape = link.partition("#")[0]
                 if shape.startswith("/") and shape not in seen and len(seen) < 400:
                     seen.add(shape)
