@@ -41,8 +41,7 @@ class Answer:
 
     @property
     def last_line(self) -> str:
-        lines = self.body.decode(errors="replace").strip().splitlines()
-        return lines[-1][-300:] if lines else ""
+        return last_line(self.body.decode(errors="replace"))
 
 
 class Caller:
@@ -80,6 +79,11 @@ class Caller:
                 yield answer
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
             raise BackEndError(f"{self._what} at {self._address}: {type(error).__name__}: {error}") from error
+
+
+def last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1][-300:] if lines else ""
 
 
 def _bounded(pieces: Iterator[bytes], what: str, most_bytes: int) -> Iterator[bytes]:

@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import httpx
-
+from flows.runners.back_ends.http import Caller, last_line
 from flows.runners.back_ends.interface import LOG_BYTES, BackEndError, Order
 from flows.runners.back_ends.launch import Launch
 from flows.steps.orders import Phase, Seen
 
-TIMEOUT_S = 30.0
 NOT_FOUND = 404
 PHASES = {"PENDING": Phase.WAITING, "RUNNING": Phase.RUNNING}
 
@@ -37,52 +35,43 @@ class RayBackEnd:
     runs_images = False
 
     def __init__(self, launch: Launch, settings: RaySettings) -> None:
-        self._launch, self._settings = launch, settings
-        # No proxy of this machine's environment: the token must reach the cluster and nobody else.
-        self._http = httpx.Client(base_url=settings.address, timeout=TIMEOUT_S, trust_env=False)
+        self._launch, self._token_file = launch, settings.auth_token_file
+        self._api = Caller("Ray", settings.address, self._token)
 
     def submit(self, order: Order) -> None:
-        answer = self._ask("POST", "/api/jobs/", json=job_of(order, self._launch))
-        if answer.is_success or self._find(order.name) is not None:
-            return
-        raise BackEndError(f"Ray refuses {order.name}: {answer.status_code} {_last_line(answer.text)}")
+        answer = self._api.ask("POST", "/api/jobs/", json=job_of(order, self._launch))
+        if not answer.ok and self._find(order.name) is None:
+            raise BackEndError(f"Ray refuses {order.name}: {answer.status} {answer.last_line}")
 
     def see(self, names: Collection[str]) -> Mapping[str, Seen]:
         found = {name: self._find(name) for name in names}
         return {name: seen_of(told) for name, told in found.items() if told is not None}
 
-    def _find(self, name: str) -> dict[str, Any] | None:
-        answer = self._ask("GET", _path(name))
-        if answer.status_code == NOT_FOUND:
-            return None
-        if not answer.is_success:
-            raise BackEndError(f"Ray does not tell of {name}: {answer.status_code} {_last_line(answer.text)}")
-        return _read(answer)
-
     def cancel(self, name: str) -> None:
         if self._find(name) is not None:
-            self._ask("POST", f"{_path(name)}/stop")
+            self._api.ask("POST", f"{_path(name)}/stop")
 
     def logs(self, name: str) -> str:
-        answer = self._ask("GET", f"{_path(name)}/logs")
-        if answer.status_code == NOT_FOUND:
-            return ""
-        if not answer.is_success:
-            raise BackEndError(f"Ray has no logs of {name}: {answer.status_code} {_last_line(answer.text)}")
-        return str(_read(answer).get("logs") or "")[-LOG_BYTES:]
+        told = self._told(f"{_path(name)}/logs", f"has no logs of {name}")
+        return str((told or {}).get("logs") or "")[-LOG_BYTES:]
 
     def close(self) -> None:
-        self._http.close()
+        self._api.close()
 
-    def _ask(self, method: str, path: str, **values: Any) -> httpx.Response:
-        try:
-            return self._http.request(method, path, headers=self._headers(), **values)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            raise BackEndError(f"Ray at {self._settings.address}: {type(error).__name__}: {error}") from error
+    def _find(self, name: str) -> dict[str, Any] | None:
+        return self._told(_path(name), f"does not tell of {name}")
 
-    def _headers(self) -> dict[str, str]:
-        file = self._settings.auth_token_file
-        return {"Authorization": f"Bearer {file.read_text().strip()}"} if file else {}
+    def _told(self, path: str, otherwise: str) -> dict[str, Any] | None:
+        """Return what Ray tells of a job, or None if it knows none."""
+        answer = self._api.ask("GET", path)
+        if answer.status == NOT_FOUND:
+            return None
+        if not answer.ok:
+            raise BackEndError(f"Ray {otherwise}: {answer.status} {answer.last_line}")
+        return answer.read()
+
+    def _token(self) -> str | None:
+        return self._token_file.read_text().strip() if self._token_file else None
 
 
 def job_of(order: Order, launch: Launch) -> dict[str, Any]:
@@ -101,24 +90,8 @@ def job_of(order: Order, launch: Launch) -> dict[str, Any]:
 def seen_of(told: Mapping[str, Any]) -> Seen:
     """Read what Ray tells of a job; a status it does not have yet is taken for one that ended."""
     status, message = str(told.get("status")), str(told.get("message") or "")
-    return Seen(PHASES.get(status, Phase.GONE), f"Ray says {status}: {_last_line(message)}")
-
-
-def _read(answer: httpx.Response) -> dict[str, Any]:
-    """Return an answer's object; whatever else came, a proxy may have said it in Ray's place."""
-    try:
-        told = answer.json()
-    except ValueError:
-        told = None
-    if not isinstance(told, dict):
-        raise BackEndError(f"not an answer of Ray: {_last_line(answer.text)}")
-    return told
+    return Seen(PHASES.get(status, Phase.GONE), f"Ray says {status}: {last_line(message)}")
 
 
 def _path(name: str) -> str:
     return f"/api/jobs/{quote(name, safe='')}"
-
-
-def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1][-300:] if lines else ""

@@ -106,9 +106,9 @@ def test_what_ray_is_asked_and_says() -> None:
 def test_what_is_no_answer_of_ray_is_the_back_ends_failure(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     back_end = ray_jobs.RayBackEnd(LAUNCH, ray_jobs.RaySettings("http://ray"))
     proxy = httpx.MockTransport(lambda _: httpx.Response(200, text=said))
-    monkeypatch.setattr(back_end, "_http", httpx.Client(base_url="http://ray", transport=proxy))
+    monkeypatch.setattr(back_end._api, "_http", httpx.Client(base_url="http://ray", transport=proxy))
     for ask in (lambda: back_end.see(["job.1.2"]), lambda: back_end.logs("job.1.2")):
-        with pytest.raises(BackEndError, match="not an answer of Ray"):
+        with pytest.raises(BackEndError, match="not an answer of the cluster: 200"):
             ask()
 
 
