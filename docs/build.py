@@ -1,8 +1,8 @@
 """Writes docs/reference from the code, or with --check says what has drifted.
 
-Generated: the OpenAPI document, the command line, settings, error kinds, the wire's JSON Schemas, the README's table
-of claims (from docs/reference/claims.jsonl, which `make prove` writes), metrics and
-Grafana's dashboard. Also checked: links between pages, ADR index.
+Generated: the OpenAPI document, the command line, settings, error kinds, the wire's JSON Schemas, claims and the
+README's table of them (from docs/reference/claims.jsonl, which `make prove` writes), metrics and Grafana's dashboard.
+Also checked: links between pages, ADR index.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from control_plane.kit.metrics import described
 from control_plane.kit.settings import Settings
 from control_plane.main import create_app
 from control_plane.worker import MEASURES as _MEASURES  # noqa: F401 - their families are known once they are imported
+from docs import claims
 from docs.dashboard import dashboard
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +43,6 @@ FAILURES = (
     "A failure is one line on stderr, `code: what is wrong`; with `-o json` it is an object with `code` (stable), "
     "`detail` and `status` (of HTTP; 0 where there was no answer)."
 )
-CLAIMS = ("<!-- claims -->", "<!-- /claims -->")
 
 
 def openapi() -> dict[Path, str]:
@@ -151,21 +151,10 @@ def metrics() -> dict[Path, str]:
     }
 
 
-def claims() -> dict[Path, str]:
-    """The README's table of claims, from the last run of the proofs."""
-    recorded, readme = REFERENCE / "claims.jsonl", ROOT / "README.md"
-    if not recorded.exists():
-        return {}
-    lines = ["| proof | figure | bound | holds |", "|---|---|---|---|"]
-    for text in recorded.read_text().splitlines():
-        line = json.loads(text)
-        lines.append(
-            f"| {line['proof']} | {line['figure']} {line['unit']} | {line['bound']} | {'yes' if line['ok'] else 'NO'} |"
-        )
-    page = readme.read_text()
-    before, _, rest = page.partition(CLAIMS[0])
-    _, _, after = rest.partition(CLAIMS[1])
-    return {readme: f"{before}{CLAIMS[0]}\n" + "\n".join(lines) + f"\n{CLAIMS[1]}{after}"} if rest else {}
+def proofs() -> dict[Path, str]:
+    """A page of claims from the last run of the proofs, and the README's short table."""
+    lines, readme = claims.read(REFERENCE / "claims.jsonl"), ROOT / "README.md"
+    return {REFERENCE / "claims.md": claims.page(lines), readme: claims.put_in(readme.read_text(), lines)}
 
 
 def broken_links() -> list[str]:
@@ -189,7 +178,7 @@ PARTS: dict[str, Callable[[], dict[Path, str]]] = {
     "wire": wire,
     "cli": command_line,
     "settings": settings,
-    "claims": claims,
+    "claims": proofs,
     "metrics": metrics,
 }
 
