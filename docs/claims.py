@@ -15,7 +15,7 @@ WHAT: Final = {
     "device": "attacks, stolen keys, power cut at every write of an update: no device runs what was not signed for",
     "evidence": "harmful candidates stopped and good ones let pass, by gate and canaries, at the stated error rates",
     "console": "every page with 100,000 devices, people beside 2,000 check-ins a second, uploads that go on",
-    "beyond": "the production layout on Ray and Slurm: each process killed, restarts under load, a restore from nothing",
+    "beyond": "production layout, Ray and Slurm: each process killed, restarts under load, a restore from nothing",
 }
 """What each proof (`make prove ARGS=...`) is about, in the order in which they are run."""
 
