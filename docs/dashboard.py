@@ -68,6 +68,12 @@ PANELS = (
         ),
     ),
     Panel(
+        "Wide reads, by who answers",
+        "reqps",
+        (("sum by (database) (rate(fleetloop_wide_reads_total[5m]))", "{{database}}"),),
+        "With a replica only; the primary where that is away or behind.",
+    ),
+    Panel(
         "Reconcilers: since the last success",
         "s",
         (("time() - max by (loop) (fleetloop_tick_timestamp_seconds)", "{{loop}}"),),

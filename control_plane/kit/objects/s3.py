@@ -187,12 +187,16 @@ class S3Store:
             return None
 
     async def _is_kept(self, wanted: Stored) -> bool:
-        """Say whether the object is there and new; an old one is made new, so that no sweep takes it away."""
+        """Say whether the object is there, new, and encrypted as it has to be; else it is made so where it lies.
+
+        No sweep takes a new one away.
+        """
         key = self._key(wanted.sha256)
         head = await self._head(key)
         if head is None or int(head["ContentLength"]) != wanted.size:
             return False
-        if head["LastModified"] < clock.now() - NEW:
+        bare = head.get("ServerSideEncryption") != self._kept.get("ServerSideEncryption") and bool(self._kept)
+        if bare or head["LastModified"] < clock.now() - NEW:
             try:
                 await _call(partial(self._copies.copy, key, key))
             except ObjectMissingError:

@@ -49,6 +49,7 @@ async def test_everything_kept_is_encrypted_with_the_key(
     later = clock.now() + timedelta(days=1)
     monkeypatch.setattr(clock, "now", lambda: later)
     await store.put_bytes(b"put")  # is made new
+    await store.put_file(large)
     kept = [each.sha256 async for each in store.list_objects()]
     assert sorted(kept) == sorted([sha(b"bytes"), sha(b"put"), sha(parted), sha(large.read_bytes())])
     for each in kept:
@@ -57,6 +58,23 @@ async def test_everything_kept_is_encrypted_with_the_key(
     heads = _heads(configured, "encrypted")
     assert len(heads) == 5
     assert set(heads.values()) == {("aws:kms", KMS_KEY)}
+
+
+async def test_what_was_kept_before_is_encrypted_when_it_is_put_again(configured: Server) -> None:
+    told = S3Settings("turned-on", configured.endpoint, None, "us-east-1", configured.access_key, configured.secret_key)
+    before = S3Store(told)
+    await before.start()
+    for data in (b"again", b"uploaded", b"left"):
+        await before.put_bytes(data)
+    await before.close()
+    store = S3Store(replace(told, encryption="aws:kms", kms_key=KMS_KEY))
+    await store.put_bytes(b"again")
+    await store.accept(sha(b"uploaded"), 8)  # nobody had to send it: it is there
+    assert await store.read(sha(b"again")) == b"again"
+    await store.close()
+    heads = {key[-64:]: said for key, said in _heads(configured, "turned-on").items()}
+    assert heads[sha(b"again")] == heads[sha(b"uploaded")] == ("aws:kms", KMS_KEY)
+    assert heads[sha(b"left")] == ("", "")
 
 
 def _heads(server: Server, bucket: str) -> dict[str, tuple[str, str]]:
