@@ -59,6 +59,19 @@ resource "aws_s3_bucket_lifecycle_configuration" "objects" {
   }
 
   rule {
+    id     = "uploads-nobody-claimed"
+    status = "Enabled"
+
+    filter {
+      prefix = "incoming/"
+    }
+
+    expiration {
+      days = 8 # parts of an upload are good for a week
+    }
+  }
+
+  rule {
     id     = "old-versions"
     status = "Enabled"
     filter {}

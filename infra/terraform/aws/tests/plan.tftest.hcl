@@ -80,6 +80,14 @@ run "the_bucket_is_closed_and_kept" {
     condition     = aws_s3_bucket_lifecycle_configuration.objects.rule[0].abort_incomplete_multipart_upload[0].days_after_initiation == 7
     error_message = "unfinished uploads stay for ever"
   }
+
+  assert {
+    condition = (
+      aws_s3_bucket_lifecycle_configuration.objects.rule[1].filter[0].prefix == "incoming/" &&
+      aws_s3_bucket_lifecycle_configuration.objects.rule[1].expiration[0].days == 8
+    )
+    error_message = "what was uploaded and never claimed stays for ever"
+  }
 }
 
 run "the_cluster_is_reached_from_inside_alone" {
