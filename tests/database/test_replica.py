@@ -76,6 +76,13 @@ async def serials(server: Server) -> set[str]:
     return {each["serial"] for each in (await server.ok("GET", "/devices?limit=500"))["items"]}
 
 
+async def read_once(server: Server, database: str, expected: set[str]) -> None:
+    """Read the devices, and see which database answered."""
+    before = reads(database)
+    assert await serials(server) == expected
+    assert reads(database) == before + 1
+
+
 async def test_whoever_wrote_reads_what_was_written(paired: Server) -> None:
     before, enrolled = reads("replica"), set[str]()
     for number in range(30):
@@ -91,14 +98,10 @@ async def test_a_replica_that_stands_still_is_not_read(paired: Server, pair: Pai
     await _ask(pair.read, "select pg_wal_replay_pause()")
     try:
         await enrol(paired, "late")
-        before = reads("primary")
-        assert await serials(paired) == {"early", "late"}
-        assert reads("primary") == before + 1
+        await read_once(paired, "primary", {"early", "late"})
     finally:
         await _ask(pair.read, "select pg_wal_replay_resume()")
-    before = reads("replica")
-    assert await serials(paired) == {"early", "late"}
-    assert reads("replica") == before + 1
+    await read_once(paired, "replica", {"early", "late"})
 
 
 async def test_without_its_replica_everything_is_read_on(paired: Server, pair: Pair) -> None:
@@ -107,14 +110,10 @@ async def test_without_its_replica_everything_is_read_on(paired: Server, pair: P
     pair.replica.stop()
     try:
         await enrol(paired, "late")
-        before = reads("primary")
-        assert await serials(paired) == {"early", "late"}
-        assert reads("primary") == before + 1
+        await read_once(paired, "primary", {"early", "late"})
     finally:
         pair.replica.start()
-    before = reads("replica")
-    assert await serials(paired) == {"early", "late"}
-    assert reads("replica") == before + 1
+    await read_once(paired, "replica", {"early", "late"})
 
 
 async def test_a_replica_that_failed_is_left_alone_for_a_while(
