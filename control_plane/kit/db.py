@@ -83,7 +83,7 @@ class Database:
     kept prepared, none relies on what an earlier one left behind, and names of statements are never used twice.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 10, pooled: bool = False, connect_s: float = 60.0) -> None:
+    def __init__(self, url: str, *, pool_size: int = 10, pooled: bool = False) -> None:
         self._pooled = pooled
         self.engine = make_engine(
             url,
@@ -91,7 +91,7 @@ class Database:
             max_overflow=pool_size,
             pool_pre_ping=True,
             pool_timeout=10,
-            connect_args={"timeout": connect_s} | (_NOTHING_KEPT if pooled else {}),
+            connect_args=_NOTHING_KEPT if pooled else {},
         )
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         self.connections_most = 2 * pool_size

@@ -2,6 +2,7 @@
 
 import asyncio
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -10,9 +11,11 @@ from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 
 from control_plane.kit import replica
 from control_plane.kit.db import Database
+from control_plane.kit.errors import Unavailable
 from control_plane.kit.metrics import REGISTRY
 from control_plane.kit.replica import Reader
 from control_plane.kit.roles import Role
@@ -142,6 +145,58 @@ async def test_a_replica_that_failed_is_left_alone_for_a_while(
     before = reads("replica"), reads("primary")
     assert await serials(paired) == set()
     assert (reads("replica"), reads("primary")) == (before[0], before[1] + 1)
+
+
+async def test_more_readers_than_connections_do_not_wait_for_each_other(paired: Server) -> None:
+    """Each holds one of the primary's; if it needed a second one to ask for the replica, all would be refused."""
+    await enrol(paired, "one")
+    before = reads("replica")
+    async with asyncio.timeout(9):
+        found = await asyncio.gather(*(serials(paired) for _ in range(3 * paired.context.database.connections_most)))
+    assert found == [{"one"}] * len(found)
+    assert reads("replica") > before
+
+
+async def test_a_replica_that_hangs_is_not_waited_for(paired: Server, pair: Pair, monkeypatch: Any) -> None:
+    monkeypatch.setattr(replica, "REST_S", 600.0)
+    await enrol(paired, "one")
+    assert await serials(paired) == {"one"}  # a connection to it is open
+    with pair.replica.hanging():
+        begun = time.monotonic()
+        await read_once(paired, "primary", {"one"})
+        assert time.monotonic() - begun < replica.ANSWER_S + 3  # SQLAlchemy waits 2 s for such a connection to close
+        await read_once(paired, "primary", {"one"})
+
+
+async def test_a_replica_that_does_not_let_us_in_is_not_read(pair: Pair, paired: Server) -> None:
+    """Starting up, another password, no such database: what the driver itself raises when it connects."""
+    other = Database(with_database(pair.replica.url, "nowhere"), pooled=True)
+    async with (
+        paired.context.database.transaction() as held,
+        Reader(paired.context.database, other).session(held) as it,
+    ):
+        assert it is held
+    await other.close()
+
+
+async def test_a_read_that_the_replica_ends_is_said_to_be_tried_again(pair: Pair, paired: Server) -> None:
+    """What the primary changed waits in the replica for who reads it, here not at all."""
+    await _ask(pair.read, "alter system set max_standby_streaming_delay = 0")
+    await _ask(pair.read, "select pg_reload_conf()")
+    with pytest.raises(Unavailable, match="try again"):
+        await _read_across_a_change(paired, pair)
+    await caught_up(pair)
+    await read_once(paired, "replica", set())
+
+
+async def _read_across_a_change(server: Server, pair: Pair) -> None:
+    database, reader = server.context.database, server.context.reader
+    async with database.transaction() as held, reader.session(held) as it:
+        assert it is not held
+        await it.execute(text("select count(*) from fleet_device"))
+        await _ask(pair.url, "alter table fleet_device add column replayed int")
+        await caught_up(pair)
+        await it.execute(text("select count(*) from fleet_device"))
 
 
 async def test_a_server_that_takes_writes_is_no_replica(pair: Pair, paired: Server) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
+
 UNPRIVILEGED = ("postgres", "pgserver", "nobody")
 
 
@@ -72,6 +74,19 @@ class Cluster:
     def start(self) -> None:
         settings = f"-c listen_addresses= -c unix_socket_directories={self._folder} -c fsync=off"
         self.run("pg_ctl", "-w", "-l", str(self._folder / "log"), "-o", settings, "start")
+
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Let none of its processes do anything, as on a machine that is stuck."""
+        server = psutil.Process(int((self._folder / "data" / "postmaster.pid").read_text().split()[0]))
+        processes = [server, *server.children()]
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.resume()
 
     def stop(self) -> None:
         """Stop it hard, if it runs."""

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from control_plane.kit.errors import Invalid
 from control_plane.kit.objects.local import LocalStore
 from control_plane.kit.objects.port import ObjectStore
 from control_plane.kit.objects.s3 import S3Settings, S3Store
@@ -20,7 +21,13 @@ def unreachable_by_devices(settings: Settings) -> str | None:
 
 
 def s3_of(settings: Settings, bucket: str) -> S3Settings:
-    """Return how the bucket is spoken to; AWS's own has it in the host's name, other servers seldom have such names."""
+    """Return how the bucket is spoken to; AWS's own has it in the host's name, other servers seldom have such names.
+
+    Raises:
+        Invalid: a key is named, and nothing that is encrypted with it.
+    """
+    if settings.s3_kms_key and settings.s3_encryption != "aws:kms":
+        raise Invalid("FLEETLOOP_S3_KMS_KEY is used with FLEETLOOP_S3_ENCRYPTION=aws:kms alone; set that as well")
     addressing = settings.s3_addressing or ("path" if settings.s3_endpoint else "virtual")
     return S3Settings(
         bucket,

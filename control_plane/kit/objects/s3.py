@@ -195,8 +195,7 @@ class S3Store:
         head = await self._head(key)
         if head is None or int(head["ContentLength"]) != wanted.size:
             return False
-        bare = head.get("ServerSideEncryption") != self._kept.get("ServerSideEncryption") and bool(self._kept)
-        if bare or head["LastModified"] < clock.now() - NEW:
+        if head["LastModified"] < clock.now() - NEW or not self._copies.is_as_asked(head):
             try:
                 await _call(partial(self._copies.copy, key, key))
             except ObjectMissingError:

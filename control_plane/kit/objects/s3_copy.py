@@ -18,15 +18,23 @@ class S3Copies:
         self._client = client
         self._bucket = bucket
         self._kept = kept
+        self._server_does = True
 
     def copy(self, key: str, target: str, etag: str | None = None) -> None:
         """Copy exactly the object of this ETag; an object that is copied to itself becomes new.
 
         Not every server copies what is encrypted (Ceph refuses), or encrypts what it copies (Ceph does not, and says
-        nothing): then the bytes come here and go back.
+        nothing): then the bytes come here and go back, from then on at once.
         """
-        if not self._by_server(key, target, etag):
+        if self._server_does:
+            self._server_does = self._by_server(key, target, etag)
+        if not self._server_does:
             self._by_hand(key, target, etag)
+
+    def is_as_asked(self, head: Mapping[str, Any]) -> bool:
+        """Say whether an object is encrypted, if it has to be."""
+        wanted = self._kept.get("ServerSideEncryption")
+        return wanted is None or head.get("ServerSideEncryption") == wanted
 
     def _by_server(self, key: str, target: str, etag: str | None) -> bool:
         said = dict(self._kept)
@@ -41,8 +49,7 @@ class S3Copies:
             if error.response.get("Error", {}).get("Code") in REFUSED:
                 return False
             raise
-        found = self._client.head_object(Bucket=self._bucket, Key=target) if self._kept else {}
-        return found.get("ServerSideEncryption") == self._kept.get("ServerSideEncryption")
+        return not self._kept or self.is_as_asked(self._client.head_object(Bucket=self._bucket, Key=target))
 
     def _by_hand(self, key: str, target: str, etag: str | None) -> None:
         same = {} if etag is None else {"IfMatch": etag}

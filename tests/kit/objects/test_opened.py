@@ -6,6 +6,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from control_plane.kit.errors import Invalid
 from control_plane.kit.objects import S3Settings, S3Store
 from control_plane.kit.objects.opened import open_objects, unreachable_by_devices
 from control_plane.kit.settings import Settings
@@ -68,6 +69,12 @@ async def test_signed_urls_name_the_region_and_the_bucket_where_it_is_wanted(
     region = said.get("s3_region") or environment or "us-east-1"
     assert f"%2F{region}%2Fs3%2Faws4_request" in url
     await store.close()
+
+
+@pytest.mark.parametrize("said", [None, "AES256"])
+def test_a_key_without_its_encryption_is_refused(said: str | None) -> None:
+    with pytest.raises(Invalid, match="FLEETLOOP_S3_ENCRYPTION=aws:kms"):
+        open_objects(Settings(object_store="s3://fleet", s3_encryption=said, s3_kms_key="ours"))
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "eu-central-1"])
