@@ -21,7 +21,16 @@ WHAT: Final = {
 
 
 def read(path: Path) -> list[Line]:
-    return [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
+    """Return the lines of a file.
+
+    Raises:
+        ValueError: one is of a proof that WHAT does not tell of, and would be left out.
+    """
+    lines = [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
+    untold = sorted({line["of"] for line in lines} - set(WHAT))
+    if untold:
+        raise ValueError(f"docs/claims.py does not say what these proofs are about: {', '.join(untold)}")
+    return lines
 
 
 def page(lines: Sequence[Line]) -> str:
