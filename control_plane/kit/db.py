@@ -14,9 +14,11 @@ import asyncpg
 from sqlalchemy import DateTime, MetaData, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import URL, RowMapping, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
+
+from control_plane.kit.errors import Invalid, Unavailable
 
 Session = AsyncSession
 Row = RowMapping
@@ -49,12 +51,43 @@ def make_engine(url: str, connect_args: Mapping[str, Any] | None = None, **optio
 
     SQLAlchemy hands a URL's query to asyncpg as arguments, of which it knows few; as a query of a URL (`dsn`) it knows
     libpq's own: sslmode, sslrootcert, target_session_attrs, application_name and the others.
+
+    Raises:
+        Invalid: it is no such URL.
     """
-    parsed = make_url(url).set(drivername="postgresql+asyncpg")
+    parsed = _parsed(url).set(drivername="postgresql+asyncpg")
     reached_by = {name: parsed.query[name] for name in ("host", "port") if name in parsed.query}
     said = parsed.difference_update_query(reached_by).query
     told = {"dsn": URL.create("postgresql", query=said).render_as_string()} if said else {}
     return create_async_engine(parsed.set(query=reached_by), connect_args=told | dict(connect_args or {}), **options)
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        parsed = None
+    if parsed is None or parsed.drivername.partition("+")[0] not in ("postgresql", "postgres"):
+        raise Invalid("a database URL is written as postgresql://USER:PASSWORD@HOST:PORT/DATABASE; this one is not")
+    return parsed
+
+
+async def must_answer(url: str) -> None:
+    """Connect once.
+
+    Raises:
+        Invalid: it is no URL of a PostgreSQL.
+        Unavailable: none answers there, or it does not let us in; the sentence says where and why.
+    """
+    engine = make_engine(url)
+    try:
+        async with engine.connect():
+            pass
+    except (OSError, OverflowError, TimeoutError, *DATABASE_ERRORS) as error:
+        why = getattr(error, "orig", None) or error
+        raise Unavailable(f"PostgreSQL at {engine.url.render_as_string()} does not let us in: {why}") from error
+    finally:
+        await engine.dispose()
 
 
 def driver_url(url: str) -> str:

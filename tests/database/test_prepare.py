@@ -1,6 +1,7 @@
 """`fleetloop prepare`: from an empty database to one that the programs start on; run again, it changes nothing."""
 
 import asyncio
+import re
 import ssl
 from pathlib import Path
 from uuid import uuid4
@@ -76,3 +77,33 @@ def test_the_environment_wins_over_files_and_a_direct_way_means_a_pooler(
     (tmp_path / "fleetloop_database_direct_url").unlink()
     found = Settings()
     assert (found.database_url, found.direct_url, found.pooled) == ("postgresql://file/db",) * 2 + (False,)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://ada:s3cret@nowhere.invalid/x", "unavailable: PostgreSQL at .*ada:.*@nowhere.invalid/x does not"),
+        ("postgresql://ada:s3cret@127.0.0.1:1/x", "unavailable: .*127.0.0.1:1/x does not let us in: .*Connect"),
+        ("postgresql://ada:s3cret@127.0.0.1:99999/x", "unavailable: .*port must be"),
+        ("mysql://ada:s3cret@db/x", "invalid: a database URL is written as postgresql://"),
+        ("no url s3cret", "invalid: a database URL is written as postgresql://"),
+    ],
+)
+def test_a_database_that_does_not_let_us_in_is_told_of_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, said: str
+) -> None:
+    monkeypatch.setenv("FLEETLOOP_DATABASE_URL", url)
+    ended = fleetloop("prepare", "--home", str(tmp_path / "home"))
+    assert ended.status == 1
+    assert re.search(said, ended.err), ended.err
+    assert "s3cret" not in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_a_database_that_is_not_there_is_told_of(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLEETLOOP_DATABASE_URL", with_database(postgres_url, "nowhere"))
+    ended = fleetloop("prepare", "--home", str(tmp_path / "home"))
+    assert ended.status == 1
+    assert '"nowhere" does not exist' in ended.err
